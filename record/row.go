@@ -1,0 +1,104 @@
+package record
+
+// Relation describes a source table as of some moment in the log. A connector
+// makes a new Relation whenever the table's shape changes, so a pointer compares
+// as "same shape".
+type Relation struct {
+	// Schema and Name name the table, or the root of a partitioned table.
+	Schema, Name string
+	// OID is the table's id in the source, 0 where there is none.
+	OID uint32
+	// Columns are the table's columns in tuple order.
+	Columns []Column
+	// Identity says what old tuples of this relation carry.
+	Identity Identity
+}
+
+// String returns schema.name.
+func (r *Relation) String() string { return r.Schema + "." + r.Name }
+
+// Column is a column of a relation.
+type Column struct {
+	Name string
+	// Type is the type's SQL name, as format_type gives it; TypeOID its id.
+	Type    string
+	TypeOID uint32
+	// TypeMod is the type modifier, -1 where there is none.
+	TypeMod int32
+	// Key says that the column is part of the key: the primary key, or the
+	// replica identity index where the table uses one.
+	Key bool
+	// NotNull says that the column cannot be NULL, as far as the source tells.
+	NotNull bool
+	// Collation is the column's collation where it is not deterministic, else "".
+	Collation string
+}
+
+// Identity is a table's replica identity: what old tuples carry.
+type Identity uint8
+
+// The replica identities, by PostgreSQL's names.
+const (
+	IdentityDefault Identity = iota
+	IdentityFull
+	IdentityIndex
+	IdentityNothing
+)
+
+// Row is one row event of a source table as its connector read it.
+type Row struct {
+	Rel *Relation
+	Op  Op
+	// OldKind says what Old carries.
+	OldKind OldKind
+	// Ordinal is the row's place in its transaction, from 0.
+	Ordinal uint32
+	// Old and New have one value a column of Rel. Their bytes are valid until the
+	// batch they came in is released.
+	Old, New Tuple
+}
+
+// OldKind says what the old tuple of a row event carries.
+type OldKind uint8
+
+// What an old tuple may carry.
+const (
+	OldNone OldKind = iota // nothing
+	OldKey                 // the key columns only; the rest is not to be trusted
+	OldFull                // all columns
+)
+
+// Tuple is the values of a row, one a column.
+type Tuple []Value
+
+// Value is one column's value in the source's text form.
+type Value struct {
+	Kind ValueKind
+	Data []byte
+}
+
+// ValueKind says how a value is given.
+type ValueKind uint8
+
+// The kinds of values.
+const (
+	Null ValueKind = iota
+	// Unchanged stands for a large value that the log leaves out because the
+	// update did not touch it; the last value that Tailrace holds is the value.
+	Unchanged
+	// Text is PostgreSQL's text form, under the session settings DateStyle=ISO,
+	// IntervalStyle=postgres, TimeZone=UTC, extra_float_digits=3,
+	// bytea_output=hex, client_encoding=UTF8.
+	Text
+)
+
+// Message is a logical decoding message: an event without a table.
+type Message struct {
+	Prefix  string
+	Content []byte
+	// Ordinal is the message's place among the rows of its transaction.
+	Ordinal uint32
+	// Transactional is false for a message that was not part of a transaction; it
+	// comes as a transaction of its own.
+	Transactional bool
+}

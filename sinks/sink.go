@@ -1,0 +1,156 @@
+// Package sinks takes results out of a topology: the typed sink nodes, and the
+// contract that connectors to targets implement.
+package sinks
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/tailrace/tailrace/record"
+)
+
+// Target is a named destination that several sinks write together: a database or
+// a file. The name stands in state and metrics; the connector may be replaced
+// (Config.Bind).
+type Target struct {
+	name      string
+	connector Connector
+}
+
+// NewTarget names a target and gives it its default connector.
+func NewTarget(name string, c Connector) *Target { return &Target{name: name, connector: c} }
+
+// Name returns the target's name.
+func (t *Target) Name() string { return t.name }
+
+// Connector returns the default connector, nil if there is none.
+func (t *Target) Connector() Connector { return t.connector }
+
+// Errors of targets; test with errors.Is. The messages name the place and the
+// remedy.
+var (
+	// ErrFenced: another instance has taken over the target; this one must stop.
+	ErrFenced = errors.New("sinks: fenced by another instance")
+	// ErrTargetSchema: a target table cannot hold the result.
+	ErrTargetSchema = errors.New("sinks: target table does not fit the result")
+	// ErrRejected: the target refuses a row, and will again.
+	ErrRejected = errors.New("sinks: target refuses a row")
+)
+
+// Connector opens a target. It contacts nothing before Open.
+type Connector interface {
+	// Transactional says that Apply is atomic and remembers its progress in the
+	// target, so that delivery is exactly once.
+	Transactional() bool
+	// Open checks the target against the outputs and creates what may be created.
+	Open(ctx context.Context, req OpenRequest) (Writer, error)
+	// Drop removes the progress of this app (never its results).
+	Drop(ctx context.Context, req DropRequest) error
+}
+
+// OpenRequest says who writes what.
+type OpenRequest struct {
+	App, Target string
+	// Incarnation is random and made with the state directory: a target that holds
+	// another one belongs to an older state, and has to be fenced and reconciled.
+	Incarnation string
+	// Outputs are all outputs that go to this target.
+	Outputs []Output
+	Logger  *slog.Logger
+}
+
+// DropRequest says whose progress to remove.
+type DropRequest struct {
+	App, Target string
+	Logger      *slog.Logger
+}
+
+// Output is one sink node of a target.
+type Output struct {
+	// ID numbers the output within the target's queue.
+	ID uint32
+	// Name is what the user called it: a table, a topic.
+	Name string
+	// Columns are the columns of a table output, key columns first, with KeyLen of
+	// them; nil for an event output.
+	Columns []Column
+	KeyLen  int
+	// Append says that the output is a stream of events; otherwise a table.
+	Append bool
+	// Options is what the user gave for this output, for its connector.
+	Options any
+}
+
+// Column is a column of a table output.
+type Column struct {
+	Name string
+	// Type is the PostgreSQL type that holds every value of the Go type.
+	Type string
+	// Nullable says that the Go type can be NULL.
+	Nullable bool
+}
+
+// Writer is an open target. It is used by one goroutine.
+type Writer interface {
+	// Progress returns the last epoch that the target holds of this incarnation;
+	// ok is false where it holds none: everything has to be delivered again and the
+	// tables reconciled (see Epoch.Reconcile).
+	Progress(ctx context.Context) (seq uint64, ok bool, err error)
+	// Apply delivers whole epochs in order, for a transactional target in one
+	// transaction together with its progress. After an error whose outcome is
+	// unknown the caller asks Progress again before it repeats. Temporary errors
+	// are returned as they are, and retried with backoff; ErrFenced,
+	// ErrTargetSchema and ErrRejected are not.
+	Apply(ctx context.Context, epochs []Epoch) error
+	Close() error
+}
+
+// Epoch is what one commit of the engine put out for one target.
+type Epoch struct {
+	Seq       uint64
+	Positions record.Positions
+	// CommitTime is the source's commit time of the last transaction in it.
+	CommitTime time.Time
+	// Reconcile says that Items is the whole content of every table output: rows
+	// that are not in it have to go. It is set on the first epoch a target gets from
+	// a new incarnation.
+	Reconcile bool
+	// Items yields the epoch's items: table rows at most once a key, events in
+	// order. It may be walked again after an error. The slices are valid until the
+	// next one.
+	Items func(yield func(Item) bool) error
+}
+
+// Item is a row or an event.
+type Item struct {
+	// Output is the Output.ID.
+	Output uint32
+	// Key is the encoded key of a row: equal bytes, equal row.
+	Key []byte
+	// Columns are the row's values in PostgreSQL's text form, in the order of
+	// Output.Columns; of a deleted row only the key columns. nil data is NULL.
+	Columns [][]byte
+	Deleted bool
+	// Event is set for an append output.
+	Event *Event
+}
+
+// Event is one fact that leaves through an append output.
+type Event struct {
+	// ID is the stable event id: the same after every crash and replay.
+	ID string
+	// Key and Value are JSON.
+	Key, Value []byte
+	// Time is the event time in Unix microseconds.
+	Time int64
+	// Source, Position and XID name the transaction.
+	Source   string
+	Position uint64
+	XID      uint32
+	// Last marks the last event of its transaction in this output's target.
+	Last bool
+	// Replayed marks an event delivered again after the state was lost.
+	Replayed bool
+}

@@ -1,0 +1,21 @@
+package sources
+
+import "errors"
+
+// Errors of connectors; test with errors.Is. The messages name the place and the
+// remedy.
+var (
+	// ErrConfig: the source's settings, rights or tables do not allow the read.
+	ErrConfig = errors.New("sources: source is not set up for this")
+	// ErrSchema: a table's shape does not fit the topology's types.
+	ErrSchema = errors.New("sources: table does not fit the topology")
+	// ErrDataGap: the source can no longer deliver what follows our position.
+	ErrDataGap = errors.New("sources: data gap")
+	// ErrWrongSystem: the source is another installation than the state came from,
+	// or went back in time.
+	ErrWrongSystem = errors.New("sources: another source system")
+	// ErrInUse: another process reads with our slot.
+	ErrInUse = errors.New("sources: in use by another process")
+	// ErrDecode: a value cannot be represented in the Go type.
+	ErrDecode = errors.New("sources: value cannot be decoded")
+)

@@ -1,0 +1,143 @@
+// Package sources brings rows into a topology: the typed source nodes, and the
+// contract that connectors to databases implement.
+package sources
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/tailrace/tailrace/record"
+)
+
+// Database is a named source of tables. The name stands in state, hashes and
+// metrics; the connector behind it may be replaced (Config.Bind), so the same
+// topology runs in tests, against PostgreSQL and over Kafka.
+type Database struct {
+	name      string
+	connector Connector
+}
+
+// NewDatabase names a database and gives it its default connector, which may be
+// nil where every run binds one. The name follows topology.CheckName.
+func NewDatabase(name string, c Connector) *Database {
+	return &Database{name: name, connector: c}
+}
+
+// Name returns the database's name.
+func (d *Database) Name() string { return d.name }
+
+// Connector returns the default connector, nil if there is none.
+func (d *Database) Connector() Connector { return d.connector }
+
+// Connector opens a database's change stream. A connector is a value made from
+// configuration: it contacts nothing before Open.
+type Connector interface {
+	// Open checks everything that can be checked before the first row is read:
+	// rights, settings, tables, columns, slot and publication against req, and
+	// creates what is missing. All problems are reported at once, each with its
+	// remedy. The context bounds Open only; the session lives until Close.
+	Open(ctx context.Context, req OpenRequest) (Session, error)
+	// Drop removes what Open created in the source for this app (slot,
+	// publications). Dropping what is not there is no error.
+	Drop(ctx context.Context, req DropRequest) error
+}
+
+// OpenRequest says what a session is to deliver.
+type OpenRequest struct {
+	// App and Database name the reader; slot and publications are named for them.
+	App, Database string
+	// Tables are the tables to read, without duplicates.
+	Tables []TableRequest
+	// Messages are the prefixes of logical messages to deliver.
+	Messages []string
+	// Resume is the position to continue after. Zero means there is no state yet:
+	// the session begins with a snapshot of all tables.
+	Resume uint64
+	// System is what Session.System returned when the state was made, "" at first.
+	System string
+	// EventTime says that a node of the topology depends on stream time, so an
+	// idle database has to log heartbeats.
+	EventTime bool
+	Logger    *slog.Logger
+	// Observe receives progress and measurements; nil drops them.
+	Observe Observer
+}
+
+// DropRequest says whose objects to remove.
+type DropRequest struct {
+	App, Database string
+	Logger        *slog.Logger
+}
+
+// TableRequest asks for one table.
+type TableRequest struct {
+	// Name is schema.table.
+	Name string
+	// Columns are the columns that the topology's types map, in any order. Others
+	// need not be delivered with values.
+	Columns []string
+	// KeyColumns are the columns that form the key type, nil for a stream of a
+	// table without a key. For Update and Delete they must be the table's identity.
+	KeyColumns []string
+	// Changes says that updates and deletes matter; otherwise only inserts do.
+	Changes bool
+	// Snapshot says that existing rows are delivered first.
+	Snapshot bool
+}
+
+// Session is an open change stream. Next, Relation and System are called from one
+// goroutine; Ack and Close may be called from any.
+type Session interface {
+	// System identifies the source installation: for PostgreSQL its system
+	// identifier and database. State never moves to another system.
+	System() string
+	// Relations returns the tables' shapes at the session's start, by name, so that
+	// types are checked before the first row.
+	Relations() map[string]*record.Relation
+	// Next blocks until there are rows, and returns what has arrived, up to the
+	// session's bounds. It returns the context's error when that is done, and a
+	// permanent error when the stream cannot go on; what a reconnect mends is
+	// mended inside (whole transactions are resent, already delivered ones are
+	// dropped). The batch and all its bytes are valid until its Release.
+	Next(ctx context.Context) (*Batch, error)
+	// Ack says that everything up to and including this position is durable here
+	// and in every target that asked for it, so the source may forget it. Positions
+	// never go back.
+	Ack(position uint64)
+	Close() error
+}
+
+// Batch is a contiguous piece of a source's log in commit order.
+type Batch struct {
+	// Txs are the transactions that have rows in this batch.
+	Txs []TxRows
+	// Idle is set where the source proved that nothing is to come up to this
+	// position: the frontier, which an idle database moves too. 0 where unknown.
+	Idle uint64
+	// Release gives the memory back; nil where there is nothing to give.
+	Release func()
+}
+
+// TxRows is a piece of one transaction.
+type TxRows struct {
+	// Tx describes the transaction. The same pointer is used for all pieces;
+	// Position and CommitTime are set at the latest in the last one.
+	Tx   *record.Tx
+	Rows []record.Row
+	// Messages are logical messages, ordered with the rows by their ordinals.
+	Messages []record.Message
+	// Last says that the transaction ends here. Without it the next batch begins
+	// with its continuation.
+	Last bool
+}
+
+// Observer receives what a session measures. All methods must be cheap and may be
+// called from any goroutine.
+type Observer interface {
+	// SnapshotProgress reports rows copied of an estimated total, per table.
+	SnapshotProgress(table string, rows, estimate int64)
+	// Lag reports the source's newest position, and bytes the source retains for us.
+	Lag(head uint64, retained int64)
+	// Reconnected counts a lost connection that was mended.
+	Reconnected(cause error)
+}

@@ -1,0 +1,49 @@
+package topology
+
+import "reflect"
+
+// Stream is a typed handle of a stream: facts under keys, never retracted.
+type Stream[K comparable, V any] struct {
+	b    *Builder
+	node *Node
+}
+
+// Table is a typed handle of a table: the latest value of each key, with every
+// change known by its old and its new value.
+type Table[K comparable, V any] struct {
+	b    *Builder
+	node *Node
+}
+
+// AddStream adds a node whose output is a stream.
+func AddStream[K comparable, V any](b *Builder, n Node) Stream[K, V] {
+	n.Shape, n.Key, n.Value = ShapeStream, reflect.TypeFor[K](), reflect.TypeFor[V]()
+	return Stream[K, V]{b: b, node: Add(b, n)}
+}
+
+// AddTable adds a node whose output is a table.
+func AddTable[K comparable, V any](b *Builder, n Node) Table[K, V] {
+	n.Shape, n.Key, n.Value = ShapeTable, reflect.TypeFor[K](), reflect.TypeFor[V]()
+	return Table[K, V]{b: b, node: Add(b, n)}
+}
+
+// Node returns the handle's node, nil for the zero handle.
+func (s Stream[K, V]) Node() *Node { return s.node }
+
+// Builder returns the builder the handle belongs to. On a zero handle it is a
+// builder whose Build always fails, so that wiring code needs no nil checks.
+func (s Stream[K, V]) Builder() *Builder { return orBroken(s.b) }
+
+// Node returns the handle's node, nil for the zero handle.
+func (t Table[K, V]) Node() *Node { return t.node }
+
+// Builder returns the builder the handle belongs to; see Stream.Builder.
+func (t Table[K, V]) Builder() *Builder { return orBroken(t.b) }
+
+func orBroken(b *Builder) *Builder {
+	if b == nil {
+		b = New("zero-handle")
+		b.Errorf("a zero handle was used as an input")
+	}
+	return b
+}

@@ -1,0 +1,143 @@
+package topology
+
+import (
+	"hash/fnv"
+	"reflect"
+	"strconv"
+)
+
+// Kind is the kind of a node, as describe prints it.
+type Kind string
+
+// The kinds of source nodes. Operators and sinks name their own kinds.
+const (
+	KindSourceTable    Kind = "source-table"
+	KindSourceStream   Kind = "source-stream"
+	KindSourceEvents   Kind = "source-events"
+	KindSourceMessages Kind = "source-messages"
+)
+
+func (k Kind) isSource() bool {
+	switch k {
+	case KindSourceTable, KindSourceStream, KindSourceEvents, KindSourceMessages:
+		return true
+	}
+	return false
+}
+
+// Shape says whether a node's output is a stream, a table or nothing.
+type Shape uint8
+
+// The shapes of a node's output.
+const (
+	ShapeNone Shape = iota
+	ShapeStream
+	ShapeTable
+)
+
+// Node is one operator of a topology: what it is called, what it reads, what it
+// keeps and how to make its running form. Nodes are immutable once built.
+type Node struct {
+	ID       int
+	Topology string
+	Name     string
+	Kind     Kind
+	Shape    Shape
+	// Inputs are the nodes it reads, in the order its running form expects.
+	Inputs []*Node
+	// Key and Value are the Go types of its output.
+	Key, Value reflect.Type
+	// Stores are the stores it keeps, by name within the node.
+	Stores []StoreSpec
+	// Version numbers the meaning of the node's user functions; raising it
+	// rebuilds the node's state.
+	Version int
+	// PerTransaction says that the node's result depends on every version or on
+	// stream time, so that each transaction is a step of its own.
+	PerTransaction bool
+	// Detail is what describe prints behind the name, such as a window.
+	Detail string
+	// Source is set on source nodes: what to read. Sink is set on sink nodes: where
+	// the output goes. Both are for drivers, which know their concrete types.
+	Source, Sink any
+	// New makes the running form, once a task.
+	New func(rt *Runtime) (Operator, error)
+}
+
+// StoreSpec describes a store that a node keeps.
+type StoreSpec struct {
+	// Name is the store's name in the node: "" for the only one.
+	Name string
+	// Schema is the fingerprint of what is stored; a change rebuilds the state.
+	Schema string
+}
+
+// StoreName returns the full name of one of the node's stores.
+func (n *Node) StoreName(store string) string {
+	if store == "" {
+		return n.Name
+	}
+	return n.Name + "/" + store
+}
+
+// Hash identifies what the node computes as far as data can tell: its kind, name,
+// types, stores, options and inputs. User functions are outside of it; that is
+// what Version is for. The hash is stable across processes and releases.
+func (n *Node) Hash() uint64 {
+	h := fnv.New64a()
+	put := func(s string) { h.Write([]byte(s)); h.Write([]byte{0}) }
+	put(string(n.Kind))
+	put(n.Name)
+	put(typeName(n.Key))
+	put(typeName(n.Value))
+	put(strconv.Itoa(n.Version))
+	put(n.Detail)
+	for _, s := range n.Stores {
+		put(s.Name)
+		put(s.Schema)
+	}
+	for _, in := range n.Inputs {
+		put(strconv.FormatUint(in.Hash(), 16))
+	}
+	return h.Sum64()
+}
+
+func typeName(t reflect.Type) string {
+	if t == nil {
+		return "-"
+	}
+	return t.String()
+}
+
+// Topology is a checked graph of nodes, in topological order.
+type Topology struct {
+	name    string
+	version int
+	nodes   []*Node
+}
+
+// Name returns the topology's name.
+func (t *Topology) Name() string { return t.name }
+
+// Nodes returns the nodes, each after its inputs. The slice must not be changed.
+func (t *Topology) Nodes() []*Node { return t.nodes }
+
+// PerTransaction reports whether each transaction must be a step of its own.
+func (t *Topology) PerTransaction() bool {
+	for _, n := range t.nodes {
+		if n.PerTransaction {
+			return true
+		}
+	}
+	return false
+}
+
+// Hash identifies the topology; see Node.Hash.
+func (t *Topology) Hash() uint64 {
+	h := fnv.New64a()
+	h.Write([]byte(t.name + "\x00" + strconv.Itoa(t.version)))
+	for _, n := range t.nodes {
+		h.Write([]byte(strconv.FormatUint(n.Hash(), 16)))
+	}
+	return h.Sum64()
+}

@@ -1,0 +1,138 @@
+package topology
+
+import (
+	"fmt"
+	"log/slog"
+	"math"
+
+	"github.com/tailrace/tailrace/record"
+	"github.com/tailrace/tailrace/state"
+)
+
+// Operator is the running form of a node. A task runs one step at a time: it
+// feeds the sources, then calls Step on every node in topological order, then
+// EndStep on all of them. An operator owns no goroutine, clock or I/O; it reads
+// the stores it registered.
+type Operator interface {
+	// Step consumes what the inputs put out in this step, updates the operator's
+	// stores and makes its own output available. Outputs of inputs are complete
+	// when it is called.
+	Step(s *Step) error
+	// EndStep forgets the step's output and the old values it kept.
+	EndStep()
+}
+
+// TableOutput is what the running form of a table node offers its consumers.
+//
+// Changes and At agree: the keys that Changes yields are exactly those for which
+// At gives an old and a new value that differ. Joins rely on it to visit each key
+// once (invariant T2 of ARCHITECTURE.md).
+type TableOutput[K comparable, V any] interface {
+	Operator
+	// Changes yields the step's net changes, at most one a key, in chunks that are
+	// valid until the next one. It may be walked more than once.
+	Changes(yield func([]record.Change[K, V]) bool) error
+	// At returns the value of a key before the step and now. It may be called once
+	// the node's own Step has been.
+	At(key K) (record.Versions[V], error)
+}
+
+// StreamOutput is what the running form of a stream node offers its consumers.
+type StreamOutput[K comparable, V any] interface {
+	Operator
+	// Records yields the step's records in order of their tags, in chunks that are
+	// valid until the next one. It may be walked more than once.
+	Records(yield func([]record.Record[K, V]) bool) error
+}
+
+// SourceOperator is the running form of a source node.
+type SourceOperator interface {
+	Operator
+	// Feed hands over rows of one transaction and one relation, in log order.
+	// Within a step it may be called any number of times.
+	Feed(tx *record.Tx, seq uint32, rows []record.Row) error
+	// MaxTime is the largest event time fed in this step, NoTime if none was.
+	MaxTime() int64
+}
+
+// MessageOperator is the running form of a source of logical messages.
+type MessageOperator interface {
+	Operator
+	FeedMessage(tx *record.Tx, seq uint32, m record.Message) error
+}
+
+// Step is one unit of computation: the whole source transactions whose rows were
+// fed.
+type Step struct {
+	// Txs are the step's transactions in order.
+	Txs []*record.Tx
+	// Before and After are stream time by node id, in Unix microseconds: the
+	// largest event time of all sources that lead to the node, without this step's
+	// rows and with them. NoTime where nothing has been seen.
+	Before, After []int64
+}
+
+// NoTime is the stream time of a node that has seen no event.
+const NoTime = math.MinInt64
+
+// Runtime is what the running forms of one task are built with.
+type Runtime struct {
+	Env    *state.Env
+	Logger *slog.Logger
+	// StoreID returns the id of a store: its key prefix.
+	StoreID func(store string) uint32
+	// Outputs takes what sinks put out.
+	Outputs Outputs
+	// Drop counts records that a rule drops, such as late ones.
+	Drop func(n *Node, reason string, count int)
+
+	ops     map[*Node]Operator
+	stores  []state.Store
+	current *Node
+}
+
+// Outputs takes what the sinks of a task put out during an epoch. The slices are
+// copied. Of several calls for one node and key in an epoch the last one counts.
+type Outputs interface {
+	// Upsert says that the row under key now is value; a nil value deletes it.
+	Upsert(n *Node, key, value []byte) error
+	// Append adds an event of a stream.
+	Append(n *Node, tag record.Tag, key, value []byte) error
+}
+
+// Start makes the running forms of all nodes of t, in order.
+func (rt *Runtime) Start(t *Topology) ([]Operator, error) {
+	rt.ops = make(map[*Node]Operator, len(t.nodes))
+	ops := make([]Operator, len(t.nodes))
+	for i, n := range t.nodes {
+		rt.current = n
+		op, err := n.New(rt)
+		if err != nil {
+			return nil, fmt.Errorf("topology: %s %q: %w", n.Kind, n.Name, err)
+		}
+		rt.ops[n], ops[i] = op, op
+	}
+	return ops, nil
+}
+
+// Stores returns the stores that the running forms registered.
+func (rt *Runtime) Stores() []state.Store { return rt.stores }
+
+// Register adds a store of the node that is being made.
+func (rt *Runtime) Register(s state.Store) { rt.stores = append(rt.stores, s) }
+
+// StoreIDFor returns the id of one of the current node's stores.
+func (rt *Runtime) StoreIDFor(store string) uint32 { return rt.StoreID(rt.current.StoreName(store)) }
+
+// Node returns the node whose running form is being made.
+func (rt *Runtime) Node() *Node { return rt.current }
+
+// TableInput returns the running form of the current node's i-th input, a table.
+func TableInput[K comparable, V any](rt *Runtime, i int) TableOutput[K, V] {
+	return rt.ops[rt.current.Inputs[i]].(TableOutput[K, V])
+}
+
+// StreamInput returns the running form of the current node's i-th input, a stream.
+func StreamInput[K comparable, V any](rt *Runtime, i int) StreamOutput[K, V] {
+	return rt.ops[rt.current.Inputs[i]].(StreamOutput[K, V])
+}
