@@ -1,0 +1,58 @@
+package failpoint
+
+// The crash points. Each is hit at exactly one kind of place; the comment says what
+// is durable when it is reached.
+const (
+	// Received: a whole transaction has been received, nothing of it applied (DP1).
+	Received = "dp1-received"
+	// MidTransaction: part of a large transaction is applied and spilled (DP2).
+	MidTransaction = "dp2-mid-transaction"
+	// BatchSync: the state batch is built, its synced commit not yet asked for (DP3).
+	BatchSync = "dp3-batch-sync"
+	// BeforeAck: the state batch is durable, the slot not yet acknowledged (DP4).
+	BeforeAck = "dp4-before-ack"
+	// AfterAck: the acknowledgement has been sent (DP5).
+	AfterAck = "dp5-after-ack"
+	// AfterAckServer: as AfterAck; the suite kills the server instead, before the
+	// slot is persisted (DP6).
+	AfterAckServer = "dp6-after-ack-server"
+	// SinkApplied: the target has the epochs, the queue is not yet trimmed (DP7).
+	SinkApplied = "dp7-sink-applied"
+	// SinkCommit: rows and progress are written in the sink's transaction and its
+	// COMMIT is about to be sent: with SinkCommitted the two ends of an unknown
+	// outcome (DP8).
+	SinkCommit = "dp8-sink-commit"
+	// SinkCommitted: COMMIT was answered, nothing here knows it yet (DP8).
+	SinkCommitted = "dp8-sink-committed"
+	// SnapshotTable: a table of the snapshot is complete (DP9).
+	SnapshotTable = "dp9-snapshot-table"
+	// SnapshotRows: a table of the snapshot is partly read (DP9).
+	SnapshotRows = "dp9-snapshot-rows"
+	// SnapshotSwitch: the snapshot is complete, its commit not yet made (DP9).
+	SnapshotSwitch = "dp9-snapshot-switch"
+	// SnapshotDone: the snapshot is durable, streaming has not begun (DP9).
+	SnapshotDone = "dp9-snapshot-done"
+	// SlotCreated: the slot exists, there is no checkpoint yet (DP10).
+	SlotCreated = "dp10-slot-created"
+	// Reconnect: about to start replication again after a lost connection (DP11).
+	Reconnect = "dp11-reconnect"
+	// SinkReconcile: a reconciling sink transaction has staged its rows and not yet
+	// deleted what is not staged (DP12).
+	SinkReconcile = "dp12-sink-reconcile"
+	// FileWritten: the file sink's events are written and synced, the new length is
+	// not yet recorded.
+	FileWritten = "file-written"
+	// FileTorn: part of what an Apply of the file sink writes is in the file.
+	FileTorn = "file-torn"
+)
+
+// points are the names that a specification may use, so that a misspelt one is an
+// error instead of a run that tests nothing.
+var points = []string{
+	Received, MidTransaction, BatchSync, BeforeAck, AfterAck, AfterAckServer, SinkApplied,
+	SinkCommit, SinkCommitted, SnapshotTable, SnapshotRows, SnapshotSwitch, SnapshotDone,
+	SlotCreated, Reconnect, SinkReconcile, FileWritten, FileTorn,
+}
+
+// Points returns the names of all crash points.
+func Points() []string { return append([]string(nil), points...) }
