@@ -33,6 +33,9 @@ func (t *Target) Connector() Connector { return t.connector }
 var (
 	// ErrFenced: another instance has taken over the target; this one must stop.
 	ErrFenced = errors.New("sinks: fenced by another instance")
+	// ErrHeld: another instance is alive and writes the target, so Open leaves it
+	// alone.
+	ErrHeld = errors.New("sinks: target is held by another instance")
 	// ErrTargetSchema: a target table cannot hold the result.
 	ErrTargetSchema = errors.New("sinks: target table does not fit the result")
 	// ErrRejected: the target refuses a row, and will again.
@@ -44,9 +47,13 @@ type Connector interface {
 	// Transactional says that Apply is atomic and remembers its progress in the
 	// target, so that delivery is exactly once.
 	Transactional() bool
-	// Open checks the target against the outputs and creates what may be created.
+	// Open checks the target against the outputs, reporting all problems at once, and
+	// creates what may be created. It fences the instance that wrote the target before;
+	// where that one belongs to another incarnation it waits for its lease to end, and
+	// returns ErrHeld if it turns out to be alive. The context bounds Open only.
 	Open(ctx context.Context, req OpenRequest) (Writer, error)
-	// Drop removes the progress of this app (never its results).
+	// Drop removes the progress of this app (never its results). Dropping what is not
+	// there is no error; ErrHeld says that the app is running.
 	Drop(ctx context.Context, req DropRequest) error
 }
 
@@ -96,10 +103,13 @@ type Column struct {
 type Writer interface {
 	// Progress returns the last epoch that the target holds of this incarnation;
 	// ok is false where it holds none: everything has to be delivered again and the
-	// tables reconciled (see Epoch.Reconcile).
+	// tables reconciled (see Epoch.Reconcile). A target that remembers nothing (stdout)
+	// always says so, and the caller continues from its own queue. A target that was
+	// restored from a backup may hold less than it took: the caller then reconciles.
 	Progress(ctx context.Context) (seq uint64, ok bool, err error)
 	// Apply delivers whole epochs in order, for a transactional target in one
-	// transaction together with its progress. After an error whose outcome is
+	// transaction together with its progress. Epochs that the target already holds are
+	// skipped, so repeating one is harmless. After an error whose outcome is
 	// unknown the caller asks Progress again before it repeats. Temporary errors
 	// are returned as they are, and retried with backoff; ErrFenced,
 	// ErrTargetSchema and ErrRejected are not.
@@ -109,13 +119,14 @@ type Writer interface {
 
 // Epoch is what one commit of the engine put out for one target.
 type Epoch struct {
+	// Seq numbers the epochs of an incarnation, rising; a number may be left out.
 	Seq       uint64
 	Positions record.Positions
 	// CommitTime is the source's commit time of the last transaction in it.
 	CommitTime time.Time
 	// Reconcile says that Items is the whole content of every table output: rows
-	// that are not in it have to go. It is set on the first epoch a target gets from
-	// a new incarnation.
+	// that are not in it have to go; events are delivered as ever. It is set on the
+	// first epoch a target gets from a new incarnation.
 	Reconcile bool
 	// Items yields the epoch's items: table rows at most once a key, events in
 	// order. It may be walked again after an error. The slices are valid until the
