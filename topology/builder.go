@@ -45,6 +45,9 @@ func New(name string, opts ...Option) *Builder {
 	return b
 }
 
+// Name returns the topology's name.
+func (b *Builder) Name() string { return b.name }
+
 // Errorf records an error that Build returns.
 func (b *Builder) Errorf(format string, args ...any) {
 	b.errs = append(b.errs, fmt.Errorf(format, args...))

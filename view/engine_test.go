@@ -1,0 +1,157 @@
+package view
+
+import (
+	"context"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/tailrace/tailrace/record"
+	"github.com/tailrace/tailrace/state"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// engine is the least that a driver does: it writes changes into the stores of
+// views, commits them in one batch and publishes.
+type engine struct {
+	t     *testing.T
+	db    state.DB
+	env   *state.Env
+	host  *Host
+	nodes []*node
+	seq   uint64
+	lsn   uint64
+	last  uint32
+}
+
+// node is the running form of one view.
+type node struct {
+	port   Port
+	stores []*state.Ordered
+}
+
+func (n *node) Dirty(fn func(key, value []byte, deleted bool) bool) error {
+	return n.stores[0].Dirty(fn)
+}
+
+func newEngine(t *testing.T, opts HostOptions) *engine {
+	db := state.NewMemory()
+	e := &engine{t: t, db: db, env: &state.Env{DB: db}, host: NewHost(opts)}
+	t.Cleanup(func() {
+		if err := e.host.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+		if n := e.host.open.Load(); n != 0 {
+			t.Errorf("%d snapshots are open after Close", n)
+		}
+	})
+	return e
+}
+
+// table is a view under test with the map that it has to equal.
+type table[K comparable, V any] struct {
+	*View[K, V]
+	w    *Writer[K, V]
+	rows map[K]V
+}
+
+func addView[K comparable, V any](e *engine, name string, indexes ...Indexed[K, V]) *table[K, V] {
+	e.t.Helper()
+	v, err := New("top", name, indexes...)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	n, ids := &node{port: v}, map[string]uint32{}
+	stores := make([]Store, 0, 2)
+	for _, s := range v.Stores() {
+		e.last++
+		ids[s] = e.last
+		o := state.NewOrdered(e.env, e.last)
+		n.stores, stores = append(n.stores, o), append(stores, o)
+	}
+	if err := e.host.Bind(v, func(s string) uint32 { return ids[s] }); err != nil {
+		e.t.Fatal(err)
+	}
+	e.nodes = append(e.nodes, n)
+	w, err := NewWriter(v, stores...)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	return &table[K, V]{View: v, w: w, rows: map[K]V{}}
+}
+
+// set and remove make a change of the epoch that the next commit ends.
+func (tb *table[K, V]) set(t testing.TB, k K, v V) {
+	c := record.Change[K, V]{Key: k, New: v, Sides: record.HasNew}
+	if old, ok := tb.rows[k]; ok {
+		c.Old, c.Sides = old, c.Sides|record.HasOld
+	}
+	tb.rows[k] = v
+	if err := tb.w.Apply(&c); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (tb *table[K, V]) remove(t testing.TB, k K) {
+	old, ok := tb.rows[k]
+	if !ok {
+		return
+	}
+	delete(tb.rows, k)
+	if err := tb.w.Apply(&record.Change[K, V]{Key: k, Old: old, Sides: record.HasOld}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// commit makes the epoch durable and publishes it 16 bytes further in the log.
+func (e *engine) commit() { e.commitHeld(nil) }
+
+func (e *engine) commitHeld(held map[string]record.Positions) {
+	e.t.Helper()
+	b := e.db.NewBatch()
+	for _, n := range e.nodes {
+		for _, s := range n.stores {
+			if err := s.Flush(b); err != nil {
+				e.t.Fatal(err)
+			}
+		}
+	}
+	if err := e.db.Commit(b, true); err != nil {
+		e.t.Fatal(err)
+	}
+	e.seq++
+	e.lsn += 16
+	err := e.host.Publish(Commit{
+		Seq: e.seq, Positions: e.positions(), Held: held, AsOf: int64(e.seq) * 1_000_000,
+		Snapshot: e.db.NewSnapshot(), Changes: e.changed,
+	})
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	for _, n := range e.nodes {
+		for _, s := range n.stores {
+			s.Committed()
+		}
+	}
+}
+
+func (e *engine) positions() record.Positions { return record.Positions{"shop": e.lsn} }
+
+func (e *engine) changed(p Port) Changed {
+	for _, n := range e.nodes {
+		if n.port == p {
+			return n
+		}
+	}
+	return nil
+}
+
+// advance moves the frontier alone.
+func (e *engine) advance() {
+	e.t.Helper()
+	e.lsn += 16
+	if err := e.host.Advance(e.positions()); err != nil {
+		e.t.Fatal(err)
+	}
+}

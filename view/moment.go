@@ -1,0 +1,152 @@
+package view
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"sync/atomic"
+	"time"
+
+	"github.com/tailrace/tailrace/record"
+	"github.com/tailrace/tailrace/state"
+)
+
+// Position says which moment an answer is of.
+type Position struct {
+	// Seq numbers the commits of the app's state directory.
+	Seq uint64
+	// Sources is the position in each source. It is shared by all readers of the
+	// moment and must not be changed.
+	Sources record.Positions
+	// AsOf is the source's commit time of the last transaction in the moment, in
+	// UTC; the zero time where there was none.
+	AsOf time.Time
+}
+
+// String prints the sources' positions, such as shop:0/16B3748.
+func (p Position) String() string { return p.Sources.String() }
+
+// moment is a committed state and its position. It is immutable.
+type moment struct {
+	seq       uint64
+	positions record.Positions
+	// held are the positions of topologies that stand still, by name.
+	held map[string]record.Positions
+	asOf int64
+	snap *snapshot
+}
+
+// position returns the moment's position as the views of a topology have it.
+func (m *moment) position(topology string) Position {
+	p := Position{Seq: m.seq, Sources: m.positions}
+	if held, ok := m.held[topology]; ok {
+		p.Sources = held
+	}
+	if m.asOf != 0 {
+		p.AsOf = time.UnixMicro(m.asOf).UTC()
+	}
+	return p
+}
+
+// snapshot counts the users of a database snapshot; the last one closes it.
+type snapshot struct {
+	state.Snapshot
+	refs   atomic.Int64
+	closed func(error)
+}
+
+// acquire adds a user. It reports false where the last user has already left.
+func (s *snapshot) acquire() bool {
+	for {
+		n := s.refs.Load()
+		if n == 0 {
+			return false
+		}
+		if s.refs.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+func (s *snapshot) release() {
+	if s.refs.Add(-1) == 0 {
+		s.closed(s.Close())
+	}
+}
+
+// Moment pins one committed state for reading several views, or one view several
+// times, at one position. It holds old data back from being reclaimed: Close it
+// soon.
+type Moment struct {
+	host *Host
+	m    *moment
+	done atomic.Bool
+}
+
+// At pins the current moment of the app that keeps the views. It fails with
+// ErrPositions where the views belong to different apps or one of them stands
+// still at an earlier position than the others.
+func At(ctx context.Context, views ...Port) (*Moment, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if len(views) == 0 {
+		return nil, fmt.Errorf("%w: At was given no view", ErrPositions)
+	}
+	var host *Host
+	for _, v := range views {
+		b, err := v.port().bound()
+		if err != nil {
+			return nil, err
+		}
+		if host != nil && b.host != host {
+			return nil, fmt.Errorf("%w: %q and %q belong to different apps", ErrPositions, views[0].Name(), v.Name())
+		}
+		host = b.host
+	}
+	m, err := host.acquire()
+	if err != nil {
+		return nil, err
+	}
+	if err := samePosition(m, views); err != nil {
+		m.snap.release()
+		return nil, err
+	}
+	return &Moment{host: host, m: m}, nil
+}
+
+// samePosition fails where the views do not all stand at one position in m.
+func samePosition(m *moment, views []Port) error {
+	first := m.position(views[0].Topology())
+	for _, v := range views[1:] {
+		p := m.position(v.Topology())
+		if !maps.Equal(p.Sources, first.Sources) {
+			return fmt.Errorf("%w: %q at %s, %q at %s; mend the topology that stands still or read them one by one",
+				ErrPositions, views[0].Name(), first, v.Name(), p)
+		}
+	}
+	return nil
+}
+
+// At pins the host's current moment.
+func (h *Host) At(ctx context.Context) (*Moment, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	m, err := h.acquire()
+	if err != nil {
+		return nil, err
+	}
+	return &Moment{host: h, m: m}, nil
+}
+
+// Position returns the moment's position.
+func (m *Moment) Position() Position { return m.m.position("") }
+
+// Close lets go of the moment. Reads after it fail with ErrClosed. It must not be
+// called while a read is running.
+func (m *Moment) Close() {
+	if m.done.CompareAndSwap(false, true) {
+		m.m.snap.release()
+	}
+}

@@ -1,0 +1,4 @@
+package view
+
+// query is what a cursor goes on with.
+type query struct{}

@@ -1,0 +1,80 @@
+package view
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+)
+
+// TestNeverTorn moves money between two views while readers add up both at one
+// moment, and one of them alone in a walk.
+func TestNeverTorn(t *testing.T) {
+	const accounts, total, commits = 50, 50 * 2 * 1000, 1500
+	e := newEngine(t, HostOptions{})
+	a, b := addView[int64, int64](e, "a"), addView[int64, int64](e, "b")
+	for i := range int64(accounts) {
+		a.set(t, i, 1000)
+		b.set(t, i, 1000)
+	}
+	e.commit()
+	var reads, positions atomic.Int64
+	var stop atomic.Bool
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			last := uint64(0)
+			for !stop.Load() {
+				sum, seq, err := sumBoth(a, b)
+				if err != nil || sum != total || seq < last {
+					t.Errorf("read %d at seq %d after %d: %v", sum, seq, last, err)
+					return
+				}
+				if seq != last {
+					positions.Add(1)
+				}
+				last = seq
+				reads.Add(1)
+			}
+		})
+	}
+	r := rand.New(rand.NewPCG(1, 2))
+	for range commits {
+		for range 1 + r.IntN(20) {
+			from, to, n := r.Int64N(accounts), r.Int64N(accounts), r.Int64N(500)
+			a.set(t, from, a.rows[from]-n)
+			b.set(t, to, b.rows[to]+n)
+		}
+		e.commit()
+	}
+	stop.Store(true)
+	wg.Wait()
+	if reads.Load() == 0 || positions.Load() < 10 {
+		t.Fatalf("only %d reads at %d positions", reads.Load(), positions.Load())
+	}
+	t.Logf("%d reads, %d positions seen", reads.Load(), positions.Load())
+	if n := e.host.open.Load(); n != 1 {
+		t.Fatalf("%d snapshots are open, want the current one alone", n)
+	}
+}
+
+// sumBoth adds up two views at one moment.
+func sumBoth(a, b *table[int64, int64]) (sum int64, seq uint64, err error) {
+	ctx := context.Background()
+	m, err := At(ctx, a, b)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer m.Close()
+	for _, r := range []Reader[int64, int64]{a.At(m), b.At(m)} {
+		rows := r.Range(ctx, All[int64]())
+		for _, cents := range rows.All() {
+			sum += cents
+		}
+		if rows.Err() != nil {
+			return 0, 0, rows.Err()
+		}
+	}
+	return sum, m.Position().Seq, nil
+}
