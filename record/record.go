@@ -95,6 +95,18 @@ func (c *Change[K, V]) HasOld() bool { return c.Sides&HasOld != 0 }
 // HasNew reports whether the key has a value after the change.
 func (c *Change[K, V]) HasNew() bool { return c.Sides&HasNew != 0 }
 
+// Narrow leaves the given sides and clears the values of the others.
+func (c *Change[K, V]) Narrow(s Sides) {
+	var zero V
+	c.Sides &= s
+	if !c.HasOld() {
+		c.Old = zero
+	}
+	if !c.HasNew() {
+		c.New = zero
+	}
+}
+
 // Versions are the two values of a key around a step.
 type Versions[V any] struct {
 	Old, New V
@@ -108,6 +120,18 @@ func (v *Versions[V]) HasOld() bool { return v.Sides&HasOld != 0 }
 
 // HasNew reports whether the key has a value after the step.
 func (v *Versions[V]) HasNew() bool { return v.Sides&HasNew != 0 }
+
+// Narrow leaves the given sides and clears the values of the others.
+func (v *Versions[V]) Narrow(s Sides) {
+	var zero V
+	v.Sides &= s
+	if !v.HasOld() {
+		v.Old = zero
+	}
+	if !v.HasNew() {
+		v.New = zero
+	}
+}
 
 // Op is what a row event did to its row.
 type Op uint8

@@ -62,7 +62,7 @@ func Add(b *Builder, n Node) *Node {
 	node.Topology = b.name
 	if node.Name == "" {
 		node.Name = fmt.Sprintf("%s#%d", n.Kind, b.counts[n.Kind])
-		if len(n.Stores) > 0 {
+		if n.NeedsName || len(n.Stores) > 0 {
 			b.Errorf("topology %q: a %s needs a name, its first argument", b.name, n.Kind)
 		}
 	} else if err := checkNodeName(node.Name, n.Kind); err != nil {

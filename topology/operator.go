@@ -70,6 +70,18 @@ type Step struct {
 	// largest event time of all sources that lead to the node, without this step's
 	// rows and with them. NoTime where nothing has been seen.
 	Before, After []int64
+	// FirstSeq is the place of Txs[0] in the epoch.
+	FirstSeq uint32
+}
+
+// Seq returns the place in the epoch of one of the step's transactions.
+func (s *Step) Seq(tx *record.Tx) uint32 {
+	for i, t := range s.Txs {
+		if t == tx {
+			return s.FirstSeq + uint32(i)
+		}
+	}
+	return s.FirstSeq
 }
 
 // NoTime is the stream time of a node that has seen no event.
@@ -86,9 +98,10 @@ type Runtime struct {
 	// Drop counts records that a rule drops, such as late ones.
 	Drop func(n *Node, reason string, count int)
 
-	ops     map[*Node]Operator
-	stores  []state.Store
-	current *Node
+	ops       map[*Node]Operator
+	consumers map[*Node]int
+	stores    []state.Store
+	current   *Node
 }
 
 // Outputs takes what the sinks of a task put out during an epoch. The slices are
@@ -103,6 +116,12 @@ type Outputs interface {
 // Start makes the running forms of all nodes of t, in order.
 func (rt *Runtime) Start(t *Topology) ([]Operator, error) {
 	rt.ops = make(map[*Node]Operator, len(t.nodes))
+	rt.consumers = make(map[*Node]int, len(t.nodes))
+	for _, n := range t.nodes {
+		for _, in := range n.Inputs {
+			rt.consumers[in]++
+		}
+	}
 	ops := make([]Operator, len(t.nodes))
 	for i, n := range t.nodes {
 		rt.current = n
@@ -117,6 +136,9 @@ func (rt *Runtime) Start(t *Topology) ([]Operator, error) {
 
 // Stores returns the stores that the running forms registered.
 func (rt *Runtime) Stores() []state.Store { return rt.stores }
+
+// Consumers returns how many nodes read n.
+func (rt *Runtime) Consumers(n *Node) int { return rt.consumers[n] }
 
 // Register adds a store of the node that is being made.
 func (rt *Runtime) Register(s state.Store) { rt.stores = append(rt.stores, s) }

@@ -1,0 +1,228 @@
+package operators
+
+import (
+	"fmt"
+
+	"github.com/tailrace/tailrace/operators/aggregate"
+	"github.com/tailrace/tailrace/record"
+	"github.com/tailrace/tailrace/state"
+	"github.com/tailrace/tailrace/topology"
+)
+
+// AggregateOption changes one Aggregate.
+type AggregateOption func(*aggregateOptions)
+
+type aggregateOptions struct {
+	keepEmpty bool
+	version   int
+}
+
+// KeepEmpty keeps a group's row when the last row of the group has left, as Kafka
+// Streams does. By default the group's row is deleted, as in SQL.
+func KeepEmpty() AggregateOption { return func(o *aggregateOptions) { o.keepEmpty = true } }
+
+// NodeVersion numbers the meaning of the node's functions; raising it rebuilds the
+// topology's state. Defaults to 0.
+func NodeVersion(n int) AggregateOption { return func(o *aggregateOptions) { o.version = n } }
+
+// Aggregate computes one value for each group. Over a table it takes the old value
+// of a changed row out of its group and adds the new one; a group changes at most
+// once in a step, and its result is computed once, from values that hold together.
+// Over a stream it adds records in commit order. Aggregators are in package
+// aggregate and combine with Combine2 to Combine4.
+func Aggregate[G comparable, V, R any](
+	name string, in Grouped[G, V], agg aggregate.Aggregator[V, R], opts ...AggregateOption,
+) topology.Table[G, R] {
+	var o aggregateOptions
+	for _, opt := range opts {
+		opt(&o)
+	}
+	b := in.b
+	if b == nil {
+		b = topology.Table[G, R]{}.Builder()
+	}
+	keyCodec, errK := state.KeyCodecOf[G]()
+	result, errR := state.CodecOf[R]()
+	for _, err := range []error{errK, errR, agg.Err(), checkRemove(in, agg)} {
+		if err != nil {
+			b.Errorf("topology: aggregate %q: %w", name, err)
+		}
+	}
+	stores := []topology.StoreSpec{{Schema: agg.Schema()}}
+	if agg.UsesEntries() {
+		stores = append(stores, topology.StoreSpec{Name: "entries", Schema: agg.Schema()})
+	}
+	detail := in.detail
+	if o.keepEmpty {
+		detail += " keep-empty"
+	}
+	return topology.AddTable[G, R](b, topology.Node{
+		Name:           name,
+		Kind:           "aggregate",
+		Inputs:         []*topology.Node{in.input},
+		Stores:         stores,
+		Version:        o.version,
+		PerTransaction: in.detail != "",
+		Detail:         detail,
+		New: func(rt *topology.Runtime) (topology.Operator, error) {
+			return newAggregation(rt, in, agg, keyCodec, result, o.keepEmpty), nil
+		},
+	})
+}
+
+func checkRemove[G comparable, V, R any](in Grouped[G, V], agg aggregate.Aggregator[V, R]) error {
+	if in.input != nil && in.input.Shape == topology.ShapeTable && !agg.CanRemove() {
+		return fmt.Errorf("%q is a table, so rows leave their groups, and the aggregator cannot "+
+			"take a value out; give it a Remove", in.input.Name)
+	}
+	return nil
+}
+
+type aggregation[G comparable, V, R any] struct {
+	node      *topology.Node
+	in        groupInput[G, V]
+	agg       aggregate.Aggregator[V, R]
+	keyCodec  state.KeyCodec[G]
+	table     *state.Table[G, group[V, R]]
+	entries   *aggregate.Entries
+	keepEmpty bool
+	inStep    bool
+	prefix    []byte
+	out       []record.Change[G, R]
+}
+
+func newAggregation[G comparable, V, R any](
+	rt *topology.Runtime, in Grouped[G, V], agg aggregate.Aggregator[V, R],
+	keyCodec state.KeyCodec[G], result state.Codec[R], keepEmpty bool,
+) *aggregation[G, V, R] {
+	a := &aggregation[G, V, R]{
+		node: rt.Node(), in: in.open(rt), agg: agg, keyCodec: keyCodec, keepEmpty: keepEmpty,
+	}
+	codec := groupCodec(agg, result, &a.inStep)
+	a.table = state.NewTable(rt.Env, rt.StoreIDFor(""), keyCodec, codec)
+	rt.Register(a.table)
+	if agg.UsesEntries() {
+		ordered := state.NewOrdered(rt.Env, rt.StoreIDFor("entries"))
+		rt.Register(ordered)
+		a.entries = aggregate.NewEntries(ordered)
+	}
+	return a
+}
+
+// CurrentKey returns the key of the row at work, or of the group.
+func (a *aggregation[G, V, R]) CurrentKey() any { return a.in.CurrentKey() }
+
+// Step takes the step's contributions into their groups, and then computes the
+// result of each group that was touched, once.
+func (a *aggregation[G, V, R]) Step(s *topology.Step) error {
+	a.inStep = true
+	if err := a.in.each(s, a.visit); err != nil {
+		return err
+	}
+	return a.table.EditTouched(func(key G, g *group[V, R], _ bool) (keep bool, err error) {
+		if g.acc == nil || g.rows == 0 && !a.keepEmpty {
+			if g.acc != nil {
+				a.scope(key)
+				err = g.acc.Clear(a.entries)
+			}
+			return false, err
+		}
+		a.scope(key)
+		g.result, err = g.acc.Result(a.entries)
+		g.ready = true
+		if err != nil {
+			err = &topology.Failure{Node: a.node, Key: key, Err: err}
+		}
+		return true, err
+	})
+}
+
+// visit adds a row to its group or takes it out.
+func (a *aggregation[G, V, R]) visit(key G, id []byte, v *V, add bool, time int64) error {
+	a.scope(key)
+	if err := a.prepare(key); err != nil {
+		return err
+	}
+	g, _, err := a.table.Edit(key, time)
+	if err != nil {
+		return err
+	}
+	if g.acc == nil {
+		g.acc = a.agg.New()
+	}
+	if add {
+		g.rows++
+		err = g.acc.Add(a.entries, id, v)
+	} else {
+		g.rows--
+		err = g.acc.Remove(a.entries, id, v)
+	}
+	if err != nil {
+		return &topology.Failure{Node: a.node, Key: key, Err: err}
+	}
+	return nil
+}
+
+// prepare makes sure that a stored group knows its result before the step touches
+// its entries. The result is derived: to fill it in is not a change.
+func (a *aggregation[G, V, R]) prepare(key G) error {
+	if a.entries == nil {
+		return nil
+	}
+	g, err := a.table.Get(key)
+	if err != nil || g == nil || g.ready {
+		return err
+	}
+	result, err := g.acc.Result(a.entries)
+	if err != nil {
+		return &topology.Failure{Node: a.node, Key: key, Err: err}
+	}
+	g.result, g.ready = result, true
+	return nil
+}
+
+// scope points the entries at a group.
+func (a *aggregation[G, V, R]) scope(key G) {
+	if a.entries != nil {
+		a.prefix = a.keyCodec.Append(a.prefix[:0], key)
+		a.entries.Scope(a.prefix)
+	}
+}
+
+// Changes yields the groups whose results changed.
+func (a *aggregation[G, V, R]) Changes(yield func([]record.Change[G, R]) bool) error {
+	return a.table.Changes(func(chunk []record.Change[G, group[V, R]]) bool {
+		a.out = a.out[:0]
+		for i := range chunk {
+			c := &chunk[i]
+			a.out = append(a.out, record.Change[G, R]{
+				Key: c.Key, Old: c.Old.result, New: c.New.result, Sides: c.Sides, Time: c.Time,
+			})
+		}
+		return yield(a.out)
+	})
+}
+
+// At returns a group's result before the step and now. A group that was not
+// loaded in this step computes it from its state.
+func (a *aggregation[G, V, R]) At(key G) (record.Versions[R], error) {
+	a.scope(key)
+	if err := a.prepare(key); err != nil {
+		return record.Versions[R]{}, err
+	}
+	v, err := a.table.At(key)
+	if err != nil {
+		return record.Versions[R]{}, err
+	}
+	return record.Versions[R]{
+		Old: v.Old.result, New: v.New.result, Sides: v.Sides, Time: v.Time,
+	}, nil
+}
+
+// EndStep forgets the step's old values.
+func (a *aggregation[G, V, R]) EndStep() {
+	clear(a.out)
+	a.out = a.out[:0]
+	a.inStep = false
+	a.table.EndStep()
+}

@@ -1,0 +1,123 @@
+// Package aggregate holds the aggregators that operators.Aggregate applies to each
+// group: Count, Sum, Min, Max, Avg, Collect, TopN, Fold and Reduce. They combine
+// into one typed result with Combine2, Combine3 and Combine4.
+//
+// NULL follows SQL: the ...Null forms take sql.Null values, skip those that are
+// NULL, and are NULL themselves over nothing but NULLs.
+//
+// Over a table an aggregator must take values out as well as add them, in any
+// order; all in this package can, Reduce excepted, which is for streams.
+package aggregate
+
+import (
+	"errors"
+	"strings"
+)
+
+// ErrOverflow says that an integer result does not fit its Go type. The state is
+// exact all the same: sums are kept in 128 bits.
+var ErrOverflow = errors.New("aggregate: result does not fit its type")
+
+// Aggregator turns the values of a group into a result. The zero value is not
+// valid; use the functions of this package.
+type Aggregator[V, R any] struct {
+	build   func(slot int) Accumulator[V, R]
+	slots   int // number of entry spaces it uses
+	remove  bool
+	schema  string
+	problem error
+}
+
+// New makes the state of an empty group.
+func (a Aggregator[V, R]) New() Accumulator[V, R] { return a.build(0) }
+
+// Schema identifies what is stored; a change rebuilds the state.
+func (a Aggregator[V, R]) Schema() string { return a.schema }
+
+// CanRemove reports whether values can be taken out, as a table demands.
+func (a Aggregator[V, R]) CanRemove() bool { return a.remove }
+
+// UsesEntries reports whether the aggregator keeps an entry for each value.
+func (a Aggregator[V, R]) UsesEntries() bool { return a.slots > 0 }
+
+// Err is what is wrong with the aggregator, such as a type that cannot be stored.
+func (a Aggregator[V, R]) Err() error {
+	if a.build == nil {
+		return errors.Join(a.problem, errors.New("aggregate: the zero Aggregator was given"))
+	}
+	return a.problem
+}
+
+// Accumulator is the state of one group. id identifies the value among all of the
+// input: the same for Add and Remove of one row.
+type Accumulator[V, R any] interface {
+	Add(e *Entries, id []byte, v *V) error
+	Remove(e *Entries, id []byte, v *V) error
+	// Result computes the group's result. It leaves the state as it is.
+	Result(e *Entries) (R, error)
+	// Clear removes what is left in the entries when the group ends.
+	Clear(e *Entries) error
+	// AppendState and DecodeState store and load the state. DecodeState gets all of
+	// the bytes that AppendState wrote and must not keep them.
+	AppendState(dst []byte) []byte
+	DecodeState(src []byte) error
+}
+
+// EntryStore is an ordered set of entries; state.Ordered is one.
+type EntryStore interface {
+	Set(key, value []byte) error
+	Delete(key []byte) error
+	Scan(prefix []byte, reverse bool, fn func(key, value []byte) bool) error
+}
+
+// Entries are the ordered entries of one group. Each aggregator of a combination
+// has a slot of its own.
+type Entries struct {
+	store EntryStore
+	base  []byte
+	buf   []byte
+}
+
+// NewEntries makes entries over a store.
+func NewEntries(s EntryStore) *Entries { return &Entries{store: s} }
+
+// Scope points the entries at the group with the given encoded key, which must
+// stay unchanged until the next call.
+func (e *Entries) Scope(group []byte) { e.base = group }
+
+// Set writes the entry under key in a slot.
+func (e *Entries) Set(slot int, key, value []byte) error {
+	return e.store.Set(e.entry(slot, key), value)
+}
+
+// Delete removes the entry under key in a slot.
+func (e *Entries) Delete(slot int, key []byte) error { return e.store.Delete(e.entry(slot, key)) }
+
+// Scan visits the entries of a slot in key order, or in reverse. Keys and values
+// are valid during the call; entries must not be written meanwhile.
+func (e *Entries) Scan(slot int, reverse bool, fn func(key, value []byte) bool) error {
+	prefix := append([]byte(nil), e.entry(slot, nil)...)
+	return e.store.Scan(prefix, reverse, func(key, value []byte) bool {
+		return fn(key[len(prefix):], value)
+	})
+}
+
+// Clear removes all entries of a slot.
+func (e *Entries) Clear(slot int) error {
+	var keys [][]byte
+	err := e.Scan(slot, false, func(key, _ []byte) bool {
+		keys = append(keys, append([]byte(nil), key...))
+		return true
+	})
+	for _, key := range keys {
+		err = errors.Join(err, e.Delete(slot, key))
+	}
+	return err
+}
+
+func (e *Entries) entry(slot int, key []byte) []byte {
+	e.buf = append(append(append(e.buf[:0], e.base...), byte(slot)), key...)
+	return e.buf
+}
+
+func schemaOf(parts ...string) string { return strings.Join(parts, ",") }

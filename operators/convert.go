@@ -1,0 +1,116 @@
+package operators
+
+import (
+	"github.com/tailrace/tailrace/record"
+	"github.com/tailrace/tailrace/state"
+	"github.com/tailrace/tailrace/topology"
+)
+
+// ToTable makes a table of the latest value of each key of a stream.
+func ToTable[K comparable, V any](name string, in topology.Stream[K, V]) topology.Table[K, V] {
+	b := in.Builder()
+	keyCodec, errK := state.KeyCodecOf[K]()
+	codec, errV := state.CodecOf[V]()
+	for _, err := range []error{errK, errV} {
+		if err != nil {
+			b.Errorf("topology: to-table %q: %w", name, err)
+		}
+	}
+	return topology.AddTable[K, V](b, topology.Node{
+		Name:   name,
+		Kind:   "to-table",
+		Inputs: []*topology.Node{in.Node()},
+		Stores: []topology.StoreSpec{{Schema: codec.Fingerprint}},
+		New: func(rt *topology.Runtime) (topology.Operator, error) {
+			t := &toTable[K, V]{
+				in:    topology.StreamInput[K, V](rt, 0),
+				Table: state.NewTable(rt.Env, rt.StoreIDFor(""), keyCodec, codec),
+			}
+			rt.Register(t.Table)
+			return t, nil
+		},
+	})
+}
+
+type toTable[K comparable, V any] struct {
+	*state.Table[K, V]
+	in topology.StreamOutput[K, V]
+}
+
+// Step puts the records.
+func (t *toTable[K, V]) Step(*topology.Step) error {
+	var failed error
+	err := t.in.Records(func(chunk []record.Record[K, V]) bool {
+		for i := range chunk {
+			if failed = t.Put(chunk[i].Key, chunk[i].Value, chunk[i].Time); failed != nil {
+				return false
+			}
+		}
+		return true
+	})
+	return firstError(err, failed)
+}
+
+// ToStream makes a stream of a table's net changes, one record a changed key and
+// transaction. Since every version counts, each transaction becomes a step of its
+// own; Describe says so.
+//
+// Keys of one transaction come in ascending order of their encoded form, so the
+// order does not depend on how the table was computed.
+func ToStream[K comparable, V any](
+	name string, in topology.Table[K, V],
+) topology.Stream[K, record.Change[K, V]] {
+	b := in.Builder()
+	keyCodec, err := state.KeyCodecOf[K]()
+	if err != nil {
+		b.Errorf("topology: to-stream %q: %w", name, err)
+	}
+	return topology.AddStream[K, record.Change[K, V]](b, topology.Node{
+		Name:           name,
+		NeedsName:      true,
+		Kind:           "to-stream",
+		PerTransaction: true,
+		Inputs:         []*topology.Node{in.Node()},
+		New: func(rt *topology.Runtime) (topology.Operator, error) {
+			return &toStream[K, V]{in: topology.TableInput[K, V](rt, 0), keyCodec: keyCodec}, nil
+		},
+	})
+}
+
+type toStream[K comparable, V any] struct {
+	records[K, record.Change[K, V]]
+	in       topology.TableOutput[K, V]
+	keyCodec state.KeyCodec[K]
+	sorter   keySorter
+}
+
+// Step turns the changes of the step's one transaction into records.
+func (t *toStream[K, V]) Step(s *topology.Step) error {
+	if len(s.Txs) == 0 {
+		return nil
+	}
+	tx := s.Txs[len(s.Txs)-1]
+	t.sorter.reset()
+	err := t.in.Changes(func(chunk []record.Change[K, V]) bool {
+		for _, c := range chunk {
+			t.sorter.add(func(dst []byte) []byte { return t.keyCodec.Append(dst, c.Key) })
+			t.out = append(t.out, record.Record[K, record.Change[K, V]]{Key: c.Key, Value: c, Time: c.Time})
+		}
+		return true
+	})
+	if err != nil {
+		return err
+	}
+	t.out = permute(t.out, t.sorter.order())
+	for i := range t.out {
+		// Changes of a table come after all rows of their transaction.
+		t.out[i].Tag = record.Tag{
+			Tx: tx, Seq: s.Seq(tx), Ordinal: tableOrdinal, Path: t.sorter.key(i),
+		}
+	}
+	return nil
+}
+
+// tableOrdinal is the ordinal of records made from table changes: behind every
+// row of the transaction.
+const tableOrdinal = 1<<32 - 1

@@ -1,0 +1,116 @@
+package operators
+
+import (
+	"github.com/tailrace/tailrace/record"
+	"github.com/tailrace/tailrace/topology"
+)
+
+// Enrich joins each record of a stream to the row of a table under a key taken
+// from the record (INNER JOIN: a record without a row is dropped). The table is
+// seen as of the record's own transaction, all of it: an event and the reference
+// row written with it meet, whatever their order in the log.
+//
+// A later change of the row does not touch records that have gone out. Because of
+// "as of", each transaction becomes a step of its own.
+func Enrich[K comparable, V any, F comparable, R, O any](
+	name string, events topology.Stream[K, V], table topology.Table[F, R],
+	key func(V) F, joiner func(V, R) O,
+) topology.Stream[K, O] {
+	return EnrichContext(name, events, table,
+		func(_ record.Context, _ K, v V) (F, bool, error) { return key(v), true, nil },
+		func(_ record.Context, _ K, v V, r R, has bool) (O, bool, error) {
+			if !has {
+				var none O
+				return none, false, nil
+			}
+			return joiner(v, r), true, nil
+		})
+}
+
+// LeftEnrich is Enrich that keeps records without a row (LEFT JOIN); the joiner is
+// told whether there is one.
+func LeftEnrich[K comparable, V any, F comparable, R, O any](
+	name string, events topology.Stream[K, V], table topology.Table[F, R],
+	key func(V) F, joiner func(v V, r R, hasRow bool) O,
+) topology.Stream[K, O] {
+	return EnrichContext(name, events, table,
+		func(_ record.Context, _ K, v V) (F, bool, error) { return key(v), true, nil },
+		func(_ record.Context, _ K, v V, r R, has bool) (O, bool, error) {
+			return joiner(v, r, has), true, nil
+		})
+}
+
+// EnrichContext is the general form: the key may be missing (NULL joins nothing),
+// the joiner decides whether the record goes on, and both are told the record's
+// context and may fail.
+func EnrichContext[K comparable, V any, F comparable, R, O any](
+	name string, events topology.Stream[K, V], table topology.Table[F, R],
+	key func(ctx record.Context, k K, v V) (f F, ok bool, err error),
+	joiner func(ctx record.Context, k K, v V, r R, hasRow bool) (o O, emit bool, err error),
+) topology.Stream[K, O] {
+	return topology.AddStream[K, O](events.Builder(), topology.Node{
+		Name:           name,
+		NeedsName:      true,
+		Kind:           "enrich",
+		PerTransaction: true,
+		Inputs:         []*topology.Node{events.Node(), table.Node()},
+		New: func(rt *topology.Runtime) (topology.Operator, error) {
+			return &enrich[K, V, F, R, O]{
+				node: rt.Node(), events: topology.StreamInput[K, V](rt, 0),
+				table: topology.TableInput[F, R](rt, 1), keyOf: key, joiner: joiner,
+			}, nil
+		},
+	})
+}
+
+type enrich[K comparable, V any, F comparable, R, O any] struct {
+	records[K, O]
+	cursor[K]
+	node   *topology.Node
+	events topology.StreamOutput[K, V]
+	table  topology.TableOutput[F, R]
+	keyOf  func(ctx record.Context, k K, v V) (f F, ok bool, err error)
+	joiner func(ctx record.Context, k K, v V, r R, hasRow bool) (o O, emit bool, err error)
+}
+
+// Step joins the records. The step holds one transaction, so the table's value
+// now is its value as of the record's transaction.
+func (e *enrich[K, V, F, R, O]) Step(*topology.Step) error {
+	var failed error
+	err := e.events.Records(func(chunk []record.Record[K, V]) bool {
+		for i := range chunk {
+			if failed = e.one(&chunk[i]); failed != nil {
+				return false
+			}
+		}
+		return true
+	})
+	return firstError(err, failed)
+}
+
+func (e *enrich[K, V, F, R, O]) one(r *record.Record[K, V]) error {
+	e.key = r.Key
+	ctx := recordContext(e.node, r)
+	f, ok, err := e.keyOf(ctx, r.Key, r.Value)
+	if err != nil {
+		return e.fail(r, err)
+	}
+	var row record.Versions[R]
+	if ok {
+		if row, err = e.table.At(f); err != nil {
+			return err
+		}
+	}
+	o, emit, err := e.joiner(ctx, r.Key, r.Value, row.New, row.HasNew())
+	if err != nil {
+		return e.fail(r, err)
+	}
+	if emit {
+		e.out = append(e.out, record.Record[K, O]{Key: r.Key, Value: o, Time: r.Time, Tag: r.Tag})
+	}
+	return nil
+}
+
+func (e *enrich[K, V, F, R, O]) fail(r *record.Record[K, V], err error) error {
+	return &topology.Failure{Node: e.node, Key: r.Key, Tx: r.Tag.Tx, Err: userError(err)}
+}

@@ -1,0 +1,195 @@
+package operators
+
+import (
+	"github.com/tailrace/tailrace/record"
+	"github.com/tailrace/tailrace/state"
+	"github.com/tailrace/tailrace/topology"
+)
+
+// Join joins two tables on their keys (INNER JOIN): a result row exists while both
+// sides have one. However many rows of both sides a transaction touches, each key
+// of the result changes at most once.
+func Join[K comparable, L, R, O any](
+	name string, left topology.Table[K, L], right topology.Table[K, R], joiner func(L, R) O,
+) topology.Table[K, O] {
+	return addJoin(name, "join", left, right, innerJoiner(joiner))
+}
+
+// LeftJoin joins two tables on their keys (LEFT JOIN): a result row exists while
+// the left side has one. The joiner is told whether there is a right row; without
+// one it gets the zero value.
+func LeftJoin[K comparable, L, R, O any](
+	name string, left topology.Table[K, L], right topology.Table[K, R],
+	joiner func(l L, r R, hasRight bool) O,
+) topology.Table[K, O] {
+	return addJoin(name, "left-join", left, right, leftJoiner(joiner))
+}
+
+// OuterJoin joins two tables on their keys (FULL OUTER JOIN): a result row exists
+// while either side has one. The joiner is told which sides there are; a missing
+// one is the zero value.
+func OuterJoin[K comparable, L, R, O any](
+	name string, left topology.Table[K, L], right topology.Table[K, R],
+	joiner func(l L, hasLeft bool, r R, hasRight bool) O,
+) topology.Table[K, O] {
+	return addJoin(name, "outer-join", left, right,
+		func(l *L, hasL bool, r *R, hasR bool, o *O) bool {
+			if hasL || hasR {
+				*o = joiner(*l, hasL, *r, hasR)
+			}
+			return hasL || hasR
+		})
+}
+
+// joinFunc computes the result of two sides into o and reports whether there is
+// one. A side that is missing points to the zero value.
+type joinFunc[L, R, O any] func(l *L, hasL bool, r *R, hasR bool, o *O) bool
+
+func innerJoiner[L, R, O any](joiner func(L, R) O) joinFunc[L, R, O] {
+	return func(l *L, hasL bool, r *R, hasR bool, o *O) bool {
+		if hasL && hasR {
+			*o = joiner(*l, *r)
+		}
+		return hasL && hasR
+	}
+}
+
+func leftJoiner[L, R, O any](joiner func(L, R, bool) O) joinFunc[L, R, O] {
+	return func(l *L, hasL bool, r *R, hasR bool, o *O) bool {
+		if hasL {
+			*o = joiner(*l, *r, hasR)
+		}
+		return hasL
+	}
+}
+
+func addJoin[K comparable, L, R, O any](
+	name string, kind topology.Kind, left topology.Table[K, L], right topology.Table[K, R],
+	f joinFunc[L, R, O],
+) topology.Table[K, O] {
+	b := left.Builder()
+	leftCodec, errL := state.CodecOf[L]()
+	outCodec, errO := state.CodecOf[O]()
+	for _, err := range []error{errL, errO} {
+		if err != nil {
+			b.Errorf("topology: %s %q: %w", kind, name, err)
+		}
+	}
+	return topology.AddTable[K, O](b, topology.Node{
+		Name:      name,
+		NeedsName: true,
+		Kind:      kind,
+		Inputs:    []*topology.Node{left.Node(), right.Node()},
+		New: func(rt *topology.Runtime) (topology.Operator, error) {
+			j := &tableJoin[K, L, R, O]{
+				left: topology.TableInput[K, L](rt, 0), right: topology.TableInput[K, R](rt, 1),
+				join: f, equalLeft: leftCodec.Equal, equalOut: outCodec.Equal,
+			}
+			j.keep = fanOut(rt)
+			return j, nil
+		},
+	})
+}
+
+// tableJoin needs no store of its own: its inputs know their values before the
+// step and now, and the joiner is a function.
+type tableJoin[K comparable, L, R, O any] struct {
+	changes[K, O]
+	cursor[K]
+	left      topology.TableOutput[K, L]
+	right     topology.TableOutput[K, R]
+	join      joinFunc[L, R, O]
+	equalLeft func(a, b *L) bool
+	equalOut  func(a, b *O) bool
+}
+
+// Step does nothing: a join works when its output is walked.
+func (j *tableJoin[K, L, R, O]) Step(*topology.Step) error { return nil }
+
+// Changes joins, for each key that either side changed, old with old and new with
+// new.
+func (j *tableJoin[K, L, R, O]) Changes(yield func([]record.Change[K, O]) bool) error {
+	return j.walk(j.compute, yield)
+}
+
+func (j *tableJoin[K, L, R, O]) compute(yield func([]record.Change[K, O]) bool) error {
+	var failed error
+	more := true
+	err := j.left.Changes(func(chunk []record.Change[K, L]) bool {
+		j.out = j.out[:0]
+		for i := range chunk {
+			c := &chunk[i]
+			r, err := j.right.At(c.Key)
+			if err != nil {
+				failed = err
+				return false
+			}
+			l := record.Versions[L]{Old: c.Old, New: c.New, Sides: c.Sides, Time: c.Time}
+			j.emit(c.Key, &l, &r)
+		}
+		more = len(j.out) == 0 || yield(j.out)
+		return more
+	})
+	if err != nil || failed != nil || !more {
+		return firstError(err, failed)
+	}
+	err = j.right.Changes(func(chunk []record.Change[K, R]) bool {
+		j.out = j.out[:0]
+		for i := range chunk {
+			c := &chunk[i]
+			l, err := j.left.At(c.Key)
+			if err != nil {
+				failed = err
+				return false
+			}
+			// A key that changed on the left as well was joined there (invariant T2).
+			if changed(&l, j.equalLeft) {
+				continue
+			}
+			r := record.Versions[R]{Old: c.Old, New: c.New, Sides: c.Sides, Time: c.Time}
+			j.emit(c.Key, &l, &r)
+		}
+		return len(j.out) == 0 || yield(j.out)
+	})
+	return firstError(err, failed)
+}
+
+// emit appends the change of one key unless its result stays the same.
+func (j *tableJoin[K, L, R, O]) emit(key K, l *record.Versions[L], r *record.Versions[R]) {
+	j.key = key
+	j.out = append(j.out, record.Change[K, O]{Key: key, Time: max(l.Time, r.Time)})
+	c := &j.out[len(j.out)-1]
+	c.Sides = joinSides(j.join, l, r, &c.Old, &c.New)
+	j.out = dropEqual(j.out, j.equalOut)
+}
+
+// At joins the values of both sides.
+func (j *tableJoin[K, L, R, O]) At(key K) (record.Versions[O], error) {
+	var out record.Versions[O]
+	l, err := j.left.At(key)
+	if err != nil {
+		return out, err
+	}
+	r, err := j.right.At(key)
+	if err != nil {
+		return out, err
+	}
+	j.key = key
+	out.Time = max(l.Time, r.Time)
+	out.Sides = joinSides(j.join, &l, &r, &out.Old, &out.New)
+	return out, nil
+}
+
+// joinSides joins old with old and new with new.
+func joinSides[L, R, O any](
+	join joinFunc[L, R, O], l *record.Versions[L], r *record.Versions[R], older, newer *O,
+) record.Sides {
+	var sides record.Sides
+	if join(&l.Old, l.HasOld(), &r.Old, r.HasOld(), older) {
+		sides |= record.HasOld
+	}
+	if join(&l.New, l.HasNew(), &r.New, r.HasNew(), newer) {
+		sides |= record.HasNew
+	}
+	return sides
+}

@@ -1,0 +1,82 @@
+package operators
+
+import (
+	"github.com/tailrace/tailrace/record"
+	"github.com/tailrace/tailrace/topology"
+)
+
+// Map computes a new key and a new value for each record of a stream.
+func Map[K comparable, V any, K2 comparable, V2 any](
+	in topology.Stream[K, V], f func(K, V) (K2, V2),
+) topology.Stream[K2, V2] {
+	return addStateless(in, "map", func(_ record.Context, k K, v V, emit func(K2, V2)) error {
+		emit(f(k, v))
+		return nil
+	}, false)
+}
+
+// MapContext is Map with a function that is told the record's context and may
+// fail.
+func MapContext[K comparable, V any, K2 comparable, V2 any](
+	in topology.Stream[K, V], f func(record.Context, K, V) (K2, V2, error),
+) topology.Stream[K2, V2] {
+	return addStateless(in, "map", func(ctx record.Context, k K, v V, emit func(K2, V2)) error {
+		k2, v2, err := f(ctx, k, v)
+		if err == nil {
+			emit(k2, v2)
+		}
+		return err
+	}, false)
+}
+
+// MapStreamValues computes a new value for each record of a stream; keys stay.
+// For tables there is MapValues.
+func MapStreamValues[K comparable, V, R any](
+	in topology.Stream[K, V], f func(K, V) R,
+) topology.Stream[K, R] {
+	return addStateless(in, "map-values", func(_ record.Context, k K, v V, emit func(K, R)) error {
+		emit(k, f(k, v))
+		return nil
+	}, false)
+}
+
+// Rekey gives each record of a stream a new key (selectKey in Kafka Streams).
+func Rekey[K comparable, V any, K2 comparable](
+	in topology.Stream[K, V], key func(K, V) K2,
+) topology.Stream[K2, V] {
+	return addStateless(in, "rekey", func(_ record.Context, k K, v V, emit func(K2, V)) error {
+		emit(key(k, v), v)
+		return nil
+	}, false)
+}
+
+// FlatMap turns each record of a stream into any number of records, in the order
+// in which f emits them.
+func FlatMap[K comparable, V any, K2 comparable, V2 any](
+	in topology.Stream[K, V], f func(k K, v V, emit func(K2, V2)),
+) topology.Stream[K2, V2] {
+	return addStateless(in, "flat-map", func(_ record.Context, k K, v V, emit func(K2, V2)) error {
+		f(k, v, emit)
+		return nil
+	}, true)
+}
+
+// FlatMapContext is FlatMap with a function that is told the record's context and
+// may fail; what it emitted before it failed is dropped with the epoch.
+func FlatMapContext[K comparable, V any, K2 comparable, V2 any](
+	in topology.Stream[K, V], f func(ctx record.Context, k K, v V, emit func(K2, V2)) error,
+) topology.Stream[K2, V2] {
+	return addStateless(in, "flat-map", f, true)
+}
+
+// Peek calls f for each record and passes the stream on. f is called again when
+// an epoch is repeated after a crash: use it to look, not to act.
+func Peek[K comparable, V any](
+	in topology.Stream[K, V], f func(record.Context, K, V),
+) topology.Stream[K, V] {
+	return addStateless(in, "peek", func(ctx record.Context, k K, v V, emit func(K, V)) error {
+		f(ctx, k, v)
+		emit(k, v)
+		return nil
+	}, false)
+}

@@ -1,0 +1,65 @@
+package operators
+
+import (
+	"slices"
+
+	"github.com/tailrace/tailrace/record"
+	"github.com/tailrace/tailrace/topology"
+)
+
+// Merge joins streams into one, in commit order: by transaction, row and place
+// among the outputs of a row; of records that tie, the earlier argument's first.
+func Merge[K comparable, V any](streams ...topology.Stream[K, V]) topology.Stream[K, V] {
+	if len(streams) == 0 {
+		var none topology.Stream[K, V]
+		none.Builder().Errorf("topology: merge: needs at least one stream")
+		return none
+	}
+	inputs := make([]*topology.Node, len(streams))
+	for i, s := range streams {
+		inputs[i] = s.Node()
+	}
+	return topology.AddStream[K, V](streams[0].Builder(), topology.Node{
+		Kind:   "merge",
+		Inputs: inputs,
+		New: func(rt *topology.Runtime) (topology.Operator, error) {
+			m := &merge[K, V]{}
+			for i := range inputs {
+				m.in = append(m.in, topology.StreamInput[K, V](rt, i))
+			}
+			return m, nil
+		},
+	})
+}
+
+type merge[K comparable, V any] struct {
+	records[K, V]
+	in []topology.StreamOutput[K, V]
+}
+
+// Step gathers the inputs' records and puts them in order.
+func (m *merge[K, V]) Step(*topology.Step) error {
+	inputs := 0
+	for i, in := range m.in {
+		before := len(m.out)
+		err := in.Records(func(chunk []record.Record[K, V]) bool {
+			for _, r := range chunk {
+				// The input's number makes paths of merged streams distinct, so that
+				// event ids are, and stays out of the way of the order.
+				r.Tag.Path += string([]byte{byte(i >> 8), byte(i)})
+				m.out = append(m.out, r)
+			}
+			return true
+		})
+		if err != nil {
+			return err
+		}
+		if len(m.out) > before {
+			inputs++
+		}
+	}
+	if inputs > 1 {
+		slices.SortStableFunc(m.out, func(a, b record.Record[K, V]) int { return a.Tag.Compare(b.Tag) })
+	}
+	return nil
+}

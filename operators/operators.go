@@ -1,0 +1,57 @@
+// Package operators holds the operators of the DSL as functions over typed
+// handles: Filter, MapValues, Join, JoinForeignKey, GroupBy, Aggregate and so on,
+// one file each.
+//
+// Operators on tables are delta operators: they turn the net changes of a step
+// into net changes of their result, at most one a key, and emit nothing where the
+// result stays the same. The functions given to them are called for values that
+// hold before the step and for values that hold after it, never for a mixture, and
+// must be pure: the same input gives the same output, since an old result is found
+// by asking again.
+//
+// Operators on streams see each record once, in commit order.
+package operators
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/tailrace/tailrace/record"
+	"github.com/tailrace/tailrace/topology"
+)
+
+// Handle is a stream or a table; the result has the same shape.
+type Handle[K comparable, V any] interface {
+	topology.Stream[K, V] | topology.Table[K, V]
+}
+
+// userError marks an error that a user function returned.
+func userError(err error) error {
+	return fmt.Errorf("%w: %w", topology.ErrUserFunction, err)
+}
+
+// cursor remembers the key at work, so that a panic in a user function can be
+// reported with it.
+type cursor[K comparable] struct{ key K }
+
+// CurrentKey returns the key at work.
+func (c *cursor[K]) CurrentKey() any { return c.key }
+
+// recordContext makes the context of a stream record.
+func recordContext[K comparable, V any](n *topology.Node, r *record.Record[K, V]) record.Context {
+	return record.Context{Node: n.Name, Time: time.UnixMicro(r.Time).UTC(), Tx: r.Tag.Tx}
+}
+
+// fanOut is true for a node whose output several nodes read, so that computing it
+// once and keeping it pays.
+func fanOut(rt *topology.Runtime) bool { return rt.Consumers(rt.Node()) > 1 }
+
+func firstError(a, b error) error {
+	if a != nil {
+		return a
+	}
+	return b
+}
+
+// chunkSize bounds the chunks that operators pass on.
+const chunkSize = 1024

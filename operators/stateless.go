@@ -1,0 +1,95 @@
+package operators
+
+import (
+	"encoding/binary"
+
+	"github.com/tailrace/tailrace/record"
+	"github.com/tailrace/tailrace/topology"
+)
+
+// addStateless adds a stream operator without state: f is called once a record in
+// order and emits its results. split says that it may emit several, which then
+// carry their index in the tag's path.
+func addStateless[K comparable, V any, K2 comparable, V2 any](
+	in topology.Stream[K, V], kind topology.Kind,
+	f func(ctx record.Context, k K, v V, emit func(K2, V2)) error, split bool,
+) topology.Stream[K2, V2] {
+	return topology.AddStream[K2, V2](in.Builder(), topology.Node{
+		Kind:   kind,
+		Inputs: []*topology.Node{in.Node()},
+		New: func(rt *topology.Runtime) (topology.Operator, error) {
+			o := &stateless[K, V, K2, V2]{
+				node: rt.Node(), in: topology.StreamInput[K, V](rt, 0), f: f, split: split,
+			}
+			o.emitFunc = o.emit
+			return o, nil
+		},
+	})
+}
+
+// stateless runs its function in Step, so that it is called exactly once a record
+// however many nodes read the result.
+type stateless[K comparable, V any, K2 comparable, V2 any] struct {
+	records[K2, V2]
+	cursor[K]
+	node     *topology.Node
+	in       topology.StreamOutput[K, V]
+	f        func(ctx record.Context, k K, v V, emit func(K2, V2)) error
+	split    bool
+	emitFunc func(K2, V2)
+
+	current *record.Record[K, V]
+	index   uint32
+}
+
+// Step calls the function for each record.
+func (o *stateless[K, V, K2, V2]) Step(*topology.Step) error {
+	var failed error
+	err := o.in.Records(func(chunk []record.Record[K, V]) bool {
+		for i := range chunk {
+			o.current, o.index, o.key = &chunk[i], 0, chunk[i].Key
+			err := o.f(recordContext(o.node, o.current), o.current.Key, o.current.Value, o.emitFunc)
+			if err != nil {
+				failed = &topology.Failure{
+					Node: o.node, Key: o.current.Key, Tx: o.current.Tag.Tx, Err: userError(err),
+				}
+				return false
+			}
+		}
+		return true
+	})
+	o.current = nil
+	return firstError(err, failed)
+}
+
+func (o *stateless[K, V, K2, V2]) emit(k K2, v V2) {
+	tag := o.current.Tag
+	if o.split {
+		var index [4]byte
+		binary.BigEndian.PutUint32(index[:], o.index)
+		tag.Path += string(index[:])
+		o.index++
+	}
+	o.out = append(o.out, record.Record[K2, V2]{Key: k, Value: v, Time: o.current.Time, Tag: tag})
+}
+
+// records is the output of a stream node for one step.
+type records[K comparable, V any] struct{ out []record.Record[K, V] }
+
+// Records yields the step's records.
+func (r *records[K, V]) Records(yield func([]record.Record[K, V]) bool) error {
+	if len(r.out) > 0 {
+		yield(r.out)
+	}
+	return nil
+}
+
+// EndStep forgets the step's records.
+func (r *records[K, V]) EndStep() {
+	if cap(r.out) > 4*chunkSize {
+		r.out = nil
+		return
+	}
+	clear(r.out)
+	r.out = r.out[:0]
+}
