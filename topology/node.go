@@ -60,11 +60,25 @@ type Node struct {
 	NeedsName bool
 	// Detail is what describe prints behind the name, such as a window.
 	Detail string
-	// Source is set on source nodes: what to read. Sink is set on sink nodes: where
-	// the output goes. Both are for drivers, which know their concrete types.
-	Source, Sink any
+	// Source is set on source nodes: what to read.
+	Source Source
+	// Sink is set on sink nodes: where the output goes. Drivers know its types.
+	Sink any
 	// New makes the running form, once a task.
 	New func(rt *Runtime) (Operator, error)
+}
+
+// Source says what a source node reads.
+type Source interface {
+	// Input names the database and what of it is read.
+	Input() Input
+}
+
+// Input is what a source node reads: a table or a kind of logical messages.
+type Input struct {
+	Database string
+	// Table is schema.table, Messages a message prefix; one of them is set.
+	Table, Messages string
 }
 
 // StoreSpec describes a store that a node keeps.

@@ -1,0 +1,198 @@
+package task
+
+import (
+	"cmp"
+	"encoding/binary"
+	"slices"
+
+	"github.com/tailrace/tailrace/record"
+	"github.com/tailrace/tailrace/state"
+	"github.com/tailrace/tailrace/topology"
+)
+
+// Ready is what an epoch asks of the world. It is valid until Committed or
+// Rollback.
+//
+// Direct mode: State, Checkpoint and Outputs go into one synced batch; only after
+// that may the source be acknowledged and an output leave the process. Kafka mode:
+// Changelog, Outputs and Checkpoint.Positions go into one broker transaction; State
+// is applied only after that has committed, with the changelog's offsets.
+type Ready struct {
+	// State writes the changed pairs of all stores in ascending key order.
+	State func(b state.Batch) error
+	// Changelog yields the same changes by store name, for the changelog topics; a
+	// nil value deletes.
+	Changelog func(yield func(store string, key, value []byte) error) error
+	// Outputs yields what the sinks put out: by node, rows in key order with one
+	// entry a key, events in order of their tags. The slices are valid during the
+	// call.
+	Outputs func(yield func(Output) error) error
+	// Txs are the epoch's transactions in order.
+	Txs []*record.Tx
+	// Checkpoint must become durable in the same batch as State.
+	Checkpoint Checkpoint
+	// Timers are the stream times at which a node wants to be called, by node name;
+	// they are part of the checkpoint.
+	Timers map[string][]int64
+}
+
+// Output is a row or an event that a sink put out.
+type Output struct {
+	Node *topology.Node
+	// Key and Value are the sink's encoding; a nil Value deletes the row.
+	Key, Value []byte
+	// Event says that this is an event of a stream; then Seq is its transaction's
+	// place in Ready.Txs, and Tag identifies it within that: ordinal and path.
+	Event bool
+	Seq   uint32
+	Tag   []byte
+}
+
+// Seal ends the epoch: it runs the step that is due and returns what has to be
+// made durable. Transactions may not be open.
+func (t *Task) Seal() (*Ready, error) {
+	if err := t.Step(); err != nil {
+		return nil, err
+	}
+	times := make(map[string]int64)
+	for i, n := range t.nodes {
+		if n.Source != nil && t.times[i] != topology.NoTime {
+			times[n.Name] = t.times[i]
+		}
+	}
+	return &Ready{
+		State:      t.flush,
+		Changelog:  t.changelog,
+		Outputs:    t.outputs.each,
+		Txs:        t.txs,
+		Checkpoint: Checkpoint{Positions: t.positions.Clone(), StreamTimes: times},
+	}, nil
+}
+
+// Committed says that what Seal returned is durable.
+func (t *Task) Committed(c Checkpoint) {
+	for _, s := range t.stores {
+		s.Committed()
+	}
+	t.outputs.reset()
+	t.committed = c
+	t.txs, t.stepped = nil, 0
+}
+
+func (t *Task) flush(b state.Batch) error {
+	for _, s := range t.stores {
+		if err := s.Flush(b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *Task) changelog(yield func(store string, key, value []byte) error) error {
+	for _, s := range t.stores {
+		if err := s.Flush(changelogBatch{store: t.names[s.ID()], yield: yield}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// changelogBatch shows a store's flush as changelog records: without the prefix.
+type changelogBatch struct {
+	store string
+	yield func(store string, key, value []byte) error
+}
+
+func (b changelogBatch) Set(key, value []byte) error { return b.yield(b.store, key[4:], value) }
+func (b changelogBatch) Delete(key []byte) error     { return b.yield(b.store, key[4:], nil) }
+func (b changelogBatch) Len() int                    { return 0 }
+func (b changelogBatch) Close() error                { return nil }
+
+// sortStores orders stores by key prefix, so that a flush is one ascending run.
+func sortStores(stores []state.Store) []state.Store {
+	return slices.SortedFunc(slices.Values(stores), func(a, b state.Store) int {
+		return cmp.Compare(a.ID(), b.ID())
+	})
+}
+
+// outputs collects what sinks put out in ordered stores of which nothing is ever
+// committed: they net by key, sort, and spill with the rest of the epoch.
+type outputs struct {
+	env    *state.Env
+	order  []*topology.Node
+	stores map[*topology.Node]*state.Ordered
+	events map[*topology.Node]bool
+	key    []byte
+	value  []byte
+}
+
+// outputStore is the id of the stores of outputs; no committed store has it.
+const outputStore = 1
+
+func newOutputs(env *state.Env) *outputs {
+	return &outputs{
+		env: env, stores: map[*topology.Node]*state.Ordered{}, events: map[*topology.Node]bool{},
+	}
+}
+
+func (o *outputs) store(n *topology.Node) *state.Ordered {
+	s, ok := o.stores[n]
+	if !ok {
+		s = state.NewOrdered(o.env, outputStore)
+		o.stores[n] = s
+		o.order = append(o.order, n)
+		slices.SortFunc(o.order, func(a, b *topology.Node) int { return cmp.Compare(a.ID, b.ID) })
+	}
+	return s
+}
+
+// Upsert takes a row; see topology.Outputs.
+func (o *outputs) Upsert(n *topology.Node, key, value []byte) error {
+	if value == nil {
+		return o.store(n).Delete(key)
+	}
+	return o.store(n).Set(key, value)
+}
+
+// Append takes an event; see topology.Outputs.
+func (o *outputs) Append(n *topology.Node, tag record.Tag, key, value []byte) error {
+	o.events[n] = true
+	o.key = binary.BigEndian.AppendUint32(o.key[:0], tag.Seq)
+	o.key = binary.BigEndian.AppendUint32(o.key, tag.Ordinal)
+	o.key = append(o.key, tag.Path...)
+	o.value = binary.AppendUvarint(o.value[:0], uint64(len(key)))
+	o.value = append(append(o.value, key...), value...)
+	return o.store(n).Set(o.key, o.value)
+}
+
+func (o *outputs) each(yield func(Output) error) error {
+	for _, n := range o.order {
+		var failed error
+		err := o.stores[n].Dirty(func(key, value []byte, deleted bool) bool {
+			out := Output{Node: n, Key: key, Value: value}
+			if deleted {
+				out.Value = nil
+			}
+			if o.events[n] {
+				size, w := binary.Uvarint(value)
+				out.Event, out.Seq, out.Tag = true, binary.BigEndian.Uint32(key), key[4:]
+				out.Key, out.Value = value[w:w+int(size)], value[w+int(size):]
+			}
+			failed = yield(out)
+			return failed == nil
+		})
+		if err != nil {
+			return err
+		}
+		if failed != nil {
+			return failed
+		}
+	}
+	return nil
+}
+
+func (o *outputs) reset() {
+	for _, n := range o.order {
+		o.stores[n].Rollback()
+	}
+}

@@ -1,0 +1,299 @@
+// Package task is the step machine: it runs one topology over the rows it is fed.
+// It owns no goroutine, clock, disk or socket; the engine, the test driver and the
+// simulator all drive the same task:
+//
+//	t.Begin(tx); t.Rows(tx, rows); ...; t.End(tx)   // any number of transactions
+//	ready, err := t.Seal()                          // the epoch is complete
+//	... make ready durable, in the order that its fields say ...
+//	t.Committed()                                   // or t.Rollback()
+//
+// For the same state and the same input a task gives the same output.
+package task
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+
+	"github.com/tailrace/tailrace/record"
+	"github.com/tailrace/tailrace/state"
+	"github.com/tailrace/tailrace/topology"
+)
+
+// Config is what a task is made of.
+type Config struct {
+	Topology *topology.Topology
+	Env      *state.Env
+	// StoreID returns the key prefix of a store, by its full name.
+	StoreID func(store string) uint32
+	// Checkpoint is that of the committed state, the zero value at first.
+	Checkpoint Checkpoint
+	Logger     *slog.Logger
+	// Drop counts records dropped by a rule; nil drops the count.
+	Drop func(n *topology.Node, reason string, count int)
+	// OneStep makes each transaction a step of its own even where the topology does
+	// not need it: for tests that compare both ways.
+	OneStep bool
+}
+
+// Checkpoint is what a task needs to know of its past besides the stores. It is
+// made durable in the same batch as the state (invariant S2).
+type Checkpoint struct {
+	// Positions says up to where each source has been processed.
+	Positions record.Positions
+	// StreamTimes is the stream time of each source node, by name.
+	StreamTimes map[string]int64
+}
+
+// Task runs one topology. It is not safe for concurrent use.
+type Task struct {
+	topology *topology.Topology
+	env      *state.Env
+	nodes    []*topology.Node
+	ops      []topology.Operator
+	stores   []state.Store
+	names    map[uint32]string // store names by id
+	outputs  *outputs
+	byTable  map[topology.Input][]int // indexes of source nodes
+	oneStep  bool
+
+	committed Checkpoint
+	positions record.Positions
+	times     []int64 // stream time by node id; only sources' are set directly
+
+	txs     []*record.Tx // of the epoch
+	stepped int          // how many of them a finished step has processed
+	step    topology.Step
+	fed     bool
+	failed  error
+}
+
+// New makes a task from committed state.
+func New(cfg Config) (*Task, error) {
+	t := &Task{
+		topology: cfg.Topology, env: cfg.Env, nodes: cfg.Topology.Nodes(),
+		names: map[uint32]string{}, byTable: map[topology.Input][]int{},
+		oneStep: cfg.OneStep || cfg.Topology.PerTransaction(),
+	}
+	t.outputs = newOutputs(cfg.Env)
+	drop := cfg.Drop
+	if drop == nil {
+		drop = func(*topology.Node, string, int) {}
+	}
+	rt := &topology.Runtime{
+		Env: cfg.Env, Logger: cfg.Logger, Outputs: t.outputs, Drop: drop,
+		StoreID: func(store string) uint32 {
+			id := cfg.StoreID(store)
+			t.names[id] = store
+			return id
+		},
+	}
+	var err error
+	if t.ops, err = rt.Start(cfg.Topology); err != nil {
+		return nil, err
+	}
+	t.stores = sortStores(rt.Stores())
+	for i, n := range t.nodes {
+		if n.Source != nil {
+			in := n.Source.Input()
+			t.byTable[in] = append(t.byTable[in], i)
+		}
+	}
+	t.step.Before = make([]int64, len(t.nodes))
+	t.step.After = make([]int64, len(t.nodes))
+	t.restore(cfg.Checkpoint)
+	return t, nil
+}
+
+// restore sets the positions and times to those of a checkpoint.
+func (t *Task) restore(c Checkpoint) {
+	t.committed = c
+	t.positions = c.Positions.Clone()
+	t.times = make([]int64, len(t.nodes))
+	for i, n := range t.nodes {
+		t.times[i] = topology.NoTime
+		if at, ok := c.StreamTimes[n.Name]; ok && n.Source != nil {
+			t.times[i] = at
+		}
+	}
+}
+
+// Operators returns the running forms, by node id; for drivers that look inside.
+func (t *Task) Operators() []topology.Operator { return t.ops }
+
+// Positions returns where the task stands, uncommitted transactions included.
+func (t *Task) Positions() record.Positions { return t.positions }
+
+// Begin starts a transaction. Transactions do not overlap.
+func (t *Task) Begin(tx *record.Tx) { t.txs = append(t.txs, tx) }
+
+// Rows feeds rows of the transaction begun last, in log order. Rows of tables that
+// the topology does not read are passed over.
+func (t *Task) Rows(tx *record.Tx, rows []record.Row) error {
+	for from := 0; from < len(rows); {
+		rel := rows[from].Rel
+		to := from + 1
+		for to < len(rows) && rows[to].Rel == rel {
+			to++
+		}
+		in := topology.Input{Database: tx.Source, Table: rel.String()}
+		for _, i := range t.byTable[in] {
+			if err := t.feed(i, tx, rows[from:to]); err != nil {
+				return err
+			}
+		}
+		from = to
+	}
+	return nil
+}
+
+func (t *Task) feed(i int, tx *record.Tx, rows []record.Row) (err error) {
+	defer t.catch(i, &err)
+	t.fed = true
+	op, ok := t.ops[i].(topology.SourceOperator)
+	if !ok {
+		return fmt.Errorf("task: %q reads a table but its running form takes no rows", t.nodes[i].Name)
+	}
+	return op.Feed(tx, t.seq(), rows)
+}
+
+// Message feeds a logical message of the transaction begun last.
+func (t *Task) Message(tx *record.Tx, m record.Message) (err error) {
+	in := topology.Input{Database: tx.Source, Messages: m.Prefix}
+	for _, i := range t.byTable[in] {
+		if err := t.feedMessage(i, tx, m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *Task) feedMessage(i int, tx *record.Tx, m record.Message) (err error) {
+	defer t.catch(i, &err)
+	t.fed = true
+	op, ok := t.ops[i].(topology.MessageOperator)
+	if !ok {
+		return fmt.Errorf("task: %q reads messages but its running form takes none", t.nodes[i].Name)
+	}
+	return op.FeedMessage(tx, t.seq(), m)
+}
+
+// seq is the place in the epoch of the transaction begun last.
+func (t *Task) seq() uint32 { return uint32(len(t.txs) - 1) }
+
+// End ends the transaction begun last. If the topology needs it, this runs a step.
+func (t *Task) End(tx *record.Tx) error {
+	t.positions[tx.Source] = tx.Position
+	if t.oneStep {
+		return t.Step()
+	}
+	return nil
+}
+
+// AdvanceTime moves the stream time of a database's sources up to at: a heartbeat
+// that is in the log, or the commit time of a transaction without rows for us.
+func (t *Task) AdvanceTime(database string, at int64) {
+	for i, n := range t.nodes {
+		if n.Source != nil && n.Source.Input().Database == database {
+			t.times[i] = max(t.times[i], at)
+		}
+	}
+}
+
+// AdvancePosition moves the position of a source past transactions that hold
+// nothing for this topology.
+func (t *Task) AdvancePosition(source string, position uint64) {
+	t.positions[source] = max(t.positions[source], position)
+}
+
+// Step computes everything that was fed since the last step: whole transactions.
+// After an error the epoch must be rolled back.
+func (t *Task) Step() error {
+	if !t.fed {
+		t.stepped = len(t.txs)
+		return nil
+	}
+	t.step.Txs = t.txs[t.stepped:]
+	t.step.FirstSeq = uint32(t.stepped)
+	t.advanceTimes()
+	for i := range t.ops {
+		if err := t.run(i); err != nil {
+			return err
+		}
+	}
+	for _, op := range t.ops {
+		op.EndStep()
+	}
+	t.stepped, t.fed = len(t.txs), false
+	return nil
+}
+
+func (t *Task) run(i int) (err error) {
+	defer t.catch(i, &err)
+	return t.ops[i].Step(&t.step)
+}
+
+// advanceTimes computes stream time before and after the step for every node: a
+// source's own, elsewhere the largest of the inputs'.
+func (t *Task) advanceTimes() {
+	for i, n := range t.nodes {
+		t.step.Before[i], t.step.After[i] = t.times[i], t.times[i]
+		if op, ok := t.ops[i].(topology.SourceOperator); ok {
+			t.step.After[i] = max(t.times[i], op.MaxTime())
+			t.times[i] = t.step.After[i]
+		}
+		for _, in := range n.Inputs {
+			t.step.Before[i] = max(t.step.Before[i], t.step.Before[in.ID])
+			t.step.After[i] = max(t.step.After[i], t.step.After[in.ID])
+		}
+	}
+}
+
+// PanicError is a panic of a user function, with the stack it came from.
+type PanicError struct {
+	Value any
+	Stack []byte
+}
+
+// Error gives the panic's value.
+func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
+
+// catch turns a panic in a node's code into an error that names node and key, and
+// gives an error without a node the one at work. The state stays at the last epoch.
+func (t *Task) catch(i int, err *error) {
+	p := recover()
+	if p == nil && *err == nil {
+		return
+	}
+	f := &topology.Failure{Node: t.nodes[i]}
+	if len(t.txs) > 0 {
+		f.Tx = t.txs[len(t.txs)-1]
+	}
+	switch {
+	case p != nil:
+		if c, ok := t.ops[i].(interface{ CurrentKey() any }); ok {
+			f.Key = c.CurrentKey()
+		}
+		f.Err = fmt.Errorf("%w: %w", topology.ErrUserFunction, &PanicError{Value: p, Stack: debug.Stack()})
+	default:
+		if known := (*topology.Failure)(nil); errors.As(*err, &known) {
+			return
+		}
+		f.Err = *err
+	}
+	*err = f
+}
+
+// Rollback drops everything since the last commit.
+func (t *Task) Rollback() {
+	for _, op := range t.ops {
+		op.EndStep()
+	}
+	for _, s := range t.stores {
+		s.Rollback()
+	}
+	t.outputs.reset()
+	t.txs, t.stepped, t.fed = t.txs[:0], 0, false
+	t.restore(t.committed)
+}
