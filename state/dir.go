@@ -1,0 +1,454 @@
+package state
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+)
+
+// Identity says whose state a directory holds.
+type Identity struct {
+	// App is the name of the app.
+	App string
+	// Systems maps the name of a source to the id of the system behind it, as far as
+	// it is known when the directory is opened; see Dir.BindSystem for later.
+	Systems map[string]string
+}
+
+// Store ids are the first four bytes of each key.
+const (
+	// FirstStoreID is the lowest id of a store. Lower ones are the engine's own, with
+	// the checkpoint under 0, and the directory's (manifestID, metaID).
+	FirstStoreID = 16
+	// FirstQueueID is the lowest id of a queue. Queues come after all stores, so that
+	// a batch with state and then queue rows ascends.
+	FirstQueueID = 0xF0000000
+
+	manifestID = 1
+	metaID     = 2
+)
+
+// dirFormat is the layout of a state directory that this release writes.
+const dirFormat = 1
+
+// Dir is an open state directory: the database, and who it belongs to. It is safe
+// for concurrent use.
+type Dir struct {
+	// DB is the database.
+	DB DB
+
+	path string
+	opts Options
+	lock io.Closer
+
+	mu       sync.Mutex
+	manifest manifest
+	scratch  int
+}
+
+// manifest is stored in the database, so that it changes together with the data.
+type manifest struct {
+	Format             int               `json:"format"`
+	FormatMajorVersion uint64            `json:"format_major_version"`
+	App                string            `json:"app"`
+	Incarnation        string            `json:"incarnation"`
+	Systems            map[string]string `json:"systems"`
+	NextStore          uint32            `json:"next_store"`
+	NextQueue          uint32            `json:"next_queue"`
+}
+
+// OpenDir opens the state directory of an app, or makes it with mode 0700. The
+// error is ErrLocked where another process has it open and ErrMismatch where it
+// belongs to another app or source system, is of a newer format, or is no state
+// directory; it says which and what to do.
+func OpenDir(path string, id Identity, o Options) (*Dir, error) {
+	if id.App == "" {
+		return nil, errors.New("state: a state directory needs the name of its app")
+	}
+	path = filepath.Clean(path)
+	if err := prepareDir(path); err != nil {
+		return nil, err
+	}
+	d := &Dir{path: path, opts: o.withDefaults()}
+	var err error
+	if d.lock, err = lockDir(d.opts, path); err != nil {
+		return nil, err
+	}
+	if err := d.open(id); err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, nil
+}
+
+func (d *Dir) open(id Identity) error {
+	if err := os.RemoveAll(filepath.Join(d.path, "scratch")); err != nil {
+		return wrapStorageError(d.path, err)
+	}
+	db := filepath.Join(d.path, "db")
+	if err := os.MkdirAll(db, 0o700); err != nil {
+		return wrapStorageError(d.path, err)
+	}
+	p, err := openPebble(db, d.opts, false)
+	if err != nil {
+		return err
+	}
+	d.DB = p
+	if err := d.loadManifest(id); err != nil {
+		return err
+	}
+	for source, system := range id.Systems {
+		if err := d.BindSystem(source, system); err != nil {
+			return err
+		}
+	}
+	return d.finishDrops()
+}
+
+// prepareDir makes the directory, or checks that it is one of ours.
+func prepareDir(path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		err = os.MkdirAll(path, 0o700)
+		return wrapStorageError(path, err)
+	}
+	switch {
+	case err != nil:
+		return wrapStorageError(path, err)
+	case info.Mode()&os.ModeSymlink != 0:
+		return fmt.Errorf("%w: %s is a symbolic link: give the directory itself", ErrMismatch, path)
+	case !info.IsDir():
+		return fmt.Errorf("%w: %s is not a directory: give another path", ErrMismatch, path)
+	}
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		return wrapStorageError(path, err)
+	}
+	for _, e := range entries {
+		if !slices.Contains([]string{"LOCK", "db", "scratch"}, e.Name()) {
+			return fmt.Errorf("%w: %s holds %q, which is not part of a state directory: give an empty directory",
+				ErrMismatch, path, e.Name())
+		}
+		if e.Type()&os.ModeSymlink != 0 {
+			return fmt.Errorf("%w: %s is a symbolic link: state directories must lie on one file system",
+				ErrMismatch, filepath.Join(path, e.Name()))
+		}
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		if err := os.Chmod(path, 0o700); err != nil {
+			return wrapStorageError(path, err)
+		}
+	}
+	return nil
+}
+
+func lockDir(o Options, path string) (io.Closer, error) {
+	lock, err := o.FS.Lock(filepath.Join(path, "LOCK"))
+	switch {
+	case err == nil:
+		return lock, nil
+	case errors.Is(err, syscall.EAGAIN), errors.Is(err, syscall.EACCES),
+		strings.Contains(err.Error(), "held by current process"):
+		return nil, fmt.Errorf("%w: %s: stop the other process or give this one a directory of its own: %w",
+			ErrLocked, path, err)
+	}
+	return nil, wrapStorageError(path, err)
+}
+
+func makePrivateFile(name string, open io.Closer) error {
+	if err := os.Chmod(name, 0o600); err != nil {
+		return errors.Join(wrapStorageError(name, err), open.Close())
+	}
+	return nil
+}
+
+// Close closes the database and releases the directory. After a failure that
+// stopped the database the directory stays locked until the process ends.
+func (d *Dir) Close() error {
+	var err error
+	if d.DB != nil {
+		if err = d.DB.Close(); err != nil {
+			return err
+		}
+	}
+	err = os.RemoveAll(filepath.Join(d.path, "scratch"))
+	return errors.Join(err, d.lock.Close())
+}
+
+// Incarnation is the random name that the directory was given when it was made. A
+// sink that meets another one knows that the state was lost and made anew.
+func (d *Dir) Incarnation() string { return d.manifest.Incarnation }
+
+// Path is where the directory is.
+func (d *Dir) Path() string { return d.path }
+
+// Scratch makes scratch space below the directory; it suits Env.Scratch.
+func (d *Dir) Scratch() (Scratch, error) {
+	d.mu.Lock()
+	d.scratch++
+	dir := filepath.Join(d.path, "scratch", fmt.Sprint(d.scratch))
+	d.mu.Unlock()
+	return OpenScratch(dir, Options{Logger: d.opts.Logger, MinFreeBytes: d.opts.MinFreeBytes, FS: d.opts.FS})
+}
+
+var manifestKey = append(appendID(nil, manifestID), "manifest"...)
+
+func (d *Dir) loadManifest(id Identity) error {
+	stored, ok, err := d.DB.Get(nil, manifestKey)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return d.makeManifest(id)
+	}
+	m := &d.manifest
+	if err := json.Unmarshal(stored, m); err != nil {
+		return corruptError(d.path, err)
+	}
+	switch {
+	case m.Format > dirFormat || m.FormatMajorVersion > uint64(FormatMajorVersion):
+		return fmt.Errorf("%w: %s has format %d (files %d), this release reads up to %d (files %d): "+
+			"use the release that wrote it", ErrMismatch, d.path, m.Format, m.FormatMajorVersion,
+			dirFormat, FormatMajorVersion)
+	case m.App != id.App:
+		return fmt.Errorf("%w: %s holds the state of app %q, not %q: give each app a directory of its own",
+			ErrMismatch, d.path, m.App, id.App)
+	}
+	if m.FormatMajorVersion != uint64(FormatMajorVersion) {
+		m.FormatMajorVersion = uint64(FormatMajorVersion)
+		return d.write(true, nil)
+	}
+	return nil
+}
+
+func (d *Dir) makeManifest(id Identity) error {
+	it, err := d.DB.NewIter(nil, nil)
+	if err != nil {
+		return err
+	}
+	used := it.First()
+	if err := it.Close(); err != nil {
+		return err
+	}
+	if used {
+		return fmt.Errorf("%w: %s holds a database that Tailrace did not make: give an empty directory",
+			ErrMismatch, d.path)
+	}
+	random := make([]byte, 16)
+	if _, err := rand.Read(random); err != nil {
+		return err
+	}
+	d.manifest = manifest{
+		Format: dirFormat, FormatMajorVersion: uint64(FormatMajorVersion), App: id.App,
+		Incarnation: hex.EncodeToString(random), Systems: map[string]string{},
+		NextStore: FirstStoreID, NextQueue: FirstQueueID,
+	}
+	return d.write(true, nil)
+}
+
+// write commits the manifest together with other keys, which must follow it.
+func (d *Dir) write(sync bool, more func(b Batch) error) error {
+	value, err := json.Marshal(&d.manifest)
+	if err != nil {
+		return err
+	}
+	b := d.DB.NewBatch()
+	defer b.Close()
+	if err := b.Set(manifestKey, value); err != nil {
+		return err
+	}
+	if more != nil {
+		if err := more(b); err != nil {
+			return err
+		}
+	}
+	return d.DB.Commit(b, sync)
+}
+
+// BindSystem ties the directory to the system behind a source, such as PostgreSQL's
+// system identifier: at first it is noted, later another one is ErrMismatch.
+func (d *Dir) BindSystem(source, system string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	known, ok := d.manifest.Systems[source]
+	switch {
+	case ok && known == system:
+		return nil
+	case ok:
+		return fmt.Errorf("%w: %s holds state of source %q on system %s, which is now %s: connect to the "+
+			"system that the state is from, or remove the directory to start anew with this one",
+			ErrMismatch, d.path, source, known, system)
+	}
+	d.manifest.Systems[source] = system
+	if err := d.write(true, nil); err != nil {
+		delete(d.manifest.Systems, source)
+		return err
+	}
+	return nil
+}
+
+func storeKey(topology, store string) []byte {
+	return AppendKeyString(AppendKeyString(append(appendID(nil, manifestID), "store/"...), topology), store)
+}
+
+func queueKey(target string) []byte {
+	return AppendKeyString(append(appendID(nil, manifestID), "queue/"...), target)
+}
+
+// StoreID returns the id of a topology's store: the same one for good, never one
+// that another store has had.
+func (d *Dir) StoreID(topology, store string) (uint32, error) {
+	return d.assign(storeKey(topology, store), &d.manifest.NextStore, FirstQueueID)
+}
+
+// QueueID returns the id of a target's queue, from FirstQueueID up.
+func (d *Dir) QueueID(target string) (uint32, error) {
+	return d.assign(queueKey(target), &d.manifest.NextQueue, 1<<32-1)
+}
+
+func (d *Dir) assign(key []byte, next *uint32, limit uint32) (uint32, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	stored, ok, err := d.DB.Get(nil, key)
+	switch {
+	case err != nil:
+		return 0, err
+	case ok && len(stored) != 4:
+		return 0, corruptError(d.path, errors.New("store id is malformed"))
+	case ok:
+		return binary.BigEndian.Uint32(stored), nil
+	case *next == limit:
+		return 0, fmt.Errorf("state: %s has no store id left: remove the directory to have it rebuilt", d.path)
+	}
+	id := *next
+	*next++
+	// Not synced: data under the id can only become durable after this.
+	err = d.write(false, func(b Batch) error { return b.Set(key, appendID(nil, id)) })
+	return id, err
+}
+
+var dropPrefix = append(appendID(nil, manifestID), "drop/"...)
+
+// DropStores removes the stores of a topology whose names begin with prefix, ""
+// meaning all. It is atomic: after a crash either all are as they were or all are
+// gone, and a later StoreID gives a new, empty store.
+func (d *Dir) DropStores(topology, prefix string) error {
+	lower := AppendKeyString(append(appendID(nil, manifestID), "store/"...), topology)
+	return d.drop(append(lower, prefix...))
+}
+
+// DropQueue removes the queue of a target.
+func (d *Dir) DropQueue(target string) error { return d.drop(queueKey(target)) }
+
+func (d *Dir) drop(prefix []byte) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var names, ids [][]byte
+	if err := d.each(prefix, func(key, id []byte) { names, ids = append(names, key), append(ids, id) }); err != nil {
+		return err
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	slices.SortFunc(ids, slices.Compare)
+	b := d.DB.NewBatch()
+	defer b.Close()
+	for _, id := range ids {
+		if err := b.Set(append(slices.Clip(dropPrefix), id...), nil); err != nil {
+			return err
+		}
+	}
+	for _, name := range names {
+		if err := b.Delete(name); err != nil {
+			return err
+		}
+	}
+	if err := d.DB.Commit(b, true); err != nil {
+		return err
+	}
+	return d.finishDrops()
+}
+
+// finishDrops removes the data of dropped stores, also of those that a crash left.
+func (d *Dir) finishDrops() error {
+	var keys [][]byte
+	if err := d.each(dropPrefix, func(key, _ []byte) { keys = append(keys, key) }); err != nil {
+		return err
+	}
+	for _, key := range keys {
+		lower := key[len(dropPrefix):]
+		_, upper := idBounds(binary.BigEndian.Uint32(lower))
+		if err := d.DB.DeleteRange(lower, upper); err != nil {
+			return err
+		}
+		if err := d.set(key, nil, true); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// each visits copies of all pairs under a prefix.
+func (d *Dir) each(prefix []byte, fn func(key, value []byte)) error {
+	it, err := d.DB.NewIter(prefix, after(prefix))
+	if err != nil {
+		return err
+	}
+	defer it.Close()
+	for ok := it.First(); ok; ok = it.Next() {
+		fn(slices.Clone(it.Key()), slices.Clone(it.Value()))
+	}
+	return it.Error()
+}
+
+func (d *Dir) set(key, value []byte, deleted bool) error {
+	b := d.DB.NewBatch()
+	defer b.Close()
+	var err error
+	if deleted {
+		err = b.Delete(key)
+	} else {
+		err = b.Set(key, value)
+	}
+	if err != nil {
+		return err
+	}
+	return d.DB.Commit(b, true)
+}
+
+// Stores returns the ids of a topology's stores by name.
+func (d *Dir) Stores(topology string) (map[string]uint32, error) {
+	prefix := AppendKeyString(append(appendID(nil, manifestID), "store/"...), topology)
+	stores := map[string]uint32{}
+	var bad error
+	err := d.each(prefix, func(key, id []byte) {
+		name, _, err := decodeKeyString(key[len(prefix):])
+		if err != nil || len(id) != 4 {
+			bad = corruptError(d.path, errors.New("store name is malformed"))
+			return
+		}
+		stores[name] = binary.BigEndian.Uint32(id)
+	})
+	return stores, errors.Join(err, bad)
+}
+
+func metaKey(name string) []byte { return append(appendID(nil, metaID), name...) }
+
+// Meta returns a value that SetMeta has stored; ok is false if none has been.
+func (d *Dir) Meta(name string) (value []byte, ok bool, err error) {
+	return d.DB.Get(nil, metaKey(name))
+}
+
+// SetMeta stores a value durably under a name; a nil value removes it.
+func (d *Dir) SetMeta(name string, value []byte) error {
+	return d.set(metaKey(name), value, value == nil)
+}
