@@ -23,6 +23,10 @@ type Column struct {
 	// Type is the type's SQL name, as format_type gives it; TypeOID its id.
 	Type    string
 	TypeOID uint32
+	// Base is the SQL name of the type under a domain, with its modifiers; empty
+	// where Type is no domain or the source does not tell. Without it a domain
+	// fits only Go types that read text.
+	Base string
 	// TypeMod is the type modifier, -1 where there is none.
 	TypeMod int32
 	// Key says that the column is part of the key: the primary key, or the
