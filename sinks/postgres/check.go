@@ -1,0 +1,343 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// prepareTables checks the tables that exist, and if nothing is wrong creates those
+// that do not and may be created. All problems are reported at once, and nothing is
+// created if there is one.
+func (w *Writer) prepareTables(ctx context.Context) error {
+	p := &problems{}
+	var missing []string
+	there, err := w.checkProgressTable(ctx, p)
+	if err != nil {
+		return err
+	}
+	if !there {
+		missing = append(missing, progressSQL(w.progress))
+	}
+	for _, t := range w.tables {
+		found, err := w.checkTable(ctx, t, p)
+		if err != nil {
+			return err
+		}
+		if found {
+			continue
+		}
+		if !t.create {
+			p.addf("output %q: table %s does not exist; set Create for it, or run: %s",
+				t.output, t.name.sql(), t.createSQL())
+		}
+		missing = append(missing, t.createSQL())
+	}
+	if err := w.checkTemporary(ctx, p); err != nil {
+		return err
+	}
+	if err := p.err(w.target); err != nil || len(missing) == 0 {
+		return err
+	}
+	if err := w.createTables(ctx, missing); err != nil {
+		return err
+	}
+	// Once more, for what only the catalog of the made tables tells.
+	for _, t := range w.tables {
+		if _, err := w.checkTable(ctx, t, p); err != nil {
+			return err
+		}
+	}
+	return p.err(w.target)
+}
+
+// createLock keeps two instances that start together from creating the same table: the
+// key of an advisory lock, an arbitrary number.
+const createLock = 0x7461696c72616365
+
+func (w *Writer) createTables(ctx context.Context, statements []string) error {
+	tx, err := w.conn.Begin(ctx)
+	if err != nil {
+		return w.wrap("creating tables", nil, err)
+	}
+	defer func() { _ = tx.Rollback(ctx) }()
+	if _, err := tx.Exec(ctx, "SELECT pg_catalog.pg_advisory_xact_lock($1)", int64(createLock)); err != nil {
+		return w.wrap("creating tables", nil, err)
+	}
+	for _, sql := range statements {
+		_, err := tx.Exec(ctx, strings.Replace(sql, "CREATE TABLE", "CREATE TABLE IF NOT EXISTS", 1))
+		var pg *pgconn.PgError
+		if errors.As(err, &pg) && (pg.Code == "42501" || pg.Code == "3F000") {
+			p := problems{}
+			p.addf("role %s may not create tables here (%s); have a role that may run:\n    %s",
+				quote(w.conf.User), pg.Message, strings.Join(w.grants(statements), "\n    "))
+			return p.err(w.target)
+		}
+		if err != nil {
+			return w.wrap("creating tables", nil, err)
+		}
+	}
+	return w.wrap("creating tables", nil, tx.Commit(ctx))
+}
+
+// grants completes the statements that another role has to run with the least rights
+// that ours then needs.
+func (w *Writer) grants(statements []string) []string {
+	var out []string
+	for _, sql := range statements {
+		out = append(out, sql+";")
+	}
+	names := []string{w.progress.sql()}
+	for _, t := range w.tables {
+		names = append(names, t.name.sql())
+	}
+	return append(out, fmt.Sprintf("GRANT SELECT, INSERT, UPDATE, DELETE ON %s TO %s;",
+		strings.Join(names, ", "), quote(w.conf.User)))
+}
+
+func (w *Writer) checkTemporary(ctx context.Context, p *problems) error {
+	var database string
+	var may bool
+	err := w.conn.QueryRow(ctx, `SELECT pg_catalog.current_database(),
+		pg_catalog.has_database_privilege(pg_catalog.current_database(), 'TEMPORARY')`).Scan(&database, &may)
+	if err != nil {
+		return w.wrap("checking rights", nil, err)
+	}
+	if !may {
+		p.addf("role %[1]s may not make temporary tables, which reconciling needs; run: GRANT TEMPORARY ON DATABASE "+
+			"%[2]s TO %[1]s", quote(w.conf.User), quote(database))
+	}
+	return nil
+}
+
+func (w *Writer) checkProgressTable(ctx context.Context, p *problems) (there bool, err error) {
+	oid, err := w.relation(ctx, w.progress, p)
+	if err != nil || oid == 0 {
+		return false, err
+	}
+	cols, err := w.catalogColumns(ctx, oid)
+	if err != nil {
+		return false, err
+	}
+	want := []string{"app", "target", "incarnation", "session", "seq", "positions", "commit_time", "lease_until"}
+	for _, name := range want {
+		if !slices.ContainsFunc(cols, func(c catalogColumn) bool { return c.name == name }) {
+			p.addf("progress table %s has no column %q: it is of something else; set Config.ProgressTable, or move it away",
+				w.progress.sql(), name)
+			return true, nil
+		}
+	}
+	return true, nil
+}
+
+// relation returns the oid of an ordinary or partitioned table that we may write, 0 if
+// there is no such name.
+func (w *Writer) relation(ctx context.Context, n name, p *problems) (oid uint32, err error) {
+	var kind, persistence string
+	var missing []string
+	var filtered bool
+	err = w.conn.QueryRow(ctx, `SELECT c.oid, c.relkind::text, c.relpersistence::text,
+		pg_catalog.row_security_active(c.oid),
+		array(SELECT r FROM unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) r
+			WHERE NOT pg_catalog.has_table_privilege(c.oid, r))
+		FROM pg_catalog.pg_class c WHERE c.oid = pg_catalog.to_regclass($1)`, n.sql()).
+		Scan(&oid, &kind, &persistence, &filtered, &missing)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, w.wrap("reading the catalog", nil, err)
+	}
+	if kind != "r" && kind != "p" {
+		p.addf("%s is no table (relkind %q); give the output another name, or drop it", n.sql(), kind)
+	}
+	if persistence == "u" {
+		p.addf("table %[1]s is UNLOGGED: a crash of the server would empty it; run: ALTER TABLE %[1]s SET LOGGED", n.sql())
+	}
+	if filtered {
+		p.addf("table %s hides rows from role %s by row level security; run: ALTER ROLE %[2]s BYPASSRLS", n.sql(),
+			quote(w.conf.User))
+	}
+	if len(missing) > 0 {
+		p.addf("role %[3]s lacks rights; run: GRANT %[2]s ON %[1]s TO %[3]s", n.sql(), strings.Join(missing, ", "),
+			quote(w.conf.User))
+	}
+	return oid, nil
+}
+
+// catalogColumn is a column as the catalog has it. For a domain, base and mod are those
+// of the type it is over.
+type catalogColumn struct {
+	name, cast, base, full string
+	mod                    int32
+	notNull, filled        bool
+	identity, generated    string
+	deterministic          bool
+}
+
+func (w *Writer) catalogColumns(ctx context.Context, oid uint32) ([]catalogColumn, error) {
+	rows, err := w.conn.Query(ctx, `SELECT a.attname::text, pg_catalog.format_type(a.atttypid, -1),
+		pg_catalog.format_type(CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE a.atttypid END, NULL),
+		pg_catalog.format_type(a.atttypid, a.atttypmod),
+		CASE t.typtype WHEN 'd' THEN t.typtypmod ELSE a.atttypmod END,
+		a.attnotnull OR t.typnotnull,
+		a.atthasdef OR a.attidentity <> '' OR t.typdefault IS NOT NULL,
+		a.attidentity::text, a.attgenerated::text, coalesce(co.collisdeterministic, true)
+		FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+		LEFT JOIN pg_catalog.pg_collation co ON co.oid = a.attcollation
+		WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum`, oid)
+	if err != nil {
+		return nil, w.wrap("reading the catalog", nil, err)
+	}
+	cols, err := pgx.CollectRows(rows, func(r pgx.CollectableRow) (c catalogColumn, err error) {
+		err = r.Scan(&c.name, &c.cast, &c.base, &c.full, &c.mod, &c.notNull, &c.filled, &c.identity,
+			&c.generated, &c.deterministic)
+		return c, err
+	})
+	return cols, w.wrap("reading the catalog", nil, err)
+}
+
+// checkTable compares an output with its table, and takes from the catalog what the
+// statements need.
+func (w *Writer) checkTable(ctx context.Context, t *table, p *problems) (found bool, err error) {
+	oid, err := w.relation(ctx, t.name, p)
+	if err != nil {
+		return false, err
+	}
+	var cols []catalogColumn
+	if oid != 0 {
+		if cols, err = w.catalogColumns(ctx, oid); err != nil {
+			return false, err
+		}
+	}
+	named := map[string]bool{}
+	for i := range t.columns {
+		c := &t.columns[i]
+		named[c.name] = true
+		base, err := w.typeName(ctx, t, c, p)
+		if err != nil {
+			return false, err
+		}
+		if oid != 0 && base != "" {
+			t.checkColumn(c, i < t.keyLen, base, cols, p)
+		}
+	}
+	if oid == 0 {
+		return false, nil
+	}
+	t.checkFurther(cols, named, p)
+	return true, w.checkKey(ctx, t, oid, p)
+}
+
+// typeName is the server's own name for the type a column wants, "" where it knows no
+// such type.
+func (w *Writer) typeName(ctx context.Context, t *table, c *column, p *problems) (string, error) {
+	var base *string
+	err := w.conn.QueryRow(ctx, "SELECT pg_catalog.format_type(pg_catalog.to_regtype($1), NULL)", c.want).Scan(&base)
+	var pg *pgconn.PgError
+	if err != nil && (!errors.As(err, &pg) || classify(pg) == temporary && pg.Code != "42601") {
+		return "", w.wrap("looking up a type", nil, err)
+	}
+	if err != nil || base == nil {
+		p.addf("output %q, column %q: the target has no type %q; create it, or name another in Output.Types",
+			t.output, c.name, c.want)
+		return "", nil
+	}
+	return *base, nil
+}
+
+func (t *table) checkColumn(c *column, key bool, base string, cols []catalogColumn, p *problems) {
+	tab, col := t.name.sql(), quote(c.name)
+	i := slices.IndexFunc(cols, func(k catalogColumn) bool { return k.name == c.name })
+	if i < 0 {
+		p.addf("table %s has no column %s; run: ALTER TABLE %[1]s ADD COLUMN %[2]s %[3]s", tab, col, c.want)
+		return
+	}
+	k := cols[i]
+	c.cast = k.cast
+	switch {
+	case k.generated != "":
+		p.addf("table %s, column %s is generated; run: ALTER TABLE %[1]s ALTER COLUMN %[2]s DROP EXPRESSION", tab, col)
+	case k.identity == "a":
+		p.addf("table %s, column %s numbers its rows itself; run: ALTER TABLE %[1]s ALTER COLUMN %[2]s SET GENERATED "+
+			"BY DEFAULT", tab, col)
+	}
+	if !fits(base, k, c.given) {
+		p.addf("table %s, column %s is of type %s, which does not hold every %s of the result; run: ALTER TABLE %[1]s "+
+			"ALTER COLUMN %[2]s TYPE %[4]s, or say in Output.Types that it is meant", tab, col, k.full, c.want)
+	}
+	if c.nullable && k.notNull {
+		p.addf("table %s, column %s is NOT NULL, the result can be NULL; run: ALTER TABLE %[1]s ALTER COLUMN %[2]s "+
+			"DROP NOT NULL", tab, col)
+	}
+	if key && !k.deterministic {
+		p.addf("table %s, key column %s has a nondeterministic collation, under which different keys are one row; run: "+
+			"ALTER TABLE %[1]s ALTER COLUMN %[2]s TYPE %[3]s COLLATE \"C\"", tab, col, k.full)
+	}
+}
+
+// wider are the types that hold every value of a type beside itself, with a text form
+// they read alike.
+var wider = map[string][]string{
+	"smallint": {"integer", "bigint", "numeric"},
+	"integer":  {"bigint", "numeric"},
+	"bigint":   {"numeric"},
+	"real":     {"double precision"},
+	"text":     {"character varying"},
+	"json":     {"jsonb"},
+}
+
+// fits reports whether a column holds every value of the type base. A length or a scale
+// would cut or round, except where the user named the type.
+func fits(base string, k catalogColumn, given bool) bool {
+	if given {
+		return k.base == base
+	}
+	return k.mod == -1 && (k.base == base || slices.Contains(wider[base], k.base))
+}
+
+// checkFurther checks the columns that the result has not: they are left to their
+// defaults.
+func (t *table) checkFurther(cols []catalogColumn, named map[string]bool, p *problems) {
+	for _, k := range cols {
+		if !named[k.name] && k.notNull && !k.filled && k.generated == "" {
+			p.addf("table %s, column %s is not in the result, NOT NULL and without a default; run: ALTER TABLE %[1]s "+
+				"ALTER COLUMN %[2]s DROP NOT NULL", t.name.sql(), quote(k.name))
+		}
+	}
+}
+
+// checkKey demands a unique index over exactly the key columns, as ON CONFLICT does.
+func (w *Writer) checkKey(ctx context.Context, t *table, oid uint32, p *problems) error {
+	rows, err := w.conn.Query(ctx, `SELECT array_agg(a.attname::text) FROM pg_catalog.pg_index i
+		CROSS JOIN LATERAL unnest(i.indkey) WITH ORDINALITY AS k(attnum, ord)
+		LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+		WHERE i.indrelid = $1 AND i.indisunique AND i.indimmediate AND i.indisvalid AND i.indpred IS NULL
+		AND i.indexprs IS NULL AND k.ord <= i.indnkeyatts GROUP BY i.indexrelid`, oid)
+	if err != nil {
+		return w.wrap("reading the catalog", nil, err)
+	}
+	indexes, err := pgx.CollectRows(rows, pgx.RowTo[[]string])
+	if err != nil {
+		return w.wrap("reading the catalog", nil, err)
+	}
+	var want []string
+	for _, c := range t.columns[:t.keyLen] {
+		want = append(want, c.name)
+	}
+	slices.Sort(want)
+	for _, have := range indexes {
+		slices.Sort(have)
+		if slices.Equal(have, want) {
+			return nil
+		}
+	}
+	p.addf("table %s has no unique key on exactly (%s), valid and not deferrable; run: ALTER TABLE %[1]s ADD UNIQUE (%[3]s)",
+		t.name.sql(), t.keyNames(), t.list(0, t.keyLen, quote))
+	return nil
+}
