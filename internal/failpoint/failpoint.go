@@ -129,7 +129,8 @@ func Enable(spec, log string) error {
 func parse(term, log string) (string, func(int) error, error) {
 	name, what, _ := strings.Cut(term, "=")
 	if !slices.Contains(points, name) {
-		return "", nil, fmt.Errorf("failpoint: %q is no failpoint; there are %s", name, strings.Join(points, ", "))
+		return "", nil, fmt.Errorf("failpoint: %q is no failpoint; there are %s", name,
+			strings.Join(points, ", "))
 	}
 	what, nth, counted := strings.Cut(what, "@")
 	at := 0
@@ -149,7 +150,8 @@ func parse(term, log string) (string, func(int) error, error) {
 	case "count":
 		act = func() error { return nil }
 	default:
-		return "", nil, fmt.Errorf("failpoint: %q: the action is exit, error or count, with @n for the nth hit only", term)
+		return "", nil, fmt.Errorf("failpoint: %q: the action is exit, error or count, with @n for the "+
+			"nth hit only", term)
 	}
 	return name, func(hit int) error {
 		if at != 0 && hit != at {

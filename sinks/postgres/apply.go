@@ -29,8 +29,8 @@ func (w *Writer) Apply(ctx context.Context, epochs []sinks.Epoch) error {
 			return nil
 		}
 		if !w.has && !epochs[0].Reconcile {
-			return fmt.Errorf("sinks/postgres: target %q: epoch %d is the first of its incarnation and does not "+
-				"reconcile; this is a bug of the caller", w.target, epochs[0].Seq)
+			return fmt.Errorf("sinks/postgres: target %q: epoch %d is the first of its incarnation and "+
+				"does not reconcile; this is a bug of the caller", w.target, epochs[0].Seq)
 		}
 		if err := w.connect(ctx); err != nil {
 			return err
@@ -71,8 +71,8 @@ func (w *Writer) catchUp(ctx context.Context) error {
 		return err
 	}
 	if w.has && (row == nil || uint64(*row) < w.seq) {
-		return fmt.Errorf("sinks/postgres: target %q holds less than it took, up to epoch %d: it was restored from a "+
-			"backup; ask Progress and reconcile", w.target, w.seq)
+		return fmt.Errorf("sinks/postgres: target %q holds less than it took, up to epoch %d: it was "+
+			"restored from a backup; ask Progress and reconcile", w.target, w.seq)
 	}
 	w.setSeq(row)
 	return nil
@@ -214,7 +214,8 @@ func (t *transaction) put(ctx context.Context, it sinks.Item) error {
 func (w *Writer) tableOf(it sinks.Item) (int, error) {
 	i, ok := w.byID[it.Output]
 	if !ok {
-		return 0, fmt.Errorf("sinks/postgres: target %q: item of unknown output %d; this is a bug", w.target, it.Output)
+		return 0, fmt.Errorf("sinks/postgres: target %q: item of unknown output %d; this is a bug",
+			w.target, it.Output)
 	}
 	t := w.tables[i]
 	want := len(t.columns)
@@ -222,8 +223,8 @@ func (w *Writer) tableOf(it sinks.Item) (int, error) {
 		want = t.keyLen
 	}
 	if t.events != (it.Event != nil) || !t.events && len(it.Columns) != want {
-		return 0, fmt.Errorf("sinks/postgres: target %q: item of output %q has %d columns instead of %d, or is of the "+
-			"other kind; this is a bug", w.target, t.output, len(it.Columns), want)
+		return 0, fmt.Errorf("sinks/postgres: target %q: item of output %q has %d columns instead of %d, "+
+			"or is of the other kind; this is a bug", w.target, t.output, len(it.Columns), want)
 	}
 	return i, nil
 }

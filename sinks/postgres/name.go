@@ -29,7 +29,8 @@ func newName(schema, table string, qualified bool) (name, error) {
 			return name{}, err
 		}
 		if strings.HasPrefix(schema, "pg_") || schema == "information_schema" {
-			return name{}, fmt.Errorf("table name %q: schema %q belongs to PostgreSQL; choose another", table, schema)
+			return name{}, fmt.Errorf("table name %q: schema %q belongs to PostgreSQL; choose another",
+				table, schema)
 		}
 	}
 	if err := checkIdentifier("table", table); err != nil {
@@ -43,7 +44,8 @@ func checkIdentifier(what, s string) error {
 	case s == "":
 		return fmt.Errorf("%s name is empty; give it a name", what)
 	case len(s) > maxIdentifier:
-		return fmt.Errorf("%s name %q has %d bytes; PostgreSQL keeps %d: shorten it", what, s, len(s), maxIdentifier)
+		return fmt.Errorf("%s name %q has %d bytes; PostgreSQL keeps %d: shorten it", what, s, len(s),
+			maxIdentifier)
 	case strings.IndexByte(s, 0) >= 0 || !utf8.ValidString(s):
 		return fmt.Errorf("%s name %q: PostgreSQL names are UTF-8 without NUL; choose another", what, s)
 	}

@@ -97,7 +97,8 @@ func (w *Writer) claim(ctx context.Context) error {
 
 func (w *Writer) held(h *heldLease) error {
 	return fmt.Errorf("%w: app %q, target %q belongs to incarnation %s, which renews its lease; "+
-		"stop the other instance, or give this app another name", sinks.ErrHeld, w.app, w.target, h.incarnation)
+		"stop the other instance, or give this app another name", sinks.ErrHeld, w.app, w.target,
+		h.incarnation)
 }
 
 // tryClaim takes the row if it is free: absent, of our own incarnation, or with a lease
@@ -160,13 +161,15 @@ func (w *Writer) progressRow(ctx context.Context) (*int64, error) {
 	err := w.conn.QueryRow(ctx, w.progressStmt(readSQL), w.app, w.target).Scan(&incarnation, &session, &seq)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		return nil, w.fence("the progress row is gone: the app was dropped, or the database restored; restart")
+		return nil, w.fence("the progress row is gone: the app was dropped, or the database restored; " +
+			"restart")
 	case err != nil:
 		return nil, w.wrap("reading the progress row", nil, err)
 	case incarnation != w.incarnation:
 		return nil, w.fence("incarnation " + incarnation + " has taken over; stop one of the two")
 	case session != w.session:
-		return nil, w.fence("another process opened the same state directory, or a copy of it; stop one of the two")
+		return nil, w.fence("another process opened the same state directory, or a copy of it; stop one " +
+			"of the two")
 	}
 	return seq, nil
 }
@@ -198,14 +201,16 @@ func (w *Writer) release(ctx context.Context) error {
 func (w *Writer) dropProgress(ctx context.Context) error {
 	tab := w.progress.sql()
 	var there bool
-	if err := w.conn.QueryRow(ctx, "SELECT pg_catalog.to_regclass($1) IS NOT NULL", tab).Scan(&there); err != nil {
+	if err := w.conn.QueryRow(ctx, "SELECT pg_catalog.to_regclass($1) IS NOT NULL",
+		tab).Scan(&there); err != nil {
 		return w.wrap("looking for the progress table", nil, err)
 	}
 	if !there {
 		return nil
 	}
 	// Claiming as nobody waits for the lease of whoever holds it.
-	err := w.conn.QueryRow(ctx, "SELECT incarnation FROM "+tab+" WHERE app = $1 AND target = $2", w.app, w.target).
+	err := w.conn.QueryRow(ctx, "SELECT incarnation FROM "+tab+" WHERE app = $1 AND target = $2", w.app,
+		w.target).
 		Scan(&w.incarnation)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil

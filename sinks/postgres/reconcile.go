@@ -124,7 +124,8 @@ func (t *transaction) merge(ctx context.Context, l *loader) error {
 			written += n
 		}
 	}
-	t.w.log.Info("table reconciled", "table", l.table.output, "rows", l.rows, "written", written, "removed", removed)
+	t.w.log.Info("table reconciled", "table", l.table.output, "rows", l.rows, "written", written,
+		"removed", removed)
 	_, err = exec("DROP TABLE " + l.table.stage())
 	return err
 }

@@ -84,7 +84,8 @@ func (t *table) upsertSQL(r rows, mask uint32) []string {
 	var out []string
 	if set, differs := t.set(r.value); set != "" {
 		where := and(t.match(r, mask), differs, r.where)
-		out = append(out, fmt.Sprintf("UPDATE %s AS t SET %s FROM %s WHERE %s", t.name.sql(), set, r.from, where))
+		out = append(out, fmt.Sprintf("UPDATE %s AS t SET %s FROM %s WHERE %s", t.name.sql(), set,
+			r.from, where))
 	}
 	absent := fmt.Sprintf("NOT EXISTS (SELECT FROM %s AS t WHERE %s)", t.name.sql(), t.match(r, mask))
 	return append(out, t.insertSQL(r, absent))
@@ -159,7 +160,8 @@ func (t *table) masksSQL() string {
 	var parts []string
 	for i := range t.keyLen {
 		if t.columns[i].nullable {
-			parts = append(parts, fmt.Sprintf("(%s IS NULL)::bigint * %d", quote(t.columns[i].name), 1<<i))
+			parts = append(parts, fmt.Sprintf("(%s IS NULL)::int::bigint * %d", quote(t.columns[i].name),
+				1<<i))
 		}
 	}
 	if len(parts) == 0 {

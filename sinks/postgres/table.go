@@ -86,7 +86,8 @@ func resolveOutput(o sinks.Output, p *problems) *table {
 			t.opt = *opt
 		}
 	default:
-		p.addf("output %q: its options are a %T; a PostgreSQL target takes postgres.Output", o.Name, o.Options)
+		p.addf("output %q: its options are a %T; a PostgreSQL target takes postgres.Output", o.Name,
+			o.Options)
 		return nil
 	}
 	var err error
