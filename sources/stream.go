@@ -1,0 +1,177 @@
+package sources
+
+import (
+	"github.com/tailrace/tailrace/record"
+	"github.com/tailrace/tailrace/state"
+	"github.com/tailrace/tailrace/topology"
+)
+
+// Stream reads a table as a stream of facts: one record for each row inserted.
+// Updates, deletes and truncates are counted and skipped; use Events to see them.
+// Rows that the table held before the first start are no events unless
+// WithSnapshot is given. A table without a key is read with the key type NoKey.
+func Stream[K comparable, V any](
+	b *topology.Builder, db *Database, table string, opts ...Option[V],
+) topology.Stream[K, V] {
+	spec, types, o := newSpec[K](b, db, table, topology.KindSourceStream, opts)
+	return addStream(b, spec, types, o)
+}
+
+// Outbox reads an outbox table: a Stream that begins with the rows that are there
+// when the app starts for the first time, and never emits them again when state is
+// rebuilt. A row inserted and deleted in one transaction is an event all the same.
+func Outbox[K comparable, V any](
+	b *topology.Builder, db *Database, table string, opts ...Option[V],
+) topology.Stream[K, V] {
+	return Stream[K](b, db, table, append(opts[:len(opts):len(opts)], WithSnapshot[V]())...)
+}
+
+func addStream[K comparable, V any](
+	b *topology.Builder, spec *Spec, types *rowType[K, V], o options[V],
+) topology.Stream[K, V] {
+	return topology.AddStream[K, V](b, topology.Node{
+		Name:   o.name,
+		Kind:   topology.KindSourceStream,
+		Source: spec,
+		New: func(rt *topology.Runtime) (topology.Operator, error) {
+			return &streamSource[K, V]{
+				rows: rows[K, V]{types: types, eventTime: o.eventTime, maxTime: topology.NoTime},
+				node: rt.Node(), drop: rt.Drop, snapshot: o.snapshot,
+			}, nil
+		},
+	})
+}
+
+type streamSource[K comparable, V any] struct {
+	rows[K, V]
+	node     *topology.Node
+	drop     func(n *topology.Node, reason string, count int)
+	snapshot bool
+	out      []record.Record[K, V]
+}
+
+// Step does nothing: the records were made by Feed.
+func (s *streamSource[K, V]) Step(*topology.Step) error { return nil }
+
+// EndStep forgets the step's records.
+func (s *streamSource[K, V]) EndStep() {
+	s.maxTime = topology.NoTime
+	clear(s.out)
+	s.out = s.out[:0]
+}
+
+// Records yields the step's records.
+func (s *streamSource[K, V]) Records(yield func([]record.Record[K, V]) bool) error {
+	if len(s.out) > 0 {
+		yield(s.out)
+	}
+	return nil
+}
+
+// Feed turns inserts into records.
+func (s *streamSource[K, V]) Feed(tx *record.Tx, seq uint32, rows []record.Row) error {
+	if tx.Snapshot && !s.snapshot {
+		return nil
+	}
+	for i := range rows {
+		row := &rows[i]
+		if row.Op != record.Insert {
+			s.drop(s.node, "not-an-insert", 1)
+			continue
+		}
+		if err := s.use(row.Rel); err != nil {
+			return err
+		}
+		key, err := s.decodeKey(row.New)
+		if err != nil {
+			return err
+		}
+		r := record.Record[K, V]{Key: key, Tag: record.Tag{Tx: tx, Seq: seq, Ordinal: row.Ordinal}}
+		if err := s.bound.value.Decode(&r.Value, row.New); err != nil {
+			return decodeError(row.Rel, err)
+		}
+		r.Time = s.time(tx, &r.Value)
+		s.out = append(s.out, r)
+	}
+	return nil
+}
+
+// Events reads all row events of a table as facts: inserts, updates, deletes and
+// truncates, each with the value that the table held before it. A key change is an
+// event under the new key. Snapshot rows are events only with WithSnapshot.
+func Events[K comparable, V any](
+	b *topology.Builder, db *Database, table string, opts ...Option[V],
+) topology.Stream[K, record.RowEvent[K, V]] {
+	spec, types, o := newSpec[K](b, db, table, topology.KindSourceEvents, opts)
+	// The table is read in full even where its rows are no events: the old values of
+	// later events come from it.
+	spec.Table.Changes, spec.Table.Snapshot = true, true
+	keyCodec, errK := state.KeyCodecOf[K]()
+	codec, errV := state.CodecOf[V]()
+	for _, err := range []error{errK, errV} {
+		if err != nil {
+			b.Errorf("topology: source-events %q: %w", o.name, err)
+		}
+	}
+	return topology.AddStream[K, record.RowEvent[K, V]](b, topology.Node{
+		Name:   o.name,
+		Kind:   topology.KindSourceEvents,
+		Source: spec,
+		Stores: []topology.StoreSpec{{Schema: codec.Fingerprint}},
+		New: func(rt *topology.Runtime) (topology.Operator, error) {
+			e := &eventSource[K, V]{snapshot: o.snapshot}
+			e.types, e.eventTime, e.maxTime = types, o.eventTime, topology.NoTime
+			e.Table = state.NewTable(rt.Env, rt.StoreIDFor(""), keyCodec, codec)
+			rt.Register(e.Table)
+			return e, nil
+		},
+	})
+}
+
+type eventSource[K comparable, V any] struct {
+	tableSource[K, V]
+	snapshot bool
+	out      []record.Record[K, record.RowEvent[K, V]]
+}
+
+// EndStep forgets the step's records and old values.
+func (e *eventSource[K, V]) EndStep() {
+	clear(e.out)
+	e.out = e.out[:0]
+	e.tableSource.EndStep()
+}
+
+// Records yields the step's records.
+func (e *eventSource[K, V]) Records(
+	yield func([]record.Record[K, record.RowEvent[K, V]]) bool,
+) error {
+	if len(e.out) > 0 {
+		yield(e.out)
+	}
+	return nil
+}
+
+// Feed applies rows to the table and records what each did.
+func (e *eventSource[K, V]) Feed(tx *record.Tx, seq uint32, rows []record.Row) error {
+	for i := range rows {
+		if err := e.use(rows[i].Rel); err != nil {
+			return err
+		}
+		ev, err := e.apply(tx, &rows[i])
+		if err != nil {
+			return err
+		}
+		if tx.Snapshot && !e.snapshot {
+			continue
+		}
+		last := &ev.New
+		if ev.Sides&record.HasNew == 0 {
+			last = &ev.Old
+		}
+		e.out = append(e.out, record.Record[K, record.RowEvent[K, V]]{
+			Key: ev.Key, Value: ev, Time: e.time(tx, last),
+			Tag: record.Tag{Tx: tx, Seq: seq, Ordinal: rows[i].Ordinal},
+		})
+	}
+	return nil
+}

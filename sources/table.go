@@ -1,0 +1,198 @@
+package sources
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/tailrace/tailrace/record"
+	"github.com/tailrace/tailrace/state"
+	"github.com/tailrace/tailrace/topology"
+)
+
+// Table reads a table of a database: its rows as of the start, then every change,
+// transaction by transaction. K is the table's primary key: a scalar, or a struct
+// whose fields are the key's columns; with REPLICA IDENTITY USING INDEX it is the
+// index's columns. V is a struct with a field for each column that is used (tag
+// `db:"column"`, else the name in snake_case); other columns are never decoded.
+//
+// The node keeps every row's last value. Old values are taken from there and never
+// from the log, so REPLICA IDENTITY DEFAULT is enough, and a large value that an
+// update left alone keeps its value.
+func Table[K comparable, V any](
+	b *topology.Builder, db *Database, table string, opts ...Option[V],
+) topology.Table[K, V] {
+	spec, types, o := newSpec[K](b, db, table, topology.KindSourceTable, opts)
+	spec.Table.Changes, spec.Table.Snapshot = true, true
+	keyCodec, errK := state.KeyCodecOf[K]()
+	codec, errV := state.CodecOf[V]()
+	for _, err := range []error{errK, errV} {
+		if err != nil {
+			b.Errorf("topology: source-table %q: %w", o.name, err)
+		}
+	}
+	return topology.AddTable[K, V](b, topology.Node{
+		Name:   o.name,
+		Kind:   topology.KindSourceTable,
+		Source: spec,
+		Stores: []topology.StoreSpec{{Schema: codec.Fingerprint}},
+		New: func(rt *topology.Runtime) (topology.Operator, error) {
+			t := &tableSource[K, V]{
+				rows:  rows[K, V]{types: types, eventTime: o.eventTime, maxTime: topology.NoTime},
+				Table: state.NewTable(rt.Env, rt.StoreIDFor(""), keyCodec, codec),
+			}
+			rt.Register(t.Table)
+			return t, nil
+		},
+	})
+}
+
+// rows decodes what a source node is fed.
+type rows[K comparable, V any] struct {
+	types     *rowType[K, V]
+	bound     *boundRow[K, V]
+	eventTime func(V) time.Time
+	maxTime   int64
+	key       K
+}
+
+// CurrentKey returns the key of the row at work.
+func (r *rows[K, V]) CurrentKey() any { return r.key }
+
+// MaxTime is the largest event time fed in this step.
+func (r *rows[K, V]) MaxTime() int64 { return r.maxTime }
+
+// use prepares for rows of a relation.
+func (r *rows[K, V]) use(rel *record.Relation) (err error) {
+	if r.bound == nil || r.bound.rel != rel {
+		r.bound, err = r.types.bind(rel)
+	}
+	return err
+}
+
+// time returns the event time of a row and keeps the largest.
+func (r *rows[K, V]) time(tx *record.Tx, v *V) int64 {
+	at := tx.CommitTime
+	if r.eventTime != nil && v != nil {
+		if t := r.eventTime(*v); !t.IsZero() {
+			at = t.UnixMicro()
+		}
+	}
+	r.maxTime = max(r.maxTime, at)
+	return at
+}
+
+func (r *rows[K, V]) decodeKey(tuple record.Tuple) (K, error) {
+	var k K
+	if r.bound.key == nil {
+		return k, nil
+	}
+	if err := r.bound.key.Decode(&k, tuple); err != nil {
+		return k, decodeError(r.bound.rel, err)
+	}
+	r.key = k
+	return k, nil
+}
+
+// tableSource holds the rows of a source table.
+type tableSource[K comparable, V any] struct {
+	rows[K, V]
+	*state.Table[K, V]
+}
+
+// EndStep forgets the step's old values.
+func (t *tableSource[K, V]) EndStep() {
+	t.maxTime = topology.NoTime
+	t.Table.EndStep()
+}
+
+// Step does nothing: the table has been brought up to date by Feed.
+func (t *tableSource[K, V]) Step(*topology.Step) error { return nil }
+
+// Feed applies rows to the table.
+func (t *tableSource[K, V]) Feed(tx *record.Tx, _ uint32, rows []record.Row) error {
+	for i := range rows {
+		if err := t.use(rows[i].Rel); err != nil {
+			return err
+		}
+		if _, err := t.apply(tx, &rows[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// apply applies one row event and returns what it did. A key change is a move: the
+// old key is deleted, and the row's values go with it to the new one.
+func (t *tableSource[K, V]) apply(tx *record.Tx, row *record.Row) (record.RowEvent[K, V], error) {
+	ev := record.RowEvent[K, V]{Op: row.Op}
+	if row.Op == record.Truncate {
+		return ev, t.truncate(t.time(tx, nil))
+	}
+	key, err := t.decodeKey(keyTuple(row))
+	if err != nil {
+		return ev, err
+	}
+	ev.Key = key
+	old, err := t.Get(key)
+	if err != nil {
+		return ev, err
+	}
+	if old != nil {
+		ev.Old, ev.Sides = *old, record.HasOld
+	}
+	if row.Op == record.Delete {
+		return ev, t.Delete(key, t.time(tx, &ev.Old))
+	}
+	if old == nil && t.bound.value.Unchanged(row.New) {
+		return ev, fmt.Errorf("%w: table %s: an update leaves out a large column's value and Tailrace has "+
+			"no row under its key; this happens with a row filter in the publication: remove it or "+
+			"include the row", ErrDecode, row.Rel)
+	}
+	// The new row starts as the old one, so that columns that the log leaves out as
+	// unchanged keep their values.
+	ev.New = ev.Old
+	if err := t.bound.value.Decode(&ev.New, row.New); err != nil {
+		return ev, decodeError(row.Rel, err)
+	}
+	ev.Sides |= record.HasNew
+	at := t.time(tx, &ev.New)
+	newKey := key
+	if row.Op == record.Update && row.OldKind != record.OldNone {
+		if newKey, err = t.decodeKey(row.New); err != nil {
+			return ev, err
+		}
+		if newKey != key {
+			if err := t.Delete(key, at); err != nil {
+				return ev, err
+			}
+		}
+	}
+	ev.Key = newKey
+	return ev, t.Put(newKey, ev.New, at)
+}
+
+// keyTuple returns the tuple that names the row before the event.
+func keyTuple(row *record.Row) record.Tuple {
+	if row.Op == record.Insert || row.OldKind == record.OldNone {
+		return row.New
+	}
+	return row.Old
+}
+
+// truncate deletes every row.
+func (t *tableSource[K, V]) truncate(at int64) error {
+	var keys []K
+	err := t.Scan(func(k K, _ *V) bool {
+		keys = append(keys, k)
+		return true
+	})
+	if err != nil {
+		return err
+	}
+	for _, k := range keys {
+		if err := t.Delete(k, at); err != nil {
+			return err
+		}
+	}
+	return nil
+}
