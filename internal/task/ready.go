@@ -13,23 +13,23 @@ import (
 // Ready is what an epoch asks of the world. It is valid until Committed or
 // Rollback.
 //
-// Direct mode: State, Checkpoint and Outputs go into one synced batch; only after
+// Direct mode: Stores, Checkpoint and Outputs go into one synced batch; only after
 // that may the source be acknowledged and an output leave the process. Kafka mode:
-// Changelog, Outputs and Checkpoint.Positions go into one broker transaction; State
-// is applied only after that has committed, with the changelog's offsets.
+// Changelog, Outputs and Checkpoint.Positions go into one broker transaction; Stores
+// are applied only after that has committed, with the changelog's offsets.
 type Ready struct {
-	// State writes the changed pairs of all stores in ascending key order.
-	State func(b state.Batch) error
+	// Stores hold the changed pairs; Flush writes those of one. A batch takes the
+	// stores of all tasks in ascending order of their ids.
+	Stores []state.Store
 	// Changelog yields the same changes by store name, for the changelog topics; a
 	// nil value deletes.
 	Changelog func(yield func(store string, key, value []byte) error) error
-	// Outputs yields what the sinks put out: by node, rows in key order with one
-	// entry a key, events in order of their tags. The slices are valid during the
-	// call.
-	Outputs func(yield func(Output) error) error
+	// Outputs yields what a sink put out: rows in key order with one entry a key,
+	// events in order of their tags. The slices are valid during the call.
+	Outputs func(n *topology.Node, yield func(Output) error) error
 	// Txs are the epoch's transactions in order.
 	Txs []*record.Tx
-	// Checkpoint must become durable in the same batch as State.
+	// Checkpoint must become durable in the same batch as Stores.
 	Checkpoint Checkpoint
 	// Timers are the stream times at which a node wants to be called, by node name;
 	// they are part of the checkpoint.
@@ -61,7 +61,7 @@ func (t *Task) Seal() (*Ready, error) {
 		}
 	}
 	return &Ready{
-		State:      t.flush,
+		Stores:     t.stores,
 		Changelog:  t.changelog,
 		Outputs:    t.outputs.each,
 		Txs:        t.txs,
@@ -76,16 +76,7 @@ func (t *Task) Committed(c Checkpoint) {
 	}
 	t.outputs.reset()
 	t.committed = c
-	t.txs, t.stepped = nil, 0
-}
-
-func (t *Task) flush(b state.Batch) error {
-	for _, s := range t.stores {
-		if err := s.Flush(b); err != nil {
-			return err
-		}
-	}
-	return nil
+	t.txs, t.stepped, t.pending = nil, 0, false
 }
 
 func (t *Task) changelog(yield func(store string, key, value []byte) error) error {
@@ -119,7 +110,6 @@ func sortStores(stores []state.Store) []state.Store {
 // committed: they net by key, sort, and spill with the rest of the epoch.
 type outputs struct {
 	env    *state.Env
-	order  []*topology.Node
 	stores map[*topology.Node]*state.Ordered
 	events map[*topology.Node]bool
 	key    []byte
@@ -140,8 +130,6 @@ func (o *outputs) store(n *topology.Node) *state.Ordered {
 	if !ok {
 		s = state.NewOrdered(o.env, outputStore)
 		o.stores[n] = s
-		o.order = append(o.order, n)
-		slices.SortFunc(o.order, func(a, b *topology.Node) int { return cmp.Compare(a.ID, b.ID) })
 	}
 	return s
 }
@@ -165,34 +153,33 @@ func (o *outputs) Append(n *topology.Node, tag record.Tag, key, value []byte) er
 	return o.store(n).Set(o.key, o.value)
 }
 
-func (o *outputs) each(yield func(Output) error) error {
-	for _, n := range o.order {
-		var failed error
-		err := o.stores[n].Dirty(func(key, value []byte, deleted bool) bool {
-			out := Output{Node: n, Key: key, Value: value}
-			if deleted {
-				out.Value = nil
-			}
-			if o.events[n] {
-				size, w := binary.Uvarint(value)
-				out.Event, out.Seq, out.Tag = true, binary.BigEndian.Uint32(key), key[4:]
-				out.Key, out.Value = value[w:w+int(size)], value[w+int(size):]
-			}
-			failed = yield(out)
-			return failed == nil
-		})
-		if err != nil {
-			return err
-		}
-		if failed != nil {
-			return failed
-		}
+func (o *outputs) each(n *topology.Node, yield func(Output) error) error {
+	store, ok := o.stores[n]
+	if !ok {
+		return nil
 	}
-	return nil
+	var failed error
+	err := store.Dirty(func(key, value []byte, deleted bool) bool {
+		out := Output{Node: n, Key: key, Value: value}
+		if deleted {
+			out.Value = nil
+		}
+		if o.events[n] {
+			size, w := binary.Uvarint(value)
+			out.Event, out.Seq, out.Tag = true, binary.BigEndian.Uint32(key), key[4:]
+			out.Key, out.Value = value[w:w+int(size)], value[w+int(size):]
+		}
+		failed = yield(out)
+		return failed == nil
+	})
+	if err != nil {
+		return err
+	}
+	return failed
 }
 
 func (o *outputs) reset() {
-	for _, n := range o.order {
-		o.stores[n].Rollback()
+	for _, s := range o.stores {
+		s.Rollback()
 	}
 }

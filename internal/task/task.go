@@ -65,8 +65,8 @@ type Task struct {
 	txs     []*record.Tx // of the epoch
 	stepped int          // how many of them a finished step has processed
 	step    topology.Step
-	fed     bool
-	failed  error
+	fed     bool         // since the last step
+	pending bool         // since the last commit
 }
 
 // New makes a task from committed state.
@@ -119,6 +119,9 @@ func (t *Task) restore(c Checkpoint) {
 	}
 }
 
+// Pending reports whether rows or messages were fed since the last commit.
+func (t *Task) Pending() bool { return t.pending }
+
 // Operators returns the running forms, by node id; for drivers that look inside.
 func (t *Task) Operators() []topology.Operator { return t.ops }
 
@@ -150,7 +153,7 @@ func (t *Task) Rows(tx *record.Tx, rows []record.Row) error {
 
 func (t *Task) feed(i int, tx *record.Tx, rows []record.Row) (err error) {
 	defer t.catch(i, &err)
-	t.fed = true
+	t.fed, t.pending = true, true
 	op, ok := t.ops[i].(topology.SourceOperator)
 	if !ok {
 		return fmt.Errorf("task: %q reads a table but its running form takes no rows", t.nodes[i].Name)
@@ -171,7 +174,7 @@ func (t *Task) Message(tx *record.Tx, m record.Message) (err error) {
 
 func (t *Task) feedMessage(i int, tx *record.Tx, m record.Message) (err error) {
 	defer t.catch(i, &err)
-	t.fed = true
+	t.fed, t.pending = true, true
 	op, ok := t.ops[i].(topology.MessageOperator)
 	if !ok {
 		return fmt.Errorf("task: %q reads messages but its running form takes none", t.nodes[i].Name)
@@ -294,6 +297,6 @@ func (t *Task) Rollback() {
 		s.Rollback()
 	}
 	t.outputs.reset()
-	t.txs, t.stepped, t.fed = t.txs[:0], 0, false
+	t.txs, t.stepped, t.fed, t.pending = nil, 0, false, false
 	t.restore(t.committed)
 }

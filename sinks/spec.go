@@ -1,0 +1,13 @@
+package sinks
+
+// Spec is what a sink node writes to: topology.Node.Sink of the nodes made by Table
+// and Stream. It is for drivers.
+type Spec struct {
+	Target *Target
+	// Output describes the output; the driver sets its ID.
+	Output Output
+	// Row decodes what the node put out for a row into the values of its columns, of
+	// the key columns only where the row was deleted. The result is valid until the
+	// bytes change.
+	Row func(payload []byte, columns [][]byte) (out [][]byte, deleted bool, err error)
+}
