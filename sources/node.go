@@ -112,7 +112,7 @@ func newRowType[K comparable, V any]() (*rowType[K, V], error) {
 		t.noKey = true
 		return t, errV
 	}
-	if t.scalar = serde.IsScalar[K](); !t.scalar {
+	if t.scalar = serde.IsScalar(reflect.TypeFor[K]()); !t.scalar {
 		t.key, errK = serde.PlanOf[K]()
 	}
 	return t, errors.Join(errV, errK)
@@ -191,7 +191,7 @@ func (t *rowType[K, V]) bindKey(rel *record.Relation) (*serde.Binding[K], error)
 				rel, have, reflect.TypeFor[K](), want)
 		}
 	}
-	return plan.Bind(rel)
+	return plan.BindKey(rel)
 }
 
 // decodeError wraps what a binding could not decode.
