@@ -65,8 +65,8 @@ type Task struct {
 	txs     []*record.Tx // of the epoch
 	stepped int          // how many of them a finished step has processed
 	step    topology.Step
-	fed     bool         // since the last step
-	pending bool         // since the last commit
+	fed     bool // since the last step
+	pending bool // since the last commit
 }
 
 // New makes a task from committed state.
