@@ -128,11 +128,13 @@ func fetch(ctx context.Context, version, temporary string) error {
 		return fmt.Errorf("%w of %s: %w", ErrFetch, version, context.Cause(ctx))
 	}
 	if err == nil {
-		return errors.Join(fmt.Errorf("%w of %s: the library started a server unasked", ErrFetch, version), library.Stop())
+		return errors.Join(
+			fmt.Errorf("%w of %s: the library started a server unasked", ErrFetch, version), library.Stop())
 	}
 	if !complete(unpacked) {
-		return fmt.Errorf("%w of %s: %w; they come from the public Maven repository: connect to the network once, "+
-			"or copy the cache of a machine that has them and name it in %s", ErrFetch, version, err, CacheEnv)
+		return fmt.Errorf("%w of %s: %w; they come from the public Maven repository: connect to the "+
+			"network once, or copy the cache of a machine that has them and name it in %s",
+			ErrFetch, version, err, CacheEnv)
 	}
 	return openUp(unpacked)
 }

@@ -95,7 +95,12 @@ func Start(ctx context.Context, config Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{config: config, version: version, binDir: filepath.Join(dir, "bin"), log: newLogTail(config.Logger)}
+	s := &Server{
+		config:  config,
+		version: version,
+		binDir:  filepath.Join(dir, "bin"),
+		log:     newLogTail(config.Logger),
+	}
 	if err := s.prepare(ctx); err != nil {
 		s.removeBase()
 		return nil, err
@@ -128,11 +133,14 @@ func (s *Server) startOnFreePort(ctx context.Context) error {
 }
 
 // URL is how a superuser connects to the named database.
-func (s *Server) URL(database string) string {
+func (s *Server) URL(database string) string { return s.URLVia(s.Addr(), database) }
+
+// URLVia is URL with another host and port: those of a proxy before the server.
+func (s *Server) URLVia(addr, database string) string {
 	u := url.URL{
 		Scheme:   "postgres",
 		User:     url.UserPassword("postgres", s.password),
-		Host:     s.Addr(),
+		Host:     addr,
 		Path:     "/" + database,
 		RawQuery: "sslmode=disable",
 	}
@@ -253,7 +261,8 @@ func (s *Server) launch(ctx context.Context) error {
 		select {
 		case <-p.done:
 			s.process = nil
-			return fmt.Errorf("%w (PostgreSQL %s, port %d): %w; its log:\n%s", ErrStart, s.version, s.port, p.err, s.log)
+			return fmt.Errorf("%w (PostgreSQL %s, port %d): %w; its log:\n%s",
+				ErrStart, s.version, s.port, p.err, s.log)
 		case <-ctx.Done():
 			return fmt.Errorf("%w in time: %w; its log:\n%s", ErrStart, context.Cause(ctx), s.log)
 		case <-tick.C:

@@ -261,6 +261,9 @@ func (db *DB) String(sql string) string {
 	return rows[0][0]
 }
 
+// URLVia is URL through a proxy that listens on addr (a host and port).
+func (db *DB) URLVia(addr string) string { return db.Server.URLVia(addr, db.Name) }
+
 // ReplicationURL is how a superuser opens a replication connection to the database.
 func (db *DB) ReplicationURL() string {
 	separator := "?"

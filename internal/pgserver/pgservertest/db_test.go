@@ -2,6 +2,7 @@ package pgservertest_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"testing"
 
@@ -9,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 	"go.uber.org/goleak"
 
+	"github.com/tailrace/tailrace/internal/faultproxy"
 	"github.com/tailrace/tailrace/internal/pgserver"
 	"github.com/tailrace/tailrace/internal/pgserver/pgservertest"
 )
@@ -107,5 +109,33 @@ func TestIgnoreSharedHidesTheServerOnly(t *testing.T) {
 	pgservertest.New(t).Pool.Close()
 	if err := goleak.Find(pgservertest.IgnoreShared()...); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestCommitCutOff(t *testing.T) {
+	db := pgservertest.New(t)
+	db.Exec("CREATE TABLE t (id int PRIMARY KEY)")
+	proxy, err := faultproxy.New(db.Server.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { proxy.Close() })
+	for id, direction := range []faultproxy.Direction{faultproxy.ToServer, faultproxy.ToClient} {
+		conn, err := pgx.Connect(t.Context(), db.URLVia(proxy.Addr()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close(context.Background())
+		if _, err := conn.Exec(t.Context(), fmt.Sprintf("BEGIN; INSERT INTO t VALUES (%d)", id)); err != nil {
+			t.Fatal(err)
+		}
+		proxy.CutAfter(direction, 0)
+		if _, err := conn.Exec(t.Context(), "COMMIT"); err == nil {
+			t.Errorf("direction %d: the cut commit succeeded", direction)
+		}
+	}
+	// The first commit never arrived; of the second only the answer was lost.
+	if got := db.Strings("SELECT id FROM t"); len(got) != 1 || got[0][0] != "1" {
+		t.Errorf("committed: %v", got)
 	}
 }
