@@ -14,7 +14,9 @@ const KindView topology.Kind = "view"
 // it returns, and over HTTP. The name is unique in the app. Indexes declare
 // secondary keys to look rows up by; adding or removing one rebuilds the view. The
 // handle can be read once an app runs the topology. Mistakes are reported by Build.
-func View[K comparable, V any](in topology.Table[K, V], name string, indexes ...view.Indexed[K, V]) *view.View[K, V] {
+func View[K comparable, V any](
+	in topology.Table[K, V], name string, indexes ...view.Indexed[K, V],
+) *view.View[K, V] {
 	b := in.Builder()
 	v, err := view.New(b.Name(), name, indexes...)
 	if err != nil {
@@ -41,7 +43,9 @@ type viewOperator[K comparable, V any] struct {
 	rows *state.Ordered
 }
 
-func newViewOperator[K comparable, V any](rt *topology.Runtime, v *view.View[K, V]) (topology.Operator, error) {
+func newViewOperator[K comparable, V any](
+	rt *topology.Runtime, v *view.View[K, V],
+) (topology.Operator, error) {
 	stores := make([]view.Store, 0, 1)
 	op := &viewOperator[K, V]{in: topology.TableInput[K, V](rt, 0)}
 	for i, name := range v.Stores() {

@@ -82,8 +82,10 @@ func TestViewNode(t *testing.T) {
 		if err := db.Commit(batch, true); err != nil {
 			t.Fatal(err)
 		}
-		err := host.Publish(view.Commit{Seq: seq, Positions: record.Positions{"shop": seq}, Snapshot: db.NewSnapshot(),
-			Changes: func(view.Port) view.Changed { return ops[1].(view.Changed) }})
+		err := host.Publish(view.Commit{
+			Seq: seq, Positions: record.Positions{"shop": seq}, Snapshot: db.NewSnapshot(),
+			Changes: func(view.Port) view.Changed { return ops[1].(view.Changed) },
+		})
 		if err != nil {
 			t.Fatal(err)
 		}

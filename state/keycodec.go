@@ -22,6 +22,10 @@ type KeyCodec[K comparable] struct {
 	// Normalize maps every spelling of a key to the one that Decode returns: an
 	// invalid sql.Null loses its value. It is nil where each key has one spelling.
 	Normalize func(k K) K
+	// AppendFields appends the encoding of the first n fields of a struct key: what
+	// the encodings of all keys with the same first fields begin with. It is nil for
+	// keys of other types.
+	AppendFields func(dst []byte, k K, n int) []byte
 }
 
 // OrderedKey is implemented by leaf types of keys that bring their own encoding,
@@ -65,6 +69,15 @@ func KeyCodecOf[K comparable]() (KeyCodec[K], error) {
 			return k
 		}
 	}
+	if p.fields != nil {
+		c.AppendFields = func(dst []byte, k K, n int) []byte {
+			at := noescape(unsafe.Pointer(&k))
+			for _, f := range p.fields[:n] {
+				dst = f.append(dst, unsafe.Add(at, f.offset))
+			}
+			return dst
+		}
+	}
 	return c, nil
 }
 
@@ -74,6 +87,7 @@ type keyPlan struct {
 	append    func(dst []byte, p unsafe.Pointer) []byte
 	decode    func(src []byte, p unsafe.Pointer) ([]byte, error)
 	normalize func(p unsafe.Pointer) // nil: nothing to do
+	fields    []keyField             // of a struct
 }
 
 func keyPlanOf(t reflect.Type, path string) (keyPlan, error) {
@@ -143,6 +157,7 @@ func structKeyPlan(t reflect.Type, path string) (keyPlan, error) {
 		return keyPlan{}, err
 	}
 	plan := keyPlan{
+		fields: fields,
 		append: func(dst []byte, p unsafe.Pointer) []byte {
 			for i := range fields {
 				dst = fields[i].append(dst, unsafe.Add(p, fields[i].offset))

@@ -107,7 +107,7 @@ func (tb *table[K, V]) remove(t testing.TB, k K) {
 // commit makes the epoch durable and publishes it 16 bytes further in the log.
 func (e *engine) commit() { e.commitHeld(nil) }
 
-func (e *engine) commitHeld(held map[string]record.Positions) {
+func (e *engine) commitHeld(held map[string]Standing) {
 	e.t.Helper()
 	b := e.db.NewBatch()
 	for _, n := range e.nodes {

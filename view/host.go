@@ -27,7 +27,7 @@ type HostOptions struct {
 	// page. Defaults to 30 s.
 	CursorTTL time.Duration
 	// MaxCursors bounds the cursors that are open at a time, each of which may pin a
-	// snapshot of its own. Defaults to 64.
+	// snapshot of its own. Defaults to 128.
 	MaxCursors int
 }
 
@@ -42,7 +42,7 @@ func (o HostOptions) withDefaults() HostOptions {
 		o.CursorTTL = 30 * time.Second
 	}
 	if o.MaxCursors <= 0 {
-		o.MaxCursors = 64
+		o.MaxCursors = 128
 	}
 	return o
 }
@@ -126,9 +126,9 @@ type Commit struct {
 	Seq uint64
 	// Positions is where the commit stands in each source. The host keeps a copy.
 	Positions record.Positions
-	// Held are the positions of topologies that stand still at an earlier one, by
-	// name, such as one that a schema change stopped. Nil for none.
-	Held map[string]record.Positions
+	// Held is where topologies stand that are at an earlier position, by name, such
+	// as one that a schema change stopped. Nil for none.
+	Held map[string]Standing
 	// AsOf is the source's commit time of the last transaction, in Unix
 	// microseconds; 0 keeps the time of the commit before.
 	AsOf int64
@@ -142,6 +142,13 @@ type Commit struct {
 	// commit and before the stores are told of it. A nil function, as at start, says
 	// that anything may have changed: watchers are reset.
 	Changes func(Port) Changed
+}
+
+// Standing is where a topology stands that others have left behind.
+type Standing struct {
+	Positions record.Positions
+	// AsOf is the source's commit time of its last transaction, in Unix microseconds.
+	AsOf int64
 }
 
 // Publish makes a durable commit visible to readers and hands its changes to
@@ -321,13 +328,13 @@ func (h *Host) lookup(name string) (*core, bool) {
 	return c, ok
 }
 
-func cloneHeld(held map[string]record.Positions) map[string]record.Positions {
+func cloneHeld(held map[string]Standing) map[string]Standing {
 	if len(held) == 0 {
 		return nil
 	}
-	out := make(map[string]record.Positions, len(held))
-	for topology, p := range held {
-		out[topology] = p.Clone()
+	out := make(map[string]Standing, len(held))
+	for topology, s := range held {
+		out[topology] = Standing{Positions: s.Positions.Clone(), AsOf: s.AsOf}
 	}
 	return out
 }

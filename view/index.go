@@ -38,7 +38,11 @@ func Index[K comparable, V any, I comparable](name string, of func(K, V) I) Inde
 		v, ok := asType[I](value)
 		return codec.Append(nil, v), ok
 	}
-	ix.core = indexCore{name: name, value: reflect.TypeFor[I]()}
+	text, err := keyTextOf(codec)
+	if err != nil {
+		ix.err = fmt.Errorf("view: index %q: %w", name, err)
+	}
+	ix.core = indexCore{name: name, value: reflect.TypeFor[I](), text: text}
 	ix.entry = func(dst []byte, key K, value *V) []byte { return codec.Append(dst, of(key, *value)) }
 	return ix
 }

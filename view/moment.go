@@ -30,20 +30,20 @@ func (p Position) String() string { return p.Sources.String() }
 type moment struct {
 	seq       uint64
 	positions record.Positions
-	// held are the positions of topologies that stand still, by name.
-	held map[string]record.Positions
+	// held is where topologies stand that are behind, by name.
+	held map[string]Standing
 	asOf int64
 	snap *snapshot
 }
 
 // position returns the moment's position as the views of a topology have it.
 func (m *moment) position(topology string) Position {
-	p := Position{Seq: m.seq, Sources: m.positions}
+	p, asOf := Position{Seq: m.seq, Sources: m.positions}, m.asOf
 	if held, ok := m.held[topology]; ok {
-		p.Sources = held
+		p.Sources, asOf = held.Positions, held.AsOf
 	}
-	if m.asOf != 0 {
-		p.AsOf = time.UnixMicro(m.asOf).UTC()
+	if asOf != 0 {
+		p.AsOf = time.UnixMicro(asOf).UTC()
 	}
 	return p
 }

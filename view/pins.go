@@ -24,10 +24,21 @@ type pin struct {
 	m       *moment
 	query   query
 	expires time.Time
-	// finished says that the last page has been given; it stays readable, for a
-	// client that asks again, until its room is needed.
-	finished bool
+	// stage says how much it is missed where its room is needed.
+	stage pinStage
 }
+
+// pinStage is how far the client of a cursor has come.
+type pinStage uint8
+
+// In the order in which they give way: the last page has been given, and the cursor
+// stays for a client that asks again; no second page has been asked for, which is
+// what a client that only polls first pages leaves behind; in use.
+const (
+	pinFinished pinStage = iota
+	pinFresh
+	pinUsed
+)
 
 func (p *pins) init(ttl time.Duration, limit int) {
 	p.ttl, p.max, p.open = ttl, limit, map[string]*pin{}
@@ -50,7 +61,7 @@ func (p *pins) add(m *moment, q query) (string, error) {
 		return "", ErrClosed
 	}
 	id := newID()
-	p.open[id] = &pin{m: m, query: q, expires: now.Add(p.ttl)}
+	p.open[id] = &pin{m: m, query: q, expires: now.Add(p.ttl), stage: pinFresh}
 	if p.timer == nil {
 		p.timer = time.AfterFunc(p.ttl, p.onTimer)
 	}
@@ -66,6 +77,7 @@ func (p *pins) get(id string) (*moment, query, error) {
 	if !ok || !c.m.snap.acquire() {
 		return nil, query{}, ErrCursor
 	}
+	c.stage = pinUsed
 	return c.m, c.query, nil
 }
 
@@ -74,22 +86,33 @@ func (p *pins) finish(id string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if c, ok := p.open[id]; ok {
-		c.finished = true
+		c.stage = pinFinished
 	}
 }
 
-// evict closes the finished cursor that expires first.
+// evict closes the cursor that is missed least, the oldest among equals. Those in use
+// stay.
 func (p *pins) evict() bool {
-	var oldest string
+	least := ""
 	for id, c := range p.open {
-		if c.finished && (oldest == "" || c.expires.Before(p.open[oldest].expires)) {
-			oldest = id
+		if c.stage == pinUsed {
+			continue
+		}
+		if least == "" || c.before(p.open[least]) {
+			least = id
 		}
 	}
-	if oldest != "" {
-		p.remove(oldest)
+	if least != "" {
+		p.remove(least)
 	}
-	return oldest != ""
+	return least != ""
+}
+
+func (c *pin) before(d *pin) bool {
+	if c.stage != d.stage {
+		return c.stage < d.stage
+	}
+	return c.expires.Before(d.expires)
 }
 
 // expire closes what is over. p.mu is held.

@@ -35,6 +35,7 @@ type core struct {
 	topology, name string
 	key, value     reflect.Type
 	indexes        []indexCore
+	text           rowText
 	binding        atomic.Pointer[binding]
 }
 
@@ -42,6 +43,7 @@ type core struct {
 type indexCore struct {
 	name  string
 	value reflect.Type
+	text  keyText
 }
 
 // binding ties a view to the host of a running app.

@@ -25,8 +25,9 @@ type Rows[K comparable, V any] struct {
 // Range selects rows in the order of their keys. All of them are read at one
 // moment, which is taken when All is called.
 func (v *View[K, V]) Range(ctx context.Context, span Span[K]) *Rows[K, V] {
-	lower, upper := span.bounds(v.keys)
-	return &Rows[K, V]{ctx: ctx, view: v, index: -1, lower: lower, upper: upper}
+	r := &Rows[K, V]{ctx: ctx, view: v, index: -1}
+	r.lower, r.upper, r.fail = span.bounds(v.keys)
+	return r
 }
 
 // Range selects rows in the order of their keys at the reader's moment.

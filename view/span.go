@@ -1,6 +1,9 @@
 package view
 
 import (
+	"fmt"
+	"reflect"
+
 	"github.com/tailrace/tailrace/state"
 )
 
@@ -11,6 +14,7 @@ type Span[K comparable] struct {
 	from, to K
 	has      spanParts
 	prefix   string
+	fields   int
 }
 
 type spanParts uint8
@@ -19,6 +23,7 @@ const (
 	spanFrom spanParts = 1 << iota
 	spanTo
 	spanPrefix
+	spanFields
 )
 
 // All selects every row.
@@ -38,11 +43,25 @@ func Below[K comparable](to K) Span[K] { return Span[K]{to: to, has: spanTo} }
 // Prefix selects the strings that begin with p.
 func Prefix[K ~string](p K) Span[K] { return Span[K]{prefix: string(p), has: spanPrefix} }
 
+// Leading selects the composite keys whose first n fields are those of key.
+func Leading[K comparable](key K, n int) Span[K] {
+	return Span[K]{from: key, fields: n, has: spanFields}
+}
+
 // bounds returns the encoded bounds: nil upper for none.
-func (s Span[K]) bounds(keys state.KeyCodec[K]) (lower, upper []byte) {
+func (s Span[K]) bounds(keys state.KeyCodec[K]) (lower, upper []byte, err error) {
+	if s.has&spanFields != 0 {
+		t := reflect.TypeFor[K]()
+		if keys.AppendFields == nil || s.fields < 0 || s.fields > t.NumField() {
+			return nil, nil, fmt.Errorf("view: a key of type %s does not have %d leading fields; "+
+				"Leading is for struct keys", t, s.fields)
+		}
+		lower = keys.AppendFields(nil, s.from, s.fields)
+		return lower, prefixEnd(lower), nil
+	}
 	if s.has&spanPrefix != 0 {
 		lower = stringPrefix(s.prefix)
-		return lower, prefixEnd(lower)
+		return lower, prefixEnd(lower), nil
 	}
 	if s.has&spanFrom != 0 {
 		lower = keys.Append(nil, s.from)
@@ -50,7 +69,7 @@ func (s Span[K]) bounds(keys state.KeyCodec[K]) (lower, upper []byte) {
 	if s.has&spanTo != 0 {
 		upper = keys.Append(nil, s.to)
 	}
-	return lower, upper
+	return lower, upper, nil
 }
 
 // stringPrefix is what the encodings of all strings that begin with p begin with.

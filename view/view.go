@@ -34,11 +34,17 @@ func New[K comparable, V any](topology, name string, indexes ...Indexed[K, V]) (
 	v.keys, keyErr = state.KeyCodecOf[K]()
 	v.values, valueErr = state.CodecOf[V]()
 	errs := []error{keyErr, valueErr}
+	if keyErr == nil && valueErr == nil {
+		var err error
+		v.core.text, err = rowTextOf(v.keys, v.values)
+		errs = append(errs, err)
+	}
 	seen := map[string]bool{}
 	for _, ix := range indexes {
 		errs = append(errs, ix.err)
 		if ix.name == "" || seen[ix.name] {
-			errs = append(errs, fmt.Errorf("view: index name %q is empty or taken; each index of a view needs its own", ix.name))
+			errs = append(errs,
+				fmt.Errorf("view: index name %q is empty or taken; each index of a view needs its own", ix.name))
 		}
 		seen[ix.name] = true
 		v.core.indexes = append(v.core.indexes, ix.core)

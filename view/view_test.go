@@ -35,7 +35,8 @@ func TestReadsEqualMap(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		e := newEngine(t, HostOptions{})
 		tb := addView(e, "accounts", byOwner(), byCents())
-		keys := rapid.SampledFrom([]string{"", "a", "aa", "ab", "a\x00", "a\x00b", "b", "ba", "c", "\xff", "\xff\xff"})
+		keys := rapid.SampledFrom([]string{"", "a", "aa", "ab", "a\x00", "a\x00b", "b", "ba", "c",
+			"\xff", "\xff\xff"})
 		owners := rapid.SampledFrom([]string{"", "ann", "bob"})
 		for range rapid.IntRange(1, 6).Draw(rt, "epochs") {
 			for range rapid.IntRange(0, 12).Draw(rt, "changes") {
@@ -74,10 +75,12 @@ func checkReads(t *testing.T, e *engine, tb *table[string, account], from, to st
 		}
 	}
 	checkRows(t, tb, tb.Range(ctx, All[string]()), func(string, account) bool { return true })
-	checkRows(t, tb, tb.Range(ctx, Between(from, to)), func(k string, _ account) bool { return k >= from && k < to })
+	checkRows(t, tb, tb.Range(ctx, Between(from, to)),
+		func(k string, _ account) bool { return k >= from && k < to })
 	checkRows(t, tb, tb.Range(ctx, AtLeast(from)), func(k string, _ account) bool { return k >= from })
 	checkRows(t, tb, tb.Range(ctx, Below(to)), func(k string, _ account) bool { return k < to })
-	checkRows(t, tb, tb.Range(ctx, Prefix(from)), func(k string, _ account) bool { return strings.HasPrefix(k, from) })
+	checkRows(t, tb, tb.Range(ctx, Prefix(from)),
+		func(k string, _ account) bool { return strings.HasPrefix(k, from) })
 	checkRows(t, tb, tb.Lookup(ctx, "by-owner", sql.Null[string]{V: "ann", Valid: true}),
 		func(_ string, a account) bool { return a.Owner.V == "ann" })
 	checkRows(t, tb, tb.Lookup(ctx, "by-owner", sql.Null[string]{}),
@@ -86,7 +89,9 @@ func checkReads(t *testing.T, e *engine, tb *table[string, account], from, to st
 }
 
 // checkRows walks rows both ways, and once leaves the loop early.
-func checkRows(t *testing.T, tb *table[string, account], rows *Rows[string, account], want func(string, account) bool) {
+func checkRows(
+	t *testing.T, tb *table[string, account], rows *Rows[string, account], want func(string, account) bool,
+) {
 	t.Helper()
 	var keys []string
 	for k, v := range tb.rows {
@@ -202,7 +207,7 @@ func TestHeldTopology(t *testing.T) {
 	a, b := addView[int64, int64](e, "a"), addView[int64, int64](e, "b")
 	b.core.topology = "slow"
 	e.commit()
-	held := map[string]record.Positions{"slow": maps.Clone(e.positions())}
+	held := map[string]Standing{"slow": {Positions: maps.Clone(e.positions()), AsOf: 5}}
 	e.commitHeld(held)
 	e.advance()
 	_, _, at, err := a.Get(context.Background(), 1)

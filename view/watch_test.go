@@ -236,7 +236,8 @@ func TestWatchGiantEpoch(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.snap.release()
-	if err := e.host.Publish(Commit{Seq: 9, Positions: e.positions(), Snapshot: e.db.NewSnapshot()}); err != nil {
+	err = e.host.Publish(Commit{Seq: 9, Positions: e.positions(), Snapshot: e.db.NewSnapshot()})
+	if err != nil {
 		t.Fatal(err)
 	}
 	if ep, outrun, err := w.next(t.Context(), nil); ep != nil || !outrun || err != nil {
@@ -282,7 +283,8 @@ func TestWaitFor(t *testing.T) {
 		if err := tb.WaitFor(context.Background(), record.Positions{"shop": 48}); err != nil {
 			t.Error(err)
 		}
-		if err := tb.WaitFor(context.Background(), record.Positions{"stock": 48}); !errors.Is(err, ErrUnknownSource) {
+		err := tb.WaitFor(context.Background(), record.Positions{"stock": 48})
+		if !errors.Is(err, ErrUnknownSource) {
 			t.Error(err)
 		}
 		cancel()

@@ -1,0 +1,94 @@
+package view
+
+import (
+	"encoding/base64"
+	"fmt"
+	"strings"
+
+	"github.com/tailrace/tailrace/state"
+)
+
+// query is which rows of a view a request asks for, in the order it gets them.
+type query struct {
+	view *core
+	// index is the index to walk, -1 for the rows themselves; lower and upper bound
+	// the keys in that store.
+	index        int
+	lower, upper []byte
+	// params is the request's own words: a cursor belongs to a query, so a request
+	// that repeats them beside a cursor must repeat them unchanged.
+	params string
+}
+
+// pageLimits bound one page.
+type pageLimits struct {
+	rows, bytes int
+	// strings asks for 64-bit integers and decimals as JSON strings.
+	strings bool
+}
+
+// appendRows appends the rows of one page as JSON values separated by commas,
+// beginning after the key after (nil: at the start). It returns the key of the last
+// row where there are more behind it.
+func (q *query) appendRows(dst []byte, snap state.Reader, b *binding, after []byte, lim pageLimits) (
+	out, last []byte, err error) {
+	lower := q.lower
+	if after != nil {
+		// Nothing sorts between a key and the key with a zero byte behind it.
+		lower = append(append([]byte(nil), after...), 0)
+	}
+	n, start, more := 0, len(dst), false
+	var rowKey, value []byte
+	err = scan(snap, b.prefix(q.index), lower, q.upper, false, func(key, stored []byte) (bool, error) {
+		if n >= lim.rows || len(dst)-start >= lim.bytes {
+			more = true
+			return false, nil
+		}
+		rowKey, value = key, stored
+		if q.index >= 0 {
+			if rowKey, value, err = q.row(snap, b, key); err != nil {
+				return false, err
+			}
+		}
+		if n > 0 {
+			dst = append(dst, ',')
+		}
+		if dst, err = q.view.text.appendRow(dst, rowKey, value, lim.strings); err != nil {
+			return false, err
+		}
+		n++
+		last = append(last[:0], key...)
+		return true, nil
+	})
+	if err != nil || !more {
+		last = nil
+	}
+	return dst, last, err
+}
+
+// row reads the row behind an index entry.
+func (q *query) row(snap state.Reader, b *binding, entry []byte) (key, value []byte, err error) {
+	key = entry[len(q.lower):]
+	value, ok, err := snap.Get(nil, append(b.rows[:len(b.rows):len(b.rows)], key...))
+	if err == nil && !ok {
+		err = fmt.Errorf("view: %q: %w: an index entry points to no row", q.view.name, state.ErrCorrupt)
+	}
+	return key, value, err
+}
+
+// cursorText is a cursor as clients see it: its id and the key that the last page
+// ended with.
+func cursorText(id string, last []byte) string {
+	return id + "." + base64.RawURLEncoding.EncodeToString(last)
+}
+
+func parseCursor(s string) (id string, last []byte, err error) {
+	id, enc, ok := strings.Cut(s, ".")
+	if ok {
+		last, err = base64.RawURLEncoding.DecodeString(enc)
+	}
+	if !ok || err != nil || id == "" {
+		return "", nil, errCursorForm
+	}
+	return id, last, nil
+}

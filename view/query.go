@@ -1,4 +1,0 @@
-package view
-
-// query is what a cursor goes on with.
-type query struct{}
