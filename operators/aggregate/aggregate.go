@@ -1,9 +1,14 @@
 // Package aggregate holds the aggregators that operators.Aggregate applies to each
-// group: Count, Sum, Min, Max, Avg, Collect, TopN, Fold and Reduce. They combine
-// into one typed result with Combine2, Combine3 and Combine4.
+// group: Count, Sum, Min, Max, Avg, Collect, TopN, ArgMin, ArgMax, Fold and Reduce.
+// They combine into one typed result with Combine2, Combine3 and Combine4.
 //
 // NULL follows SQL: the ...Null forms take sql.Null values, skip those that are
-// NULL, and are NULL themselves over nothing but NULLs.
+// NULL, and are NULL themselves over nothing but NULLs. They also stand for SQL's
+// FILTER (WHERE ...): a function that returns NULL leaves the row out.
+//
+// Integers are added in 128 bits, decimals and floats exactly, and every result is
+// rounded once. So results do not depend on the order of rows, nor on rows that came
+// and went.
 //
 // Over a table an aggregator must take values out as well as add them, in any
 // order; all in this package can, Reduce excepted, which is for streams.
@@ -11,6 +16,7 @@ package aggregate
 
 import (
 	"errors"
+	"reflect"
 	"strings"
 )
 
@@ -42,8 +48,8 @@ func (a Aggregator[V, R]) UsesEntries() bool { return a.slots > 0 }
 
 // Err is what is wrong with the aggregator, such as a type that cannot be stored.
 func (a Aggregator[V, R]) Err() error {
-	if a.build == nil {
-		return errors.Join(a.problem, errors.New("aggregate: the zero Aggregator was given"))
+	if a.problem == nil && a.build == nil {
+		return errors.New("aggregate: the zero Aggregator was given; use the functions of package aggregate")
 	}
 	return a.problem
 }
@@ -73,9 +79,10 @@ type EntryStore interface {
 // Entries are the ordered entries of one group. Each aggregator of a combination
 // has a slot of its own.
 type Entries struct {
-	store EntryStore
-	base  []byte
-	buf   []byte
+	store  EntryStore
+	base   []byte
+	buf    []byte
+	prefix []byte
 }
 
 // NewEntries makes entries over a store.
@@ -96,9 +103,10 @@ func (e *Entries) Delete(slot int, key []byte) error { return e.store.Delete(e.e
 // Scan visits the entries of a slot in key order, or in reverse. Keys and values
 // are valid during the call; entries must not be written meanwhile.
 func (e *Entries) Scan(slot int, reverse bool, fn func(key, value []byte) bool) error {
-	prefix := append([]byte(nil), e.entry(slot, nil)...)
-	return e.store.Scan(prefix, reverse, func(key, value []byte) bool {
-		return fn(key[len(prefix):], value)
+	e.prefix = append(e.prefix[:0], e.entry(slot, nil)...)
+	n := len(e.prefix)
+	return e.store.Scan(e.prefix, reverse, func(key, value []byte) bool {
+		return fn(key[n:], value)
 	})
 }
 
@@ -119,5 +127,8 @@ func (e *Entries) entry(slot int, key []byte) []byte {
 	e.buf = append(append(append(e.buf[:0], e.base...), byte(slot)), key...)
 	return e.buf
 }
+
+// typeName names a type in a schema.
+func typeName[T any]() string { return reflect.TypeFor[T]().String() }
 
 func schemaOf(parts ...string) string { return strings.Join(parts, ",") }

@@ -46,7 +46,7 @@ func (c *count[V]) AppendState(dst []byte) []byte { return binary.AppendVarint(d
 
 func (c *count[V]) DecodeState(src []byte) error {
 	n, size := binary.Varint(src)
-	if size != len(src) {
+	if size <= 0 || size != len(src) {
 		return fmt.Errorf("aggregate: count of %d bytes", len(src))
 	}
 	c.n = n

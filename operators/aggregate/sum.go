@@ -1,6 +1,7 @@
 package aggregate
 
 import (
+	"database/sql"
 	"encoding/binary"
 	"fmt"
 	"math"
@@ -13,13 +14,20 @@ type Integer interface {
 }
 
 // Sum adds integers, exactly: in 128 bits, given as the function's type. A result
-// that does not fit is ErrOverflow at the end of the step, never a wrap.
+// that does not fit is ErrOverflow at the end of the step, never a wrap; use
+// SumDecimal for sums beyond 64 bits.
 func Sum[V any, N Integer](value func(V) N) Aggregator[V, N] {
 	return Aggregator[V, N]{
 		build:  func(int) Accumulator[V, N] { return &sum[V, N]{value: value} },
 		remove: true,
 		schema: "sum-int128",
 	}
+}
+
+// SumNull is Sum over values that can be NULL: those that are do not count, and
+// where all are, so is the result.
+func SumNull[V any, N Integer](value func(V) sql.Null[N]) Aggregator[V, sql.Null[N]] {
+	return nullable(value, Sum(identity[N]))
 }
 
 type sum[V any, N Integer] struct {
@@ -92,7 +100,7 @@ func decodeInt128(src []byte) (int128, error) {
 func fitInteger[N Integer](a int128) (N, error) {
 	n := N(a.lo)
 	if int128Of(n) != a {
-		return 0, fmt.Errorf("%w: a sum does not fit %T; sum a wider type", ErrOverflow, n)
+		return 0, fmt.Errorf("%w: a sum does not fit %T; use SumDecimal", ErrOverflow, n)
 	}
 	return n, nil
 }
