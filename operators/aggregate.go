@@ -63,6 +63,7 @@ func Aggregate[G comparable, V, R any](
 		Stores:         stores,
 		Version:        o.version,
 		PerTransaction: in.detail != "",
+		UsesTime:       in.detail != "",
 		Detail:         detail,
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
 			return newAggregation(rt, in, agg, keyCodec, result, o.keepEmpty), nil

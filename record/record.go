@@ -17,6 +17,10 @@ type Tx struct {
 	// PostgreSQL it is the commit's end LSN: the server resends whole
 	// transactions only, so this names the transaction uniquely.
 	Position uint64
+	// CommitStart is where the transaction's commit begins in the log. It is known
+	// from the first piece of a transaction on: a state at position P holds the
+	// transaction if CommitStart < P. 0 for a snapshot.
+	CommitStart uint64
 	// XID is the source's own id of the transaction, 0 if it has none.
 	XID uint32
 	// CommitTime is the commit time in Unix microseconds.

@@ -55,6 +55,9 @@ type Node struct {
 	// PerTransaction says that the node's result depends on every version or on
 	// stream time, so that each transaction is a step of its own.
 	PerTransaction bool
+	// UsesTime says that the node's result depends on stream time, so that an idle
+	// source has to make it pass.
+	UsesTime bool
 	// NeedsName says that the user has to name the node: it keeps state or needs an
 	// internal topic when it is scaled out.
 	NeedsName bool

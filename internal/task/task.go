@@ -210,6 +210,10 @@ func (t *Task) AdvancePosition(source string, position uint64) {
 	t.positions[source] = max(t.positions[source], position)
 }
 
+// Skip forgets the transactions since the last commit, which held nothing for this
+// topology; the positions stay where they have moved to.
+func (t *Task) Skip() { t.txs, t.stepped = nil, 0 }
+
 // Step computes everything that was fed since the last step: whole transactions.
 // After an error the epoch must be rolled back.
 func (t *Task) Step() error {

@@ -1,0 +1,160 @@
+package engine
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"strconv"
+
+	"github.com/tailrace/tailrace/internal/task"
+	"github.com/tailrace/tailrace/record"
+	"github.com/tailrace/tailrace/state"
+	"github.com/tailrace/tailrace/topology"
+	"github.com/tailrace/tailrace/view"
+)
+
+// topologyRun is a topology at work.
+type topologyRun struct {
+	topology *topology.Topology
+	task     *task.Task
+	hash     string
+	// fresh is true until the topology's first commit, which holds the whole content
+	// of its outputs.
+	fresh bool
+	// committed is where the topology stands durably, by database.
+	committed record.Positions
+	// held is why the topology stands still, nil if it does not.
+	held error
+	// takes says whether the transaction at hand is for this topology.
+	takes bool
+}
+
+// name is the topology's name.
+func (r *topologyRun) name() string { return r.topology.Name() }
+
+// reads reports whether the topology reads a database.
+func (r *topologyRun) reads(database string) bool {
+	for _, n := range r.topology.Nodes() {
+		if n.Source != nil && n.Source.Input().Database == database {
+			return true
+		}
+	}
+	return false
+}
+
+// checkpoint is what is stored of a topology, in the same batch as its state
+// (invariant S2). A topology without one has never committed.
+type checkpoint struct {
+	Hash        string            `json:"hash"`
+	Positions   map[string]uint64 `json:"positions"`
+	StreamTimes map[string]int64  `json:"stream_times,omitempty"`
+}
+
+func checkpointKey(topology string) []byte {
+	return append([]byte{0, 0, 0, 0}, "checkpoint/"+topology...)
+}
+
+// seqKey comes before all checkpoints.
+var seqKey = append([]byte{0, 0, 0, 0}, "a-seq"...)
+
+func (e *Engine) loadSeq() error {
+	value, ok, err := e.cfg.Dir.DB.Get(nil, seqKey)
+	if err != nil || !ok {
+		return err
+	}
+	if len(value) != 8 {
+		return fmt.Errorf("engine: commit number of %d bytes: %w", len(value), state.ErrCorrupt)
+	}
+	e.seq = binary.BigEndian.Uint64(value)
+	return nil
+}
+
+// loadTopology makes a topology's task from its checkpoint. State that was made by
+// another form of the topology is dropped, and rebuilt from a new snapshot.
+func (e *Engine) loadTopology(t *topology.Topology) (*topologyRun, error) {
+	r := &topologyRun{topology: t, hash: strconv.FormatUint(t.Hash(), 16)}
+	c, ok, err := e.loadCheckpoint(t.Name())
+	if err != nil {
+		return nil, err
+	}
+	if ok && c.Hash != r.hash {
+		e.log.Warn("the topology has changed: its state is dropped and rebuilt from a new snapshot",
+			"topology", t.Name(), "was", c.Hash, "is", r.hash)
+		if err := e.dropTopology(t.Name()); err != nil {
+			return nil, err
+		}
+		c, ok = checkpoint{}, false
+	}
+	r.fresh, r.committed = !ok, record.Positions(c.Positions).Clone()
+	var idErr error
+	r.task, err = task.New(task.Config{
+		Topology: t, Env: e.env, Logger: e.log,
+		StoreID: func(store string) uint32 {
+			id, err := e.cfg.Dir.StoreID(t.Name(), store)
+			if err != nil {
+				idErr = err
+			}
+			return id
+		},
+		Checkpoint: task.Checkpoint{Positions: r.committed, StreamTimes: c.StreamTimes},
+		Drop: func(n *topology.Node, reason string, count int) {
+			e.cfg.Observe.Dropped(t.Name(), n.Name, reason, count)
+		},
+	})
+	if err == nil {
+		err = idErr
+	}
+	return r, err
+}
+
+func (e *Engine) loadCheckpoint(topology string) (c checkpoint, ok bool, err error) {
+	value, ok, err := e.cfg.Dir.DB.Get(nil, checkpointKey(topology))
+	if err != nil || !ok {
+		return c, false, err
+	}
+	if err := json.Unmarshal(value, &c); err != nil {
+		return c, false, fmt.Errorf("engine: checkpoint of topology %q: %w: %w", topology, state.ErrCorrupt, err)
+	}
+	return c, true, nil
+}
+
+// dropTopology removes a topology's checkpoint first, so that a crash in between
+// leaves a topology that starts anew and not one without its state.
+func (e *Engine) dropTopology(name string) error {
+	b := e.cfg.Dir.DB.NewBatch()
+	defer b.Close()
+	if err := b.Delete(checkpointKey(name)); err != nil {
+		return err
+	}
+	if err := e.cfg.Dir.DB.Commit(b, true); err != nil {
+		return err
+	}
+	return e.cfg.Dir.DropStores(name, "")
+}
+
+// bindViews ties the views of all topologies to the host.
+func (e *Engine) bindViews() error {
+	for _, r := range e.runs {
+		for _, n := range r.topology.Nodes() {
+			port, ok := n.Sink.(view.Port)
+			if !ok {
+				continue
+			}
+			var idErr error
+			err := e.cfg.Host.Bind(port, func(store string) uint32 {
+				id, err := e.cfg.Dir.StoreID(r.name(), n.StoreName(store))
+				if err != nil {
+					idErr = err
+				}
+				return id
+			})
+			if err != nil {
+				return err
+			}
+			if idErr != nil {
+				return idErr
+			}
+		}
+	}
+	return nil
+}

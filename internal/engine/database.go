@@ -1,0 +1,374 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tailrace/tailrace/record"
+	"github.com/tailrace/tailrace/sources"
+	"github.com/tailrace/tailrace/topology"
+)
+
+// databaseRun is a source database at work: one session for all topologies.
+type databaseRun struct {
+	name      string
+	connector sources.Connector
+	runs      []*topologyRun // that read it
+	session   sources.Session
+	batches   chan readBatch
+	stop      context.CancelFunc
+	done      chan struct{}
+
+	open   *record.Tx // the transaction of which the end has not come yet
+	acked  uint64
+	idle   uint64 // the frontier that an idle source proved
+	idleAt time.Time
+}
+
+type readBatch struct {
+	batch *sources.Batch
+	err   error
+}
+
+// groupDatabases finds the databases that the topologies read.
+func (e *Engine) groupDatabases() error {
+	byName := map[string]*databaseRun{}
+	var errs []error
+	for _, r := range e.runs {
+		for _, n := range r.topology.Nodes() {
+			spec, ok := n.Source.(*sources.Spec)
+			if !ok {
+				continue
+			}
+			name := spec.Database.Name()
+			d := byName[name]
+			if d == nil {
+				d = &databaseRun{name: name, connector: e.cfg.Sources[name]}
+				byName[name] = d
+				e.databases = append(e.databases, d)
+				if d.connector == nil {
+					errs = append(errs, fmt.Errorf("engine: database %q has no connector: give one to "+
+						"sources.NewDatabase or Config.Bind", name))
+				}
+			}
+			if !slices.Contains(d.runs, r) {
+				d.runs = append(d.runs, r)
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// request collects what the given topologies want of a database.
+func (e *Engine) request(d *databaseRun, app string, runs []*topologyRun, resume uint64) sources.OpenRequest {
+	req := sources.OpenRequest{
+		App: app, Database: d.name, Resume: resume, Logger: e.log,
+		Observe: e.cfg.Observe.Source(d.name),
+	}
+	at := map[string]int{}
+	for _, spec := range specsOf(d, runs) {
+		req.EventTime = req.EventTime || spec.timed
+		if spec.Messages != "" {
+			if !slices.Contains(req.Messages, spec.Messages) {
+				req.Messages = append(req.Messages, spec.Messages)
+			}
+			continue
+		}
+		i, ok := at[spec.Table.Name]
+		if !ok {
+			i = len(req.Tables)
+			at[spec.Table.Name] = i
+			req.Tables = append(req.Tables, sources.TableRequest{Name: spec.Table.Name})
+		}
+		t := &req.Tables[i]
+		for _, c := range spec.Table.Columns {
+			if !slices.Contains(t.Columns, c) {
+				t.Columns = append(t.Columns, c)
+			}
+		}
+		if t.KeyColumns == nil {
+			t.KeyColumns = spec.Table.KeyColumns
+		}
+		t.Changes = t.Changes || spec.Table.Changes
+		t.Snapshot = t.Snapshot || spec.Table.Snapshot
+	}
+	return req
+}
+
+// timedSpec is a source node's spec with whether its topology depends on time.
+type timedSpec struct {
+	*sources.Spec
+	timed bool
+}
+
+func specsOf(d *databaseRun, runs []*topologyRun) []timedSpec {
+	var out []timedSpec
+	for _, r := range runs {
+		timed := slices.ContainsFunc(r.topology.Nodes(), func(n *topology.Node) bool { return n.UsesTime })
+		for _, n := range r.topology.Nodes() {
+			if spec, ok := n.Source.(*sources.Spec); ok && spec.Database.Name() == d.name {
+				out = append(out, timedSpec{spec, timed})
+			}
+		}
+	}
+	return out
+}
+
+// active returns the topologies of a database that are not held.
+func (d *databaseRun) active() []*topologyRun {
+	return slices.DeleteFunc(slices.Clone(d.runs), func(r *topologyRun) bool { return r.held != nil })
+}
+
+// resume is the position to read a database from: the earliest of its topologies
+// that have one. Topologies further on skip what they know.
+func (d *databaseRun) resume() uint64 {
+	var at uint64
+	for _, r := range d.active() {
+		if p, ok := r.committed[d.name]; ok && (at == 0 || p < at) {
+			at = p
+		}
+	}
+	return at
+}
+
+// openSession opens a database for its active topologies, again and again while
+// the failure is one that passes.
+func (e *Engine) openSession(ctx context.Context, d *databaseRun) error {
+	req := e.request(d, e.cfg.App, d.active(), d.resume())
+	session, err := e.openRetry(ctx, d, req)
+	if err != nil {
+		return err
+	}
+	e.setSession(d, session)
+	if err := e.cfg.Dir.BindSystem(d.name, session.System()); err != nil {
+		return fmt.Errorf("%w: %w", sources.ErrWrongSystem, err)
+	}
+	if err := checkRelations(d, session); err != nil {
+		return err
+	}
+	e.read(ctx, d)
+	return nil
+}
+
+func (e *Engine) openRetry(
+	ctx context.Context, d *databaseRun, req sources.OpenRequest,
+) (sources.Session, error) {
+	for pause := 100 * time.Millisecond; ; pause = min(2*pause, e.limits.Retry) {
+		session, err := d.connector.Open(ctx, req)
+		if err == nil {
+			return session, nil
+		}
+		if ctx.Err() != nil || permanent(err) {
+			return nil, fmt.Errorf("engine: database %q: %w", d.name, err)
+		}
+		e.log.Warn("cannot open the source yet", "database", d.name, "error", err, "retry_in", pause)
+		e.status.sourceError(d.name, err)
+		if err := sleep(ctx, pause); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// permanent reports whether trying again cannot help.
+func permanent(err error) bool {
+	for _, sentinel := range []error{
+		sources.ErrConfig, sources.ErrSchema, sources.ErrDataGap, sources.ErrWrongSystem,
+		sources.ErrInUse, sources.ErrDecode,
+	} {
+		if errors.Is(err, sentinel) {
+			return true
+		}
+	}
+	return false
+}
+
+// sleep waits, or ends with the context.
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// checkRelations reports everything that does not fit between tables and types.
+func checkRelations(d *databaseRun, s sources.Session) error {
+	relations := s.Relations()
+	var errs []error
+	for _, spec := range specsOf(d, d.active()) {
+		if spec.Table.Name == "" {
+			continue
+		}
+		rel, ok := relations[spec.Table.Name]
+		if !ok {
+			errs = append(errs, fmt.Errorf("%w: table %s is not there", sources.ErrSchema, spec.Table.Name))
+			continue
+		}
+		errs = append(errs, spec.Check(rel))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("engine: database %q: %w", d.name, err)
+	}
+	return nil
+}
+
+// read starts the goroutine that reads a session, so that receiving and computing
+// overlap.
+func (e *Engine) read(ctx context.Context, d *databaseRun) {
+	ctx, d.stop = context.WithCancel(ctx)
+	d.batches, d.done = make(chan readBatch, 4), make(chan struct{})
+	session, batches, done := d.session, d.batches, d.done
+	go func() {
+		defer close(done)
+		for {
+			b, err := session.Next(ctx)
+			select {
+			case batches <- readBatch{b, err}:
+			case <-ctx.Done():
+				if b != nil && b.Release != nil {
+					b.Release()
+				}
+				return
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+}
+
+// closeSession ends a database's session and its reader.
+func (e *Engine) closeSession(d *databaseRun) {
+	if d.session == nil {
+		return
+	}
+	if d.stop != nil {
+		d.stop()
+		<-d.done
+	}
+	// The error of closing a connection that is given up tells nothing.
+	_ = d.session.Close()
+	e.setSession(d, nil)
+	d.stop, d.open = nil, nil
+}
+
+func (e *Engine) setSession(d *databaseRun, s sources.Session) {
+	e.ackMu.Lock()
+	defer e.ackMu.Unlock()
+	d.session, d.acked = s, 0
+}
+
+func (e *Engine) closeSessions() {
+	for _, d := range e.databases {
+		e.closeSession(d)
+	}
+}
+
+// start opens all databases and brings new topologies up to the others.
+func (e *Engine) start(ctx context.Context) error {
+	for _, d := range e.databases {
+		if len(d.active()) == 0 {
+			continue
+		}
+		if err := e.openSession(ctx, d); err != nil {
+			return err
+		}
+		if err := e.joinNewcomers(ctx, d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// joinNewcomers snapshots the tables of topologies that have no position in a
+// database whose other topologies have one. The snapshot comes through a slot of
+// its own and stands at some X at or after the others' position; the database's own
+// session, which has not been read from yet, delivers everything after X too, so
+// each topology simply skips what its position covers. A crash before the
+// newcomer's first commit leaves nothing but an orphaned slot of its own, which the
+// next start drops.
+func (e *Engine) joinNewcomers(ctx context.Context, d *databaseRun) error {
+	if d.resume() == 0 {
+		return nil // all are new: the session itself begins with the snapshot
+	}
+	for _, r := range d.active() {
+		if _, ok := r.committed[d.name]; ok {
+			continue
+		}
+		if err := e.snapshotNewcomer(ctx, d, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e *Engine) snapshotNewcomer(ctx context.Context, d *databaseRun, r *topologyRun) error {
+	app := newcomerApp(e.cfg.App, r.name())
+	e.log.Info("a new topology takes its snapshot", "topology", r.name(), "database", d.name)
+	drop := sources.DropRequest{App: app, Database: d.name, Logger: e.log}
+	if err := d.connector.Drop(ctx, drop); err != nil {
+		return fmt.Errorf("engine: database %q: %w", d.name, err)
+	}
+	session, err := e.openRetry(ctx, d, e.request(d, app, []*topologyRun{r}, 0))
+	if err != nil {
+		return err
+	}
+	err = e.takeSnapshot(ctx, d, r, session)
+	err = errors.Join(err, session.Close())
+	// Detached from ctx: a slot left behind would hold the source's log.
+	cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	defer cancel()
+	return errors.Join(err, d.connector.Drop(cleanup, drop))
+}
+
+// newcomerApp names the slot of a newcomer's snapshot.
+func newcomerApp(app, topology string) string {
+	return strings.TrimRight((app + "-join-" + topology)[:min(len(app+"-join-"+topology), 40)], "-")
+}
+
+// takeSnapshot feeds one topology the snapshot of a session and commits it.
+func (e *Engine) takeSnapshot(
+	ctx context.Context, d *databaseRun, r *topologyRun, session sources.Session,
+) error {
+	others := make([]bool, len(e.runs))
+	for i, other := range e.runs {
+		others[i], other.takes = other.takes, other == r
+	}
+	defer func() {
+		for i, other := range e.runs {
+			other.takes = others[i]
+		}
+	}()
+	for {
+		b, err := session.Next(ctx)
+		if err != nil {
+			return err
+		}
+		done := false
+		for i := range b.Txs {
+			if done = b.Txs[i].Last; !b.Txs[i].Tx.Snapshot {
+				return fmt.Errorf("engine: database %q: the snapshot of topology %q did not come first",
+					d.name, r.name())
+			}
+			if err := e.feedPiece(d, &b.Txs[i]); err != nil {
+				return err
+			}
+			if done {
+				break
+			}
+		}
+		if b.Release != nil {
+			b.Release()
+		}
+		if done {
+			return e.commit(ctx)
+		}
+	}
+}

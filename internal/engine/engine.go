@@ -1,0 +1,215 @@
+// Package engine runs topologies against databases and targets without a broker:
+// direct mode. It owns the goroutines, the disk and the clock; what is computed is
+// the task's business.
+//
+// One goroutine, the loop, takes whole transactions from the sessions, runs the
+// tasks over them and commits epochs. Beside it run a reader for each session and a
+// worker for each target. The order of a commit is in commit.go and nowhere else.
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/tailrace/tailrace/record"
+	"github.com/tailrace/tailrace/sinks"
+	"github.com/tailrace/tailrace/sources"
+	"github.com/tailrace/tailrace/state"
+	"github.com/tailrace/tailrace/topology"
+	"github.com/tailrace/tailrace/view"
+)
+
+// Config is what an engine runs. All fields without a default are required.
+type Config struct {
+	App        string
+	Topologies []*topology.Topology
+	Dir        *state.Dir
+	// Sources and Targets are the connectors by the names of databases and targets.
+	Sources map[string]sources.Connector
+	Targets map[string]sinks.Connector
+	Host    *view.Host
+	Logger  *slog.Logger
+	Observe Observer
+	Limits  Limits
+}
+
+// Limits bound the work of an epoch and what waits for targets. Zero fields take
+// their defaults.
+type Limits struct {
+	// EpochRows is the number of rows after which an epoch is committed although
+	// more are waiting. A transaction is never split, so an epoch can be larger.
+	// Defaults to 20,000.
+	EpochRows int
+	// OneTransaction commits each transaction as an epoch of its own.
+	OneTransaction bool
+	// Memory is the budget of all stores in bytes; larger epochs spill to disk.
+	// Defaults to 256 MiB.
+	Memory int64
+	// QueueBytes is how much may wait for one target before the sources stop being
+	// read. Defaults to 1 GiB.
+	QueueBytes int64
+	// IdleCommit is how often an idle database's position is made durable, so that it
+	// can forget its log. Defaults to 10 s.
+	IdleCommit time.Duration
+	// Retry is the longest pause between attempts to reach a source or target.
+	// Defaults to 10 s.
+	Retry time.Duration
+}
+
+func (l Limits) withDefaults() Limits {
+	if l.EpochRows <= 0 {
+		l.EpochRows = 20_000
+	}
+	if l.Memory <= 0 {
+		l.Memory = 256 << 20
+	}
+	if l.QueueBytes <= 0 {
+		l.QueueBytes = 1 << 30
+	}
+	if l.IdleCommit <= 0 {
+		l.IdleCommit = 10 * time.Second
+	}
+	if l.Retry <= 0 {
+		l.Retry = 10 * time.Second
+	}
+	return l
+}
+
+// Observer receives what the engine measures. All methods must be cheap and safe
+// for concurrent use.
+type Observer interface {
+	// Epoch reports a commit: transactions, rows, and how long it took to compute
+	// and to commit.
+	Epoch(e EpochStats)
+	// Dropped counts records that a rule dropped.
+	Dropped(topology, node, reason string, count int)
+	// Delivered reports that a target has taken everything up to a commit time.
+	Delivered(target string, epochs int, commitTime time.Time)
+	// Queued reports the bytes that wait for a target.
+	Queued(target string, bytes int64)
+	// TargetRetry counts a failed attempt to write a target.
+	TargetRetry(target string, err error)
+	// Held reports that a topology stands still, nil that it does not.
+	Held(topology string, err error)
+	// Source returns the observer of a source's session.
+	Source(database string) sources.Observer
+}
+
+// EpochStats describes one commit.
+type EpochStats struct {
+	Transactions, Rows int
+	Compute, Commit    time.Duration
+	// CommitTime is the source's commit time of the last transaction.
+	CommitTime time.Time
+	Positions  record.Positions
+	Snapshot   bool
+}
+
+// Engine runs once.
+type Engine struct {
+	cfg    Config
+	limits Limits
+	log    *slog.Logger
+	env    *state.Env
+
+	runs      []*topologyRun
+	databases []*databaseRun
+	targets   []*targetRun
+
+	seq     uint64           // the last commit
+	before  record.Positions // the frontier before the commit at hand
+	epoch   epoch
+	until   []failedTx // see epoch.careful
+	quietAt time.Time  // when positions alone were last made durable
+	pins    chan *pin
+	due     []*pin
+
+	status status
+	// ackMu guards what acknowledge reads: topologyRun.committed and
+	// databaseRun.session and acked. Only the loop writes them, so it reads them
+	// without the lock.
+	ackMu sync.Mutex
+}
+
+// New checks that everything fits together and loads the checkpoints. It contacts
+// nothing but the state directory.
+func New(cfg Config) (*Engine, error) {
+	e := &Engine{
+		cfg: cfg, limits: cfg.Limits.withDefaults(), log: cfg.Logger,
+		pins: make(chan *pin, 16),
+	}
+	if e.log == nil {
+		e.log = slog.New(slog.DiscardHandler)
+	}
+	if e.cfg.Observe == nil {
+		e.cfg.Observe = nopObserver{}
+	}
+	e.env = &state.Env{
+		DB: cfg.Dir.DB, Memory: state.NewBudget(e.limits.Memory), Scratch: cfg.Dir.Scratch,
+	}
+	if err := e.loadSeq(); err != nil {
+		return nil, err
+	}
+	for _, t := range cfg.Topologies {
+		r, err := e.loadTopology(t)
+		if err != nil {
+			return nil, err
+		}
+		e.runs = append(e.runs, r)
+	}
+	return e, errors.Join(e.groupDatabases(), e.groupTargets(), e.bindViews())
+}
+
+// Run processes until ctx ends or something cannot go on; what was committed stays.
+// Ending by ctx is no error.
+func (e *Engine) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var workers sync.WaitGroup
+	defer workers.Wait()
+	defer cancel(nil)
+	defer e.closeSessions()
+
+	if err := e.publish(nil); err != nil {
+		return err
+	}
+	if err := e.start(ctx); err != nil {
+		return e.outcome(ctx, err)
+	}
+	for _, t := range e.targets {
+		workers.Go(func() {
+			if err := e.deliver(ctx, t); err != nil {
+				cancel(fmt.Errorf("engine: target %q: %w", t.name, err))
+			}
+		})
+	}
+	return e.outcome(ctx, e.loop(ctx))
+}
+
+// outcome turns the end of a run into its result.
+func (e *Engine) outcome(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) &&
+			!errors.Is(cause, context.DeadlineExceeded) {
+			err = cause
+		} else {
+			err = nil
+		}
+	}
+	e.status.stopped(err)
+	return err
+}
+
+type nopObserver struct{}
+
+func (nopObserver) Epoch(EpochStats)                    {}
+func (nopObserver) Dropped(string, string, string, int) {}
+func (nopObserver) Delivered(string, int, time.Time)    {}
+func (nopObserver) Queued(string, int64)                {}
+func (nopObserver) TargetRetry(string, error)           {}
+func (nopObserver) Held(string, error)                  {}
+func (nopObserver) Source(string) sources.Observer      { return nil }

@@ -1,0 +1,306 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"time"
+
+	"github.com/tailrace/tailrace/internal/failpoint"
+	"github.com/tailrace/tailrace/record"
+	"github.com/tailrace/tailrace/sources"
+	"github.com/tailrace/tailrace/topology"
+)
+
+// epoch is what has been fed since the last commit.
+type epoch struct {
+	txs     []*record.Tx
+	rows    int
+	started time.Time
+	// careful is set after a failure: each transaction is an epoch of its own until
+	// all of those that failed together have been, so that everything before the one
+	// that fails is kept.
+	careful bool
+}
+
+// loop feeds whole transactions to the tasks and commits epochs: as large as the
+// backlog allows, as small as one transaction when it is quiet.
+func (e *Engine) loop(ctx context.Context) error {
+	for {
+		d, in, err := e.next(ctx, true)
+		if err != nil {
+			return err
+		}
+		for in != nil {
+			if err := e.take(ctx, d, in); err != nil {
+				return err
+			}
+			if e.full() && e.closed() {
+				break
+			}
+			// Without waiting, unless a transaction is open: an epoch ends where
+			// nothing more has arrived.
+			if d, in, err = e.next(ctx, !e.closed()); err != nil {
+				return err
+			}
+		}
+		if err := e.commitOrRecover(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// full reports whether the epoch has reached its bound.
+func (e *Engine) full() bool {
+	return e.epoch.rows >= e.limits.EpochRows || len(e.epoch.txs) >= e.limits.EpochRows ||
+		len(e.epoch.txs) > 0 && (e.epoch.careful || e.limits.OneTransaction)
+}
+
+// closed reports whether no transaction is open.
+func (e *Engine) closed() bool {
+	for _, d := range e.databases {
+		if d.open != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// next returns a batch of a database that has one; with an open transaction only
+// its own database is asked, since transactions do not overlap. Without wait it
+// returns a nil batch where nothing has arrived.
+func (e *Engine) next(ctx context.Context, wait bool) (*databaseRun, *sources.Batch, error) {
+	cases := make([]reflect.SelectCase, 0, 8)
+	dbs := make([]*databaseRun, 0, 8)
+	for _, d := range e.databases {
+		if d.session == nil || !e.closed() && d.open == nil {
+			continue
+		}
+		cases = append(cases, reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(d.batches)})
+		dbs = append(dbs, d)
+	}
+	if len(dbs) == 1 && !wait {
+		select { // the common case, without reflection
+		case in := <-dbs[0].batches:
+			return dbs[0], in.batch, in.err
+		default:
+			return nil, nil, nil
+		}
+	}
+	n := len(cases)
+	cases = append(cases,
+		reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(ctx.Done())},
+		reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(e.pins)})
+	if !wait {
+		cases = append(cases, reflect.SelectCase{Dir: reflect.SelectDefault})
+	}
+	switch i, v, _ := reflect.Select(cases); {
+	case i < n:
+		in := v.Interface().(readBatch)
+		return dbs[i], in.batch, in.err
+	case i == n:
+		return nil, nil, context.Cause(ctx)
+	case i == n+1:
+		e.due = append(e.due, v.Interface().(*pin))
+	}
+	return nil, nil, nil
+}
+
+// take feeds a batch.
+func (e *Engine) take(ctx context.Context, d *databaseRun, in *sources.Batch) error {
+	defer func() {
+		if in.Release != nil {
+			in.Release()
+		}
+	}()
+	for i := range in.Txs {
+		p := &in.Txs[i]
+		if d.open == nil {
+			// Everything before this transaction is complete: a good place to end the
+			// epoch for those who wait for a position before it.
+			if err := e.cutBefore(ctx, d, p.Tx); err != nil {
+				return err
+			}
+			failpoint.Hit(failpoint.Received)
+		}
+		if err := e.feedPiece(d, p); err != nil {
+			return e.recover(ctx, err)
+		}
+		if d.open == nil && e.full() {
+			if err := e.commitOrRecover(ctx); err != nil {
+				return err
+			}
+			if d.session == nil {
+				return nil
+			}
+		}
+	}
+	if in.Idle > d.idle && d.open == nil {
+		d.idle = in.Idle
+		return e.advanceIdle(ctx, d)
+	}
+	return nil
+}
+
+// feedPiece feeds a piece of a transaction to the topologies that it is for.
+func (e *Engine) feedPiece(d *databaseRun, p *sources.TxRows) error {
+	if d.open == nil {
+		e.begin(d, p.Tx)
+	}
+	e.epoch.rows += len(p.Rows)
+	for _, r := range d.runs {
+		if !r.takes {
+			continue
+		}
+		if err := r.task.Rows(p.Tx, p.Rows); err != nil {
+			return err
+		}
+		for _, m := range p.Messages {
+			if m.Prefix == sources.HeartbeatPrefix {
+				r.task.AdvanceTime(d.name, p.Tx.CommitTime)
+			} else if err := r.task.Message(p.Tx, m); err != nil {
+				return err
+			}
+		}
+	}
+	if !p.Last {
+		failpoint.Hit(failpoint.MidTransaction)
+		return nil
+	}
+	d.open = nil
+	for _, r := range d.runs {
+		if !r.takes {
+			continue
+		}
+		if err := r.task.End(p.Tx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// begin opens a transaction for the topologies that do not hold it yet.
+func (e *Engine) begin(d *databaseRun, tx *record.Tx) {
+	if len(e.epoch.txs) == 0 {
+		e.epoch.started = time.Now()
+	}
+	d.open = tx
+	e.epoch.txs = append(e.epoch.txs, tx)
+	for _, r := range d.runs {
+		if tx.Snapshot {
+			_, known := r.task.Positions()[d.name]
+			r.takes = !known && r.held == nil && (d.session != nil && d.resume() == 0 || r.takes)
+		} else {
+			r.takes = r.held == nil && tx.CommitStart >= r.task.Positions()[d.name]
+		}
+		if r.takes {
+			r.task.Begin(tx)
+		}
+	}
+}
+
+// commitOrRecover commits the epoch; where computing it fails it is undone and
+// repeated transaction by transaction.
+func (e *Engine) commitOrRecover(ctx context.Context) error {
+	err := e.commit(ctx)
+	if err == nil {
+		return e.resolvePins()
+	}
+	return e.recover(ctx, err)
+}
+
+// recover undoes an epoch that failed. If it held one transaction only, the topology
+// that failed stops right before it: the others go on if the cause is the table's
+// shape, and everything stops otherwise. A larger epoch is repeated one transaction
+// at a time, so that everything before the failing one is kept.
+func (e *Engine) recover(ctx context.Context, cause error) error {
+	var f *topology.Failure
+	if !errors.As(cause, &f) {
+		return cause
+	}
+	alone := len(e.epoch.txs) <= 1
+	e.until = nil
+	for _, tx := range e.epoch.txs {
+		e.until = append(e.until, failedTx{tx.Source, tx.CommitStart})
+	}
+	for _, r := range e.runs {
+		r.task.Rollback()
+	}
+	e.epoch = epoch{careful: true}
+	if alone {
+		failing := e.runOf(f.Node)
+		others := 0
+		for _, r := range e.runs {
+			if r.held == nil && r != failing {
+				others++
+			}
+		}
+		if failing == nil || others == 0 || !errors.Is(cause, sources.ErrSchema) {
+			return cause
+		}
+		failing.held = cause
+		e.cfg.Observe.Held(failing.name(), cause)
+		e.status.held(failing.name(), cause)
+		e.log.Error("a topology stops before a transaction that it cannot read; the others go on",
+			"topology", failing.name(), "position", failing.committed.String(), "error", cause)
+		e.epoch.careful = false
+	} else {
+		e.log.Warn("an epoch failed and is repeated one transaction at a time", "error", cause)
+	}
+	e.closeSessions()
+	return e.start(ctx)
+}
+
+// failedTx names a transaction of an epoch that failed.
+type failedTx struct {
+	source      string
+	commitStart uint64
+}
+
+// repeating reports whether some transaction of the epoch that failed has not been
+// committed yet.
+func (e *Engine) repeating() bool {
+	at := e.durable()
+	for _, tx := range e.until {
+		if tx.commitStart >= at[tx.source] {
+			return true
+		}
+	}
+	return false
+}
+
+func (e *Engine) runOf(n *topology.Node) *topologyRun {
+	for _, r := range e.runs {
+		if n != nil && r.name() == n.Topology {
+			return r
+		}
+	}
+	return nil
+}
+
+// advanceIdle moves the frontier of an idle database: views show it at once, and it
+// is made durable, and then acknowledged, now and then.
+func (e *Engine) advanceIdle(ctx context.Context, d *databaseRun) error {
+	if err := e.commitOrRecover(ctx); err != nil {
+		return err
+	}
+	if d.session == nil {
+		return nil
+	}
+	for _, r := range d.active() {
+		if _, ok := r.committed[d.name]; ok {
+			r.task.AdvancePosition(d.name, d.idle)
+		}
+	}
+	if err := e.cfg.Host.Advance(e.frontier()); err != nil {
+		return fmt.Errorf("engine: views: %w", err)
+	}
+	if now := time.Now(); now.Sub(d.idleAt) >= e.limits.IdleCommit {
+		d.idleAt = now
+		if err := e.writeCommit(ctx); err != nil {
+			return err
+		}
+	}
+	return e.resolvePins()
+}

@@ -1,0 +1,292 @@
+package engine
+
+import (
+	"cmp"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/tailrace/tailrace/internal/task"
+	"github.com/tailrace/tailrace/record"
+	"github.com/tailrace/tailrace/sinks"
+	"github.com/tailrace/tailrace/state"
+	"github.com/tailrace/tailrace/topology"
+)
+
+// A target's queue holds what committed epochs put out for it until the target has
+// taken it. It lies in the state database behind all stores, so that it commits
+// with the state. The keys of an epoch are
+//
+//	[queue u32][seq u64][0]                                        the header
+//	[queue u32][seq u64][1][output u32][row key]                   a row
+//	[queue u32][seq u64][2][tx u32][ordinal u32][path][output u32] an event
+//
+// so rows come by output and key, and events in commit order.
+const (
+	itemHeader = iota
+	itemRow
+	itemEvent
+)
+
+// queueHeader describes an epoch in a queue.
+type queueHeader struct {
+	Positions record.Positions `json:"positions"`
+	// CommitTime is in Unix microseconds.
+	CommitTime int64 `json:"commit_time"`
+	// Fresh are the outputs whose whole content this epoch holds.
+	Fresh []uint32 `json:"fresh,omitempty"`
+	// Txs are the transactions that the epoch's events refer to by place.
+	Txs []queueTx `json:"txs,omitempty"`
+}
+
+type queueTx struct {
+	Source   string `json:"source"`
+	Position uint64 `json:"position"`
+	XID      uint32 `json:"xid,omitempty"`
+	Snapshot bool   `json:"snapshot,omitempty"`
+}
+
+// outputRun is one sink node at work.
+type outputRun struct {
+	id   uint32
+	node *topology.Node
+	spec *sinks.Spec
+	run  *topologyRun
+}
+
+// groupTargets finds the targets that the topologies write.
+func (e *Engine) groupTargets() error {
+	byName := map[string]*targetRun{}
+	var errs []error
+	for _, r := range e.runs {
+		for _, n := range r.topology.Nodes() {
+			spec, ok := n.Sink.(*sinks.Spec)
+			if !ok {
+				continue
+			}
+			name := spec.Target.Name()
+			t := byName[name]
+			if t == nil {
+				queue, err := e.cfg.Dir.QueueID(name)
+				if err != nil {
+					return err
+				}
+				t = &targetRun{
+					name: name, connector: e.cfg.Targets[name], queue: queue,
+					wake: make(chan struct{}, 1), room: make(chan struct{}, 1),
+				}
+				byName[name] = t
+				e.targets = append(e.targets, t)
+				if t.connector == nil {
+					errs = append(errs, fmt.Errorf("engine: target %q has no connector: give one to "+
+						"sinks.NewTarget or Config.Bind", name))
+				}
+			}
+			id, err := e.cfg.Dir.StoreID(r.name(), "output:"+n.Name)
+			if err != nil {
+				return err
+			}
+			t.outputs = append(t.outputs, outputRun{id: id, node: n, spec: spec, run: r})
+			t.appends = t.appends || spec.Output.Append
+		}
+	}
+	slices.SortFunc(e.targets, func(a, b *targetRun) int { return cmp.Compare(a.queue, b.queue) })
+	for _, t := range e.targets {
+		slices.SortFunc(t.outputs, func(a, b outputRun) int { return cmp.Compare(a.id, b.id) })
+		errs = append(errs, e.loadQueue(t))
+	}
+	return errors.Join(errs...)
+}
+
+// itemKey begins the key of an item.
+func itemKey(dst []byte, queue uint32, seq uint64, kind byte) []byte {
+	dst = binary.BigEndian.AppendUint32(dst[:0], queue)
+	dst = binary.BigEndian.AppendUint64(dst, seq)
+	return append(dst, kind)
+}
+
+// enqueue writes the epoch's outputs for a target; nothing where there are none and
+// the target does not need to see the epoch.
+func (e *Engine) enqueue(batch state.Batch, t *targetRun, sealed []*task.Ready) error {
+	events, header, err := e.gatherEvents(t, sealed)
+	if err != nil {
+		return err
+	}
+	seq := e.seq + 1
+	wrote := false
+	var key []byte
+	begin := func() error {
+		if wrote {
+			return nil
+		}
+		wrote = true
+		value, err := json.Marshal(header)
+		if err != nil {
+			return err
+		}
+		return batch.Set(itemKey(nil, t.queue, seq, itemHeader), value)
+	}
+	if len(header.Fresh) > 0 || len(events) > 0 {
+		// An epoch that begins an output has to be seen even if it is empty: rows that
+		// an earlier incarnation left must go.
+		if err := begin(); err != nil {
+			return err
+		}
+	}
+	for _, o := range t.outputs {
+		ready := sealed[e.indexOf(o.run)]
+		if ready == nil || o.spec.Output.Append {
+			continue
+		}
+		err := ready.Outputs(o.node, func(out task.Output) error {
+			if err := begin(); err != nil {
+				return err
+			}
+			key = binary.BigEndian.AppendUint32(itemKey(key, t.queue, seq, itemRow), o.id)
+			return batch.Set(append(key, out.Key...), out.Value)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	for _, ev := range events {
+		if err := batch.Set(append(itemKey(key, t.queue, seq, itemEvent), ev.key...), ev.value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e *Engine) indexOf(r *topologyRun) int { return slices.Index(e.runs, r) }
+
+type queuedEvent struct{ key, value []byte }
+
+// gatherEvents collects an epoch's events of all outputs of a target in commit
+// order, and makes the epoch's header.
+func (e *Engine) gatherEvents(t *targetRun, sealed []*task.Ready) ([]queuedEvent, *queueHeader, error) {
+	h := &queueHeader{Positions: e.frontier()}
+	if n := len(e.epoch.txs); n > 0 {
+		h.CommitTime = e.epoch.txs[n-1].CommitTime
+	}
+	var events []queuedEvent
+	places := map[*record.Tx]uint32{}
+	for i, tx := range e.epoch.txs {
+		places[tx] = uint32(i)
+	}
+	for _, o := range t.outputs {
+		ready := sealed[e.indexOf(o.run)]
+		if ready == nil {
+			continue
+		}
+		if o.run.fresh && len(ready.Checkpoint.Positions) > 0 {
+			h.Fresh = append(h.Fresh, o.id)
+		}
+		if !o.spec.Output.Append {
+			continue
+		}
+		err := ready.Outputs(o.node, func(out task.Output) error {
+			key := binary.BigEndian.AppendUint32(nil, places[ready.Txs[out.Seq]])
+			key = append(key, out.Tag...)
+			key = binary.BigEndian.AppendUint32(key, o.id)
+			value := binary.AppendUvarint(nil, uint64(len(out.Key)))
+			value = append(append(value, out.Key...), out.Value...)
+			events = append(events, queuedEvent{key, value})
+			return nil
+		})
+		if err != nil {
+			return nil, nil, err
+		}
+	}
+	slices.SortFunc(events, func(a, b queuedEvent) int { return slices.Compare(a.key, b.key) })
+	return e.placeTxs(events, h), h, nil
+}
+
+// placeTxs numbers the transactions that have events from 0 and lists them in the
+// header.
+func (e *Engine) placeTxs(events []queuedEvent, h *queueHeader) []queuedEvent {
+	last := -1
+	for _, ev := range events {
+		place := int(binary.BigEndian.Uint32(ev.key))
+		if place != last {
+			tx := e.epoch.txs[place]
+			h.Txs = append(h.Txs, queueTx{
+				Source: tx.Source, Position: tx.Position, XID: tx.XID, Snapshot: tx.Snapshot,
+			})
+			last = place
+		}
+		binary.BigEndian.PutUint32(ev.key, uint32(len(h.Txs)-1))
+	}
+	return events
+}
+
+// decodeItem turns a queue entry into an item. node names the sink in event ids.
+func (t *targetRun) decodeItem(h *queueHeader, kind byte, key, value []byte, item *sinks.Item) error {
+	*item = sinks.Item{Columns: item.Columns[:0]}
+	if kind == itemRow {
+		if len(key) < 4 {
+			return fmt.Errorf("%w: row key in the queue of %q", state.ErrCorrupt, t.name)
+		}
+		item.Output, item.Key = binary.BigEndian.Uint32(key), key[4:]
+		o, ok := t.output(item.Output)
+		if !ok {
+			return errNoOutput
+		}
+		var err error
+		item.Columns, item.Deleted, err = o.spec.Row(value, item.Columns)
+		return err
+	}
+	size, w := binary.Uvarint(value)
+	if len(key) < 12 || w <= 0 || uint64(len(value)-w) < size+8 {
+		return fmt.Errorf("%w: event in the queue of %q", state.ErrCorrupt, t.name)
+	}
+	item.Output = binary.BigEndian.Uint32(key[len(key)-4:])
+	o, ok := t.output(item.Output)
+	if !ok {
+		return errNoOutput
+	}
+	place := int(binary.BigEndian.Uint32(key))
+	if place >= len(h.Txs) {
+		return fmt.Errorf("%w: event in the queue of %q names transaction %d of %d",
+			state.ErrCorrupt, t.name, place, len(h.Txs))
+	}
+	tx := &h.Txs[place]
+	rest := value[w+int(size):]
+	item.Event = &sinks.Event{
+		ID:  eventID(tx, o.node, key[4:len(key)-4]),
+		Key: value[w : w+int(size)], Value: rest[8:], Time: int64(binary.BigEndian.Uint64(rest)),
+		Source: tx.Source, Position: tx.Position, XID: tx.XID,
+	}
+	return nil
+}
+
+// errNoOutput says that a queue entry belongs to an output that the topologies have
+// no more.
+var errNoOutput = errors.New("engine: output is gone")
+
+func (t *targetRun) output(id uint32) (*outputRun, bool) {
+	for i := range t.outputs {
+		if t.outputs[i].id == id {
+			return &t.outputs[i], true
+		}
+	}
+	return nil, false
+}
+
+// eventID is the stable id of an event (contract 3): source, position of its
+// transaction, node, and the row's ordinal with the index path among its outputs.
+// tag is the ordinal and the path.
+func eventID(tx *queueTx, n *topology.Node, tag []byte) string {
+	id := tx.Source + "/" + record.LSN(tx.Position).String() + "/" + n.Topology + "/" + n.Name + "/" +
+		strconv.FormatUint(uint64(binary.BigEndian.Uint32(tag)), 10)
+	if path := tag[4:]; len(path) > 0 {
+		id += fmt.Sprintf(".%x", path)
+	}
+	return id
+}
+
+// commitTime returns the header's commit time.
+func (h *queueHeader) commitTime() time.Time { return time.UnixMicro(h.CommitTime).UTC() }

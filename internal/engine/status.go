@@ -1,0 +1,85 @@
+package engine
+
+import (
+	"sync"
+	"time"
+)
+
+// Status is how an engine is doing, for health checks.
+type Status struct {
+	// Ready says that the initial snapshots are done and views can be read.
+	Ready bool
+	// Stopped says that Run has ended; Err is why, nil if it was asked to.
+	Stopped bool
+	Err     error
+	// LastCommit is when the last epoch was committed.
+	LastCommit time.Time
+	// Held are the topologies that stand still, and why.
+	Held map[string]error
+	// Targets are the targets that do not take what is queued, and why.
+	Targets map[string]error
+	// Sources are the sources that could not be opened at the last attempt.
+	Sources map[string]error
+	// WaitingFor is the target whose full queue stops the sources, "" if none does.
+	WaitingFor string
+}
+
+type status struct {
+	mu sync.Mutex
+	s  Status
+}
+
+// Status returns how the engine is doing.
+func (e *Engine) Status() Status {
+	e.status.mu.Lock()
+	defer e.status.mu.Unlock()
+	s := e.status.s
+	s.Held, s.Targets, s.Sources = clone(s.Held), clone(s.Targets), clone(s.Sources)
+	return s
+}
+
+func clone(m map[string]error) map[string]error {
+	out := make(map[string]error, len(m))
+	for k, v := range m {
+		out[k] = v
+	}
+	return out
+}
+
+func (s *status) set(f func(*Status)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f(&s.s)
+}
+
+func (s *status) ready() { s.set(func(s *Status) { s.Ready = true }) }
+
+func (s *status) progress() {
+	s.set(func(s *Status) { s.LastCommit, s.WaitingFor, s.Sources = time.Now(), "", nil })
+}
+
+func (s *status) waiting(target string) { s.set(func(s *Status) { s.WaitingFor = target }) }
+
+func (s *status) stopped(err error) { s.set(func(s *Status) { s.Stopped, s.Err = true, err }) }
+
+func (s *status) held(topology string, err error) {
+	s.set(func(s *Status) { s.Held = with(s.Held, topology, err) })
+}
+
+func (s *status) targetError(target string, err error) {
+	s.set(func(s *Status) { s.Targets = with(s.Targets, target, err) })
+}
+
+func (s *status) sourceError(database string, err error) {
+	s.set(func(s *Status) { s.Sources = with(s.Sources, database, err) })
+}
+
+func with(m map[string]error, key string, err error) map[string]error {
+	out := clone(m)
+	if err == nil {
+		delete(out, key)
+	} else {
+		out[key] = err
+	}
+	return out
+}

@@ -1,0 +1,371 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tailrace/tailrace/internal/failpoint"
+	"github.com/tailrace/tailrace/record"
+	"github.com/tailrace/tailrace/sinks"
+	"github.com/tailrace/tailrace/state"
+)
+
+// targetRun is a target at work: its queue, and a worker that drains it. A slow
+// target never blocks processing until its queue is full.
+type targetRun struct {
+	name      string
+	connector sinks.Connector
+	queue     uint32
+	outputs   []outputRun // by id
+	appends   bool        // some output is append-only
+
+	wake chan struct{} // an epoch was queued
+	room chan struct{} // the queue has shrunk
+	size atomic.Int64
+
+	mu sync.Mutex
+	// delivered is the newest epoch that the target has taken.
+	delivered uint64
+	pending   []pendingEpoch // queued and not delivered
+}
+
+type pendingEpoch struct {
+	seq       uint64
+	positions record.Positions // before this epoch
+	bytes     int64
+}
+
+// deliveredTo limits an acknowledgement to what an append-only target has taken: the
+// position before its oldest epoch that is still queued.
+func (t *targetRun) deliveredTo(database string, at uint64) uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.pending) > 0 {
+		return t.pending[0].positions[database]
+	}
+	return at
+}
+
+// loadQueue finds what a queue holds at start.
+func (e *Engine) loadQueue(t *targetRun) error {
+	it, err := e.queueIter(e.cfg.Dir.DB, t, 0)
+	if err != nil {
+		return err
+	}
+	defer it.Close()
+	for ok := it.First(); ok; ok = it.Next() {
+		if bytes.Equal(it.Key(), deliveredKey(t.queue)) && len(it.Value()) == 8 {
+			t.delivered = binary.BigEndian.Uint64(it.Value())
+			continue
+		}
+		size := int64(len(it.Key()) + len(it.Value()))
+		t.size.Add(size)
+		seq := binary.BigEndian.Uint64(it.Key()[4:])
+		if n := len(t.pending); n == 0 || t.pending[n-1].seq != seq {
+			// What came before the epoch is not known any more: nothing is acknowledged
+			// until it has been delivered.
+			t.pending = append(t.pending, pendingEpoch{seq: seq, positions: record.Positions{}})
+		}
+		t.pending[len(t.pending)-1].bytes += size
+	}
+	return it.Error()
+}
+
+func (e *Engine) queueIter(r state.Reader, t *targetRun, from uint64) (state.Iter, error) {
+	lower := binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint32(nil, t.queue), from)
+	return r.NewIter(lower, binary.BigEndian.AppendUint32(nil, t.queue+1))
+}
+
+// deliveredKey holds the newest epoch that a target has taken. Epochs count from 1.
+func deliveredKey(queue uint32) []byte { return itemKey(nil, queue, 0, itemHeader) }
+
+// wakeTargets tells the workers what the last commit queued.
+func (e *Engine) wakeTargets(queued []int64) {
+	for i, t := range e.targets {
+		if queued[i] == 0 {
+			continue
+		}
+		t.mu.Lock()
+		t.pending = append(t.pending, pendingEpoch{seq: e.seq, positions: e.before, bytes: queued[i]})
+		t.mu.Unlock()
+		e.cfg.Observe.Queued(t.name, t.size.Add(queued[i]))
+		signal(t.wake)
+	}
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// waitForRoom stops the loop while a queue is full; so the sources are not read.
+func (e *Engine) waitForRoom(ctx context.Context) error {
+	for _, t := range e.targets {
+		for t.size.Load() > e.limits.QueueBytes {
+			e.status.waiting(t.name)
+			select {
+			case <-t.room:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+	}
+	return nil
+}
+
+// deliver drains a target's queue until ctx ends. What passes is tried again; it
+// returns only what does not.
+func (e *Engine) deliver(ctx context.Context, t *targetRun) error {
+	pause := time.Duration(0)
+	for {
+		err := e.drain(ctx, t, &pause)
+		if ctx.Err() != nil {
+			return nil
+		}
+		for _, sentinel := range []error{
+			sinks.ErrFenced, sinks.ErrHeld, sinks.ErrTargetSchema, sinks.ErrRejected, state.ErrCorrupt, errLostProgress,
+		} {
+			if errors.Is(err, sentinel) {
+				return err
+			}
+		}
+		pause = min(max(2*pause, 100*time.Millisecond), e.limits.Retry)
+		e.log.Warn("the target does not take what is queued; trying again",
+			"target", t.name, "error", err, "retry_in", pause)
+		e.cfg.Observe.TargetRetry(t.name, err)
+		e.status.targetError(t.name, err)
+		if sleep(ctx, pause) != nil {
+			return nil
+		}
+	}
+}
+
+// errLostProgress says that a target knows nothing of what it once took.
+var errLostProgress = errors.New("engine: the target has lost its progress")
+
+// drain opens the target and delivers until an error.
+func (e *Engine) drain(ctx context.Context, t *targetRun, pause *time.Duration) (err error) {
+	w, err := t.connector.Open(ctx, sinks.OpenRequest{
+		App: e.cfg.App, Target: t.name, Incarnation: e.cfg.Dir.Incarnation(),
+		Outputs: t.outputList(), Logger: e.log,
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, w.Close()) }()
+	seq, ok, err := w.Progress(ctx)
+	if err != nil {
+		return err
+	}
+	if ok {
+		if seq < t.delivered {
+			return fmt.Errorf("%w: it took epoch %d and now says %d, as after a restore from a backup; "+
+				"remove the state directory so that everything is delivered anew",
+				errLostProgress, t.delivered, seq)
+		}
+		if err := e.taken(t, seq); err != nil {
+			return err
+		}
+	}
+	first := !ok
+	for {
+		epochs, snap, err := e.readQueue(t, first)
+		if err != nil {
+			return err
+		}
+		if len(epochs) == 0 {
+			snap.Close()
+			select {
+			case <-t.wake:
+				continue
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		err = w.Apply(ctx, epochs)
+		snap.Close()
+		if err != nil {
+			return err
+		}
+		first, *pause = false, 0
+		failpoint.Hit(failpoint.SinkApplied)
+		last := epochs[len(epochs)-1]
+		e.cfg.Observe.Delivered(t.name, len(epochs), last.CommitTime)
+		e.status.targetError(t.name, nil)
+		if err := e.taken(t, last.Seq); err != nil {
+			return err
+		}
+	}
+}
+
+func (t *targetRun) outputList() []sinks.Output {
+	out := make([]sinks.Output, len(t.outputs))
+	for i, o := range t.outputs {
+		out[i] = o.spec.Output
+		out[i].ID = o.id
+	}
+	return out
+}
+
+// taken trims the queue up to and including an epoch that the target holds.
+func (e *Engine) taken(t *targetRun, seq uint64) error {
+	t.mu.Lock()
+	var freed int64
+	for len(t.pending) > 0 && t.pending[0].seq <= seq {
+		freed += t.pending[0].bytes
+		t.pending = t.pending[1:]
+	}
+	t.delivered = max(t.delivered, seq)
+	t.mu.Unlock()
+	if freed == 0 {
+		return nil
+	}
+	b := e.cfg.Dir.DB.NewBatch()
+	defer b.Close()
+	if err := b.Set(deliveredKey(t.queue), binary.BigEndian.AppendUint64(nil, seq)); err != nil {
+		return err
+	}
+	if err := e.cfg.Dir.DB.Commit(b, false); err != nil {
+		return err
+	}
+	lower, upper := itemKey(nil, t.queue, 1, itemHeader), itemKey(nil, t.queue, seq+1, itemHeader)
+	if err := e.cfg.Dir.DB.DeleteRange(lower, upper); err != nil {
+		return err
+	}
+	e.cfg.Observe.Queued(t.name, t.size.Add(-freed))
+	signal(t.room)
+	if t.appends {
+		e.acknowledge()
+	}
+	return nil
+}
+
+// deliverBytes is about how much one Apply delivers; an epoch is never split.
+const deliverBytes = 8 << 20
+
+// readQueue returns the epochs that wait, up to a bound, and the snapshot that their
+// items read from, which the caller closes.
+func (e *Engine) readQueue(t *targetRun, first bool) ([]sinks.Epoch, state.Snapshot, error) {
+	t.mu.Lock()
+	waiting := append([]pendingEpoch(nil), t.pending...)
+	t.mu.Unlock()
+	snap := e.cfg.Dir.DB.NewSnapshot()
+	var epochs []sinks.Epoch
+	var size int64
+	for _, p := range waiting {
+		h, err := e.readHeader(snap, t, p.seq)
+		if err != nil {
+			snap.Close()
+			return nil, nil, err
+		}
+		reconcile := first && len(epochs) == 0
+		if reconcile && t.needsRows() && len(h.Fresh) == 0 {
+			snap.Close()
+			return nil, nil, fmt.Errorf("%w: it holds no progress of this state directory, and what it took "+
+				"before is no longer queued; restore the target's progress table, or remove the state "+
+				"directory so that everything is delivered anew", errLostProgress)
+		}
+		epochs = append(epochs, sinks.Epoch{
+			Seq: p.seq, Positions: h.Positions, CommitTime: h.commitTime(),
+			Reconcile: len(h.Fresh) > 0, Items: e.items(snap, t, p.seq, h),
+		})
+		if size += p.bytes; size >= deliverBytes || len(h.Fresh) > 0 {
+			break
+		}
+	}
+	return epochs, snap, nil
+}
+
+// needsRows reports whether some output is a table, whose earlier rows matter.
+func (t *targetRun) needsRows() bool {
+	for _, o := range t.outputs {
+		if !o.spec.Output.Append {
+			return true
+		}
+	}
+	return false
+}
+
+func (e *Engine) readHeader(r state.Reader, t *targetRun, seq uint64) (*queueHeader, error) {
+	value, ok, err := r.Get(nil, itemKey(nil, t.queue, seq, itemHeader))
+	if err != nil {
+		return nil, err
+	}
+	h := &queueHeader{}
+	if !ok || json.Unmarshal(value, h) != nil {
+		return nil, fmt.Errorf("%w: header of epoch %d in the queue of %q", state.ErrCorrupt, seq, t.name)
+	}
+	return h, nil
+}
+
+// items walks one epoch of a queue, holding each event back until it is known
+// whether it is the last of its transaction.
+func (e *Engine) items(
+	snap state.Reader, t *targetRun, seq uint64, h *queueHeader,
+) func(func(sinks.Item) bool) error {
+	return func(yield func(sinks.Item) bool) error {
+		lower := itemKey(nil, t.queue, seq, itemRow)
+		upper := itemKey(nil, t.queue, seq+1, itemHeader)
+		it, err := snap.NewIter(lower, upper)
+		if err != nil {
+			return err
+		}
+		defer it.Close()
+		var item sinks.Item
+		var held *heldEvent
+		for ok := it.First(); ok; ok = it.Next() {
+			kind, rest := it.Key()[12], it.Key()[13:]
+			if kind == itemEvent {
+				held, err = t.nextEvent(h, rest, it.Value(), held, yield)
+				if err == errStopItems {
+					return nil
+				}
+			} else if err = t.decodeItem(h, kind, rest, it.Value(), &item); err == nil && !yield(item) {
+				return nil
+			}
+			if err != nil && !errors.Is(err, errNoOutput) {
+				return err
+			}
+		}
+		if held != nil {
+			held.item.Event.Last = true
+			yield(held.item)
+		}
+		return it.Error()
+	}
+}
+
+// heldEvent is an event of which the successor is not known yet.
+type heldEvent struct {
+	item       sinks.Item
+	tx         uint32
+	key, value []byte
+}
+
+var errStopItems = errors.New("engine: items are not wanted any more")
+
+func (t *targetRun) nextEvent(
+	h *queueHeader, key, value []byte, held *heldEvent, yield func(sinks.Item) bool,
+) (*heldEvent, error) {
+	next := &heldEvent{key: bytes.Clone(key), value: bytes.Clone(value)}
+	if err := t.decodeItem(h, itemEvent, next.key, next.value, &next.item); err != nil {
+		return held, err
+	}
+	next.tx = binary.BigEndian.Uint32(key)
+	if held != nil {
+		held.item.Event.Last = held.tx != next.tx
+		if !yield(held.item) {
+			return nil, errStopItems
+		}
+	}
+	return next, nil
+}
