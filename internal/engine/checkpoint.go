@@ -23,6 +23,8 @@ type topologyRun struct {
 	fresh bool
 	// committed is where the topology stands durably, by database.
 	committed record.Positions
+	// asOf is the commit time of its last transaction since the start.
+	asOf int64
 	// held is why the topology stands still, nil if it does not.
 	held error
 	// takes says whether the transaction at hand is for this topology.

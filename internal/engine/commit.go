@@ -121,6 +121,9 @@ func (e *Engine) writeCommit(ctx context.Context) error {
 		if sealed[i] != nil {
 			r.committed = sealed[i].Checkpoint.Positions
 			r.fresh = r.fresh && len(r.committed) == 0
+			if n := len(sealed[i].Txs); n > 0 {
+				r.asOf = sealed[i].Txs[n-1].CommitTime
+			}
 		}
 	}
 	e.ackMu.Unlock()
@@ -234,10 +237,10 @@ func (e *Engine) publish(changed func(view.Port) view.Changed) error {
 	if n := len(e.epoch.txs); n > 0 {
 		asOf = e.epoch.txs[n-1].CommitTime
 	}
-	held := map[string]record.Positions{}
+	held := map[string]view.Standing{}
 	for _, r := range e.runs {
 		if r.held != nil {
-			held[r.name()] = r.committed
+			held[r.name()] = view.Standing{Positions: r.committed, AsOf: r.asOf}
 		}
 	}
 	err := e.cfg.Host.Publish(view.Commit{

@@ -310,7 +310,7 @@ func (e *Engine) joinNewcomers(ctx context.Context, d *databaseRun) error {
 }
 
 func (e *Engine) snapshotNewcomer(ctx context.Context, d *databaseRun, r *topologyRun) error {
-	app := newcomerApp(e.cfg.App, r.name())
+	app := NewcomerApp(e.cfg.App, r.name())
 	e.log.Info("a new topology takes its snapshot", "topology", r.name(), "database", d.name)
 	drop := sources.DropRequest{App: app, Database: d.name, Logger: e.log}
 	if err := d.connector.Drop(ctx, drop); err != nil {
@@ -328,8 +328,8 @@ func (e *Engine) snapshotNewcomer(ctx context.Context, d *databaseRun, r *topolo
 	return errors.Join(err, d.connector.Drop(cleanup, drop))
 }
 
-// newcomerApp names the slot of a newcomer's snapshot.
-func newcomerApp(app, topology string) string {
+// NewcomerApp names the slot of a newcomer's snapshot.
+func NewcomerApp(app, topology string) string {
 	return strings.TrimRight((app + "-join-" + topology)[:min(len(app+"-join-"+topology), 40)], "-")
 }
 

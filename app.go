@@ -1,0 +1,153 @@
+package tailrace
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tailrace/tailrace/internal/engine"
+	"github.com/tailrace/tailrace/sinks"
+	"github.com/tailrace/tailrace/sources"
+	"github.com/tailrace/tailrace/state"
+	"github.com/tailrace/tailrace/topology"
+	"github.com/tailrace/tailrace/view"
+)
+
+// App runs topologies in this process: it reads their databases, keeps their state
+// and views, and writes their targets. Make it with New, run it once with Run.
+type App struct {
+	cfg        Config
+	log        *slog.Logger
+	topologies []*topology.Topology
+	metrics    *metrics
+	host       *view.Host
+	ran        atomic.Bool
+
+	mu     sync.Mutex
+	engine *engine.Engine
+	addr   net.Addr
+}
+
+// New checks the configuration and makes an app. It contacts nothing.
+func New(cfg Config, topologies ...*topology.Topology) (*App, error) {
+	if err := cfg.validate(topologies); err != nil {
+		return nil, err
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	a := &App{
+		cfg: cfg, log: cfg.Logger.With("app", cfg.App), topologies: topologies,
+		metrics: newMetrics(cfg.App),
+	}
+	in, _ := cfg.connectors(topologies)
+	opts := view.HostOptions{}
+	for name := range in {
+		opts.Sources = append(opts.Sources, name)
+	}
+	a.host = view.NewHost(opts)
+	return a, nil
+}
+
+// Run runs the app until ctx ends, which is no error, or until something cannot go
+// on. On the way out the last epoch is committed or dropped as a whole; a later Run
+// of a new app over the same state directory continues from there.
+func (a *App) Run(ctx context.Context) (err error) {
+	if a.ran.Swap(true) {
+		return ErrRunning
+	}
+	dir, err := state.OpenDir(a.cfg.StateDir, state.Identity{App: a.cfg.App}, state.Options{Logger: a.log})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, dir.Close()) }()
+	in, out := a.cfg.connectors(a.topologies)
+	eng, err := engine.New(engine.Config{
+		App: a.cfg.App, Topologies: a.topologies, Dir: dir, Sources: in, Targets: out,
+		Host: a.host, Logger: a.log, Observe: a.metrics, Limits: a.cfg.limits(),
+	})
+	// Views hold snapshots of the state, which must be gone before it is closed.
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+		defer cancel()
+		err = errors.Join(err, a.host.Close(ctx))
+	}()
+	if err != nil {
+		return err
+	}
+	a.mu.Lock()
+	a.engine = eng
+	a.mu.Unlock()
+	stop, err := a.serve()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, stop()) }()
+	return eng.Run(ctx)
+}
+
+// closeTimeout bounds how long the end of Run waits for readers of views.
+const closeTimeout = 10 * time.Second
+
+// Host returns what serves the app's views, for reading several views at one
+// position in this process.
+func (a *App) Host() *view.Host { return a.host }
+
+// Status returns how the app is doing.
+func (a *App) Status() engine.Status {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.engine == nil {
+		return engine.Status{}
+	}
+	return a.engine.Status()
+}
+
+// Handler serves the app's views, /metrics, /livez and /readyz, for mounting in a
+// server of your own; Config.Addr makes the app serve it itself.
+func (a *App) Handler() http.Handler { return a.handler() }
+
+// Addr returns the address that the app serves on, nil if it does not (yet).
+func (a *App) Addr() net.Addr {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.addr
+}
+
+// Destroy removes what the app has left outside of its state directory: the slot and
+// publications in its databases, and its progress in its targets. Results stay. The
+// app must not be running. The state directory is useless afterwards and is removed
+// by whoever made it.
+func (a *App) Destroy(ctx context.Context) error {
+	in, out := a.cfg.connectors(a.topologies)
+	var errs []error
+	for name, c := range in {
+		if c == nil {
+			continue
+		}
+		err := c.Drop(ctx, sources.DropRequest{App: a.cfg.App, Database: name, Logger: a.log})
+		for _, t := range a.topologies {
+			err = errors.Join(err, c.Drop(ctx, sources.DropRequest{
+				App: engine.NewcomerApp(a.cfg.App, t.Name()), Database: name, Logger: a.log,
+			}))
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("tailrace: database %q: %w", name, err))
+		}
+	}
+	for name, c := range out {
+		if c == nil {
+			continue
+		}
+		if err := c.Drop(ctx, sinks.DropRequest{App: a.cfg.App, Target: name, Logger: a.log}); err != nil {
+			errs = append(errs, fmt.Errorf("tailrace: target %q: %w", name, err))
+		}
+	}
+	return errors.Join(errs...)
+}

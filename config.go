@@ -1,0 +1,127 @@
+package tailrace
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/tailrace/tailrace/internal/engine"
+	"github.com/tailrace/tailrace/sinks"
+	"github.com/tailrace/tailrace/sources"
+	"github.com/tailrace/tailrace/topology"
+)
+
+// Config says how an app runs. The zero value of a field is its default unless the
+// comment says otherwise.
+type Config struct {
+	// App is the app's name: required. It names the replication slot, the progress
+	// rows and the state directory's owner; it follows topology.CheckName.
+	App string
+	// StateDir is the directory of the app's state: required. It is made with mode
+	// 0700 and locked while the app runs. Losing it costs a new snapshot and what only
+	// streams had built up.
+	StateDir string
+	// Logger takes the app's log. Defaults to slog.Default. Keys and values of rows
+	// are never logged.
+	Logger *slog.Logger
+	// Addr is where views, metrics and health are served over HTTP, such as
+	// "127.0.0.1:8080". Defaults to none.
+	Addr string
+	// Token is what HTTP requests must bring as a bearer token: required where Addr
+	// is not a loopback address.
+	Token string
+	// EpochRows is the number of rows after which an epoch is committed although more
+	// are waiting; a transaction is never split. Defaults to 20,000.
+	EpochRows int
+	// OneTransaction commits each source transaction by itself, which shows every
+	// version of every view and costs throughput.
+	OneTransaction bool
+	// Memory is the budget of all stores in bytes; larger transactions spill to disk.
+	// Defaults to 256 MiB.
+	Memory int64
+	// QueueBytes is how much may wait for one target before the sources stop being
+	// read. Defaults to 1 GiB.
+	QueueBytes int64
+	// IdleCommit is how often an idle database's position is made durable, so that it
+	// can forget its log. Defaults to 10 s.
+	IdleCommit time.Duration
+
+	sources map[string]sources.Connector
+	targets map[string]sinks.Connector
+}
+
+// Bind replaces the connector of a database, by its name.
+func (c *Config) Bind(database string, connector sources.Connector) {
+	if c.sources == nil {
+		c.sources = map[string]sources.Connector{}
+	}
+	c.sources[database] = connector
+}
+
+// BindTarget replaces the connector of a target, by its name.
+func (c *Config) BindTarget(target string, connector sinks.Connector) {
+	if c.targets == nil {
+		c.targets = map[string]sinks.Connector{}
+	}
+	c.targets[target] = connector
+}
+
+// validate reports everything that is wrong.
+func (c *Config) validate(topologies []*topology.Topology) error {
+	var errs []error
+	if err := topology.CheckName(c.App); err != nil {
+		errs = append(errs, fmt.Errorf("Config.App is %q: %w", c.App, err))
+	}
+	if c.StateDir == "" {
+		errs = append(errs, errors.New("Config.StateDir is empty: name the directory for the app's state"))
+	}
+	if len(topologies) == 0 {
+		errs = append(errs, errors.New("no topology was given"))
+	}
+	names := map[string]bool{}
+	for i, t := range topologies {
+		switch {
+		case t == nil:
+			errs = append(errs, fmt.Errorf("topology %d is nil: check the error of Build", i+1))
+		case names[t.Name()]:
+			errs = append(errs, fmt.Errorf("two topologies are named %q", t.Name()))
+		default:
+			names[t.Name()] = true
+		}
+	}
+	if len(errs) > 0 {
+		return fmt.Errorf("%w: %w", ErrConfig, errors.Join(errs...))
+	}
+	return nil
+}
+
+func (c *Config) limits() engine.Limits {
+	return engine.Limits{
+		EpochRows: c.EpochRows, OneTransaction: c.OneTransaction, Memory: c.Memory,
+		QueueBytes: c.QueueBytes, IdleCommit: c.IdleCommit,
+	}
+}
+
+// connectors returns the connectors of all databases and targets that the
+// topologies name: what was bound, else what the topology brought.
+func (c *Config) connectors(
+	topologies []*topology.Topology,
+) (map[string]sources.Connector, map[string]sinks.Connector) {
+	in, out := map[string]sources.Connector{}, map[string]sinks.Connector{}
+	for _, t := range topologies {
+		for _, n := range t.Nodes() {
+			if spec, ok := n.Source.(*sources.Spec); ok {
+				if in[spec.Database.Name()] = c.sources[spec.Database.Name()]; in[spec.Database.Name()] == nil {
+					in[spec.Database.Name()] = spec.Database.Connector()
+				}
+			}
+			if spec, ok := n.Sink.(*sinks.Spec); ok {
+				if out[spec.Target.Name()] = c.targets[spec.Target.Name()]; out[spec.Target.Name()] == nil {
+					out[spec.Target.Name()] = spec.Target.Connector()
+				}
+			}
+		}
+	}
+	return in, out
+}

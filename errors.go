@@ -1,0 +1,12 @@
+package tailrace
+
+import "errors"
+
+// Errors of an app; test with errors.Is. Those of sources, sinks, state and views
+// are in their packages and pass through.
+var (
+	// ErrConfig says that the Config cannot be used; the message lists everything.
+	ErrConfig = errors.New("tailrace: configuration")
+	// ErrRunning says that the app has been run before; make a new one.
+	ErrRunning = errors.New("tailrace: an app runs once")
+)

@@ -1,0 +1,174 @@
+package tailrace
+
+import (
+	"runtime"
+	"runtime/debug"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/tailrace/tailrace/internal/engine"
+	"github.com/tailrace/tailrace/record"
+	"github.com/tailrace/tailrace/sources"
+)
+
+// metrics are the app's Prometheus metrics. docs/metrics.md lists them; a test holds
+// the two together. No metric has a key or a value of a row as a label.
+type metrics struct {
+	registry *prometheus.Registry
+
+	transactions, rows, commits prometheus.Counter
+	computeSeconds              prometheus.Histogram
+	commitSeconds               prometheus.Histogram
+	endToEnd                    prometheus.Histogram
+	streamTime                  prometheus.Gauge
+	dropped                     *prometheus.CounterVec
+	held                        *prometheus.GaugeVec
+	sourceHead, sourcePosition  *prometheus.GaugeVec
+	lagBytes, retainedBytes     *prometheus.GaugeVec
+	reconnects                  *prometheus.CounterVec
+	snapshotRows, snapshotTotal *prometheus.GaugeVec
+	sinkLag, queueBytes         *prometheus.GaugeVec
+	sinkEpochs, sinkRetries     *prometheus.CounterVec
+}
+
+func newMetrics(app string) *metrics {
+	m := &metrics{registry: prometheus.NewRegistry()}
+	reg := prometheus.WrapRegistererWith(prometheus.Labels{"app": app}, m.registry)
+	counter := func(name, help string) prometheus.Counter {
+		c := prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+		reg.MustRegister(c)
+		return c
+	}
+	counters := func(name, help string, labels ...string) *prometheus.CounterVec {
+		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+		reg.MustRegister(c)
+		return c
+	}
+	gauges := func(name, help string, labels ...string) *prometheus.GaugeVec {
+		g := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, labels)
+		reg.MustRegister(g)
+		return g
+	}
+	histogram := func(name, help string) prometheus.Histogram {
+		h := prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: name, Help: help, Buckets: prometheus.ExponentialBuckets(0.0001, 2.5, 14),
+		})
+		reg.MustRegister(h)
+		return h
+	}
+	m.transactions = counter("tailrace_transactions_processed_total", "Source transactions committed into the state.")
+	m.rows = counter("tailrace_records_processed_total", "Row events committed into the state.")
+	m.commits = counter("tailrace_commits_total", "Epochs committed.")
+	m.computeSeconds = histogram("tailrace_process_seconds", "Time to compute one epoch.")
+	m.commitSeconds = histogram("tailrace_commit_seconds", "Time to make one epoch durable and visible.")
+	m.endToEnd = histogram("tailrace_end_to_end_seconds",
+		"Time from a transaction's commit in the source to its visibility in the views, by the two clocks.")
+	m.streamTime = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "tailrace_source_commit_time_seconds", Help: "Commit time of the last transaction in the views, Unix seconds."})
+	reg.MustRegister(m.streamTime)
+	m.dropped = counters("tailrace_records_dropped_total", "Records that a rule dropped, such as late ones.",
+		"topology", "node", "reason")
+	m.held = gauges("tailrace_topology_held", "1 while a topology stands still before a transaction it cannot read.", "topology")
+	m.sourceHead = gauges("tailrace_source_head_bytes", "Newest position of the source's log.", "database")
+	m.sourcePosition = gauges("tailrace_source_position_bytes", "Position up to which the source is in the views.", "database")
+	m.lagBytes = gauges("tailrace_replication_slot_lag_bytes", "Log between the views and the source's newest position.", "database")
+	m.retainedBytes = gauges("tailrace_replication_slot_retained_bytes", "Log that the source keeps for this app.", "database")
+	m.reconnects = counters("tailrace_source_reconnects_total", "Connections to the source that were lost and mended.", "database")
+	m.snapshotRows = gauges("tailrace_snapshot_rows", "Rows of a table copied by the running or last snapshot.", "database", "table")
+	m.snapshotTotal = gauges("tailrace_snapshot_estimated_rows", "Rows of a table by the source's estimate.", "database", "table")
+	m.sinkLag = gauges("tailrace_sink_commit_time_seconds", "Source commit time of the last epoch a target holds, Unix seconds.", "target")
+	m.queueBytes = gauges("tailrace_sink_queue_bytes", "Bytes that wait for a target.", "target")
+	m.sinkEpochs = counters("tailrace_sink_epochs_total", "Epochs that a target has taken.", "target")
+	m.sinkRetries = counters("tailrace_sink_retries_total", "Attempts to write a target that failed and are repeated.", "target")
+	info := gauges("tailrace_build_info", "Always 1; the labels tell the version.", "version", "go")
+	info.WithLabelValues(version(), runtime.Version()).Set(1)
+	return m
+}
+
+// version is the module's version as built.
+func version() string {
+	if b, ok := debug.ReadBuildInfo(); ok && b.Main.Version != "" {
+		return b.Main.Version
+	}
+	return "unknown"
+}
+
+// Epoch implements engine.Observer.
+func (m *metrics) Epoch(e engine.EpochStats) {
+	m.commits.Inc()
+	m.transactions.Add(float64(e.Transactions))
+	m.rows.Add(float64(e.Rows))
+	m.commitSeconds.Observe(e.Commit.Seconds())
+	for name, at := range e.Positions {
+		m.sourcePosition.WithLabelValues(name).Set(float64(at))
+	}
+	if e.Transactions == 0 {
+		return
+	}
+	m.computeSeconds.Observe(e.Compute.Seconds())
+	m.streamTime.Set(float64(e.CommitTime.UnixMicro()) / 1e6)
+	if !e.Snapshot {
+		m.endToEnd.Observe(max(0, time.Since(e.CommitTime).Seconds()))
+	}
+}
+
+// Dropped implements engine.Observer.
+func (m *metrics) Dropped(topology, node, reason string, count int) {
+	m.dropped.WithLabelValues(topology, node, reason).Add(float64(count))
+}
+
+// Delivered implements engine.Observer.
+func (m *metrics) Delivered(target string, epochs int, commitTime time.Time) {
+	m.sinkEpochs.WithLabelValues(target).Add(float64(epochs))
+	m.sinkLag.WithLabelValues(target).Set(float64(commitTime.UnixMicro()) / 1e6)
+}
+
+// Queued implements engine.Observer.
+func (m *metrics) Queued(target string, bytes int64) {
+	m.queueBytes.WithLabelValues(target).Set(float64(bytes))
+}
+
+// TargetRetry implements engine.Observer.
+func (m *metrics) TargetRetry(target string, _ error) { m.sinkRetries.WithLabelValues(target).Inc() }
+
+// Held implements engine.Observer.
+func (m *metrics) Held(topology string, err error) {
+	v := 0.0
+	if err != nil {
+		v = 1
+	}
+	m.held.WithLabelValues(topology).Set(v)
+}
+
+// Source implements engine.Observer.
+func (m *metrics) Source(database string) sources.Observer {
+	return &sourceMetrics{m: m, database: database}
+}
+
+// sourceMetrics measures one source.
+type sourceMetrics struct {
+	m        *metrics
+	database string
+}
+
+// SnapshotProgress implements sources.Observer.
+func (s *sourceMetrics) SnapshotProgress(table string, rows, estimate int64) {
+	s.m.snapshotRows.WithLabelValues(s.database, table).Set(float64(rows))
+	s.m.snapshotTotal.WithLabelValues(s.database, table).Set(float64(estimate))
+}
+
+// Lag implements sources.Observer.
+func (s *sourceMetrics) Lag(head uint64, retained int64) {
+	s.m.sourceHead.WithLabelValues(s.database).Set(float64(head))
+	s.m.retainedBytes.WithLabelValues(s.database).Set(float64(retained))
+	s.m.lagBytes.WithLabelValues(s.database).Set(float64(retained))
+}
+
+// Reconnected implements sources.Observer.
+func (s *sourceMetrics) Reconnected(error) { s.m.reconnects.WithLabelValues(s.database).Inc() }
+
+var (
+	_ engine.Observer = (*metrics)(nil)
+	_                 = record.LSN(0)
+)

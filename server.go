@@ -1,0 +1,101 @@
+package tailrace
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/tailrace/tailrace/view"
+)
+
+// handler serves views, metrics and health.
+func (a *App) handler() http.Handler {
+	mux := http.NewServeMux()
+	views := view.Handler(a.host, view.HTTPOptions{Logger: a.log})
+	mux.Handle("/views", views)
+	mux.Handle("/views/", views)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(a.metrics.registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /livez", a.livez)
+	mux.HandleFunc("GET /readyz", a.readyz)
+	return mux
+}
+
+// livez answers 200 while the app runs: a restart would not help.
+func (a *App) livez(w http.ResponseWriter, _ *http.Request) {
+	s := a.Status()
+	answer(w, !s.Stopped, map[string]any{"stopped": s.Stopped})
+}
+
+// readyz answers 200 when the views can be read and everything makes progress.
+func (a *App) readyz(w http.ResponseWriter, _ *http.Request) {
+	s := a.Status()
+	body := map[string]any{"ready": s.Ready}
+	if p, ok := a.host.Position(); ok {
+		body["position"] = p.String()
+	}
+	ok := s.Ready && !s.Stopped
+	for name, errs := range map[string]map[string]error{
+		"held": s.Held, "targets": s.Targets, "sources": s.Sources,
+	} {
+		if len(errs) == 0 {
+			continue
+		}
+		ok = false
+		texts := map[string]string{}
+		for k, err := range errs {
+			texts[k] = err.Error()
+		}
+		body[name] = texts
+	}
+	if s.WaitingFor != "" {
+		ok = false
+		body["waiting_for_target"] = s.WaitingFor
+	}
+	answer(w, ok, body)
+}
+
+func answer(w http.ResponseWriter, ok bool, body map[string]any) {
+	w.Header().Set("Content-Type", "application/json")
+	if !ok {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	// An error here means that the client has gone.
+	_ = json.NewEncoder(w).Encode(body)
+}
+
+// serve starts the HTTP server where Config.Addr asks for one, and returns what ends
+// it.
+func (a *App) serve() (stop func() error, err error) {
+	if a.cfg.Addr == "" {
+		return func() error { return nil }, nil
+	}
+	srv, err := view.NewServer(a.cfg.Addr, a.handler(), view.ServerOptions{
+		Token: view.Token(a.cfg.Token), Open: []string{"/livez", "/readyz"},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("tailrace: Config.Addr: %w", err)
+	}
+	addr, err := srv.Listen()
+	if err != nil {
+		return nil, fmt.Errorf("tailrace: Config.Addr: %w", err)
+	}
+	a.mu.Lock()
+	a.addr = addr
+	a.mu.Unlock()
+	a.log.Info("serving views", "addr", addr.String())
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve() }()
+	return func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+		defer cancel()
+		err := srv.Shutdown(ctx)
+		if served := <-done; !errors.Is(served, http.ErrServerClosed) {
+			err = errors.Join(err, served)
+		}
+		return err
+	}, nil
+}
