@@ -1,6 +1,9 @@
 package state
 
-import "sync/atomic"
+import (
+	"math"
+	"sync/atomic"
+)
 
 // Budget is a bound on the memory that stores take for decoded and uncommitted
 // data. It is shared by all tasks of a process and safe for concurrent use. Stores
@@ -30,33 +33,41 @@ func (b *Budget) Limit() int64 {
 	return b.limit
 }
 
-// add takes n bytes more (or gives back, below zero), and reports whether the
-// bound is exceeded.
-func (b *Budget) add(n int64) bool {
-	if b == nil {
+// quantum is how much a store may change before it tells the budget.
+func (b *Budget) quantum() int64 {
+	if b.Limit() == 0 {
+		return math.MaxInt64
+	}
+	return max(min(b.limit/64, 256<<10), 1)
+}
+
+// account is what one store takes of the budget, told in steps of a quantum.
+type account struct {
+	budget  *Budget
+	quantum int64
+	bytes   int64 // in use
+	told    int64 // of which the budget knows
+}
+
+func newAccount(b *Budget) account { return account{budget: b, quantum: b.quantum()} }
+
+// add changes what is in use and reports whether it is time to call settle.
+func (a *account) add(n int64) (due bool) {
+	a.bytes += n
+	return a.due()
+}
+
+func (a *account) due() bool {
+	d := a.bytes - a.told
+	return d >= a.quantum || -d >= a.quantum
+}
+
+// settle tells the budget, and reports whether it is exceeded.
+func (a *account) settle() (exceeded bool) {
+	if a.budget.Limit() == 0 {
 		return false
 	}
-	return b.used.Add(n) > b.limit && b.limit > 0
-}
-
-func (b *Budget) exceeded() bool {
-	return b != nil && b.limit > 0 && b.used.Load() > b.limit
-}
-
-// Scratch is a throw-away ordered key-value space for uncommitted data that does
-// not fit in memory. What is in it need not survive anything.
-type Scratch interface {
-	Reader
-	Set(key, value []byte) error
-	// DeleteRange removes lower <= key < upper.
-	DeleteRange(lower, upper []byte) error
-	Close() error
-}
-
-// reliever is a store that can give memory back between calls.
-type reliever interface {
-	Bytes() int64
-	// relieve brings the store's memory down as far as it can; the values that the
-	// last call returned stay valid.
-	relieve() error
+	used := a.budget.used.Add(a.bytes - a.told)
+	a.told = a.bytes
+	return used > a.budget.limit
 }

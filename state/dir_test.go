@@ -27,7 +27,10 @@ func mustOpenDir(t testing.TB, path string, id state.Identity) *state.Dir {
 	return d
 }
 
-func must(t testing.TB, err error) {
+func must(t interface {
+	Helper()
+	Fatal(...any)
+}, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

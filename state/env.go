@@ -1,6 +1,10 @@
 package state
 
-import "github.com/tailrace/tailrace/record"
+import (
+	"errors"
+	"fmt"
+	"slices"
+)
 
 // Env is what the typed stores of one task share. The stores of one Env are used
 // by one goroutine at a time.
@@ -12,11 +16,14 @@ type Env struct {
 	Memory *Budget
 	// Scratch opens the space that stores write to when an uncommitted epoch
 	// outgrows Memory; nil means that they never do, so that such an epoch stays in
-	// memory whatever its size.
+	// memory whatever its size. It is called once at most.
 	Scratch func() (Scratch, error)
 
 	scratch Scratch
 	stores  []reliever
+	// patience is the use of the budget up to which it makes no sense to ask the
+	// stores again, because last time they could not give enough.
+	patience int64
 }
 
 // Store is a typed store as a task sees it. Its writes stay in memory (or in
@@ -34,12 +41,78 @@ type Store interface {
 	Rollback()
 }
 
-// Versions and changes are the record package's, so that an operator hands on what
-// a table yields without conversion.
-var (
-	_ = record.HasOld
-	_ = record.HasNew
-)
+// Close lets go of what the stores hold: memory of the budget, iterators and the
+// scratch space. The stores must not be used afterwards.
+func (e *Env) Close() error {
+	var errs []error
+	for _, s := range e.stores {
+		errs = append(errs, s.release())
+	}
+	e.stores = nil
+	if e.scratch != nil {
+		errs = append(errs, e.scratch.Close())
+		e.scratch = nil
+	}
+	return errors.Join(errs...)
+}
+
+// reliever is a store that can give memory back between calls.
+type reliever interface {
+	Bytes() int64
+	// relieve brings the store's memory down as far as it can. The value that its
+	// last call returned stays valid.
+	relieve() error
+	// release gives everything back for good.
+	release() error
+}
+
+// openScratch returns the scratch space, nil where there is none.
+func (e *Env) openScratch() (Scratch, error) {
+	if e.scratch == nil && e.Scratch != nil {
+		s, err := e.Scratch()
+		if err != nil {
+			return nil, fmt.Errorf("state: open scratch space: %w", err)
+		}
+		e.scratch = s
+	}
+	return e.scratch, nil
+}
+
+// relieve asks stores for memory, the largest first, until the budget is met with
+// some room to spare, or all have given what they can. In that case it waits until
+// a good deal more is in use: asking costs time in proportion to what is kept.
+func (e *Env) relieve() error {
+	if e.Memory.Used() < e.patience {
+		return nil
+	}
+	e.patience = 0
+	bySize := slices.Clone(e.stores)
+	slices.SortStableFunc(bySize, func(a, b reliever) int {
+		switch x, y := a.Bytes(), b.Bytes(); {
+		case x > y:
+			return -1
+		case x < y:
+			return 1
+		}
+		return 0
+	})
+	target := e.Memory.limit - e.Memory.limit/4
+	for _, s := range bySize {
+		if e.Memory.Used() <= target {
+			break
+		}
+		if s.Bytes() < e.Memory.quantum() {
+			break
+		}
+		if err := s.relieve(); err != nil {
+			return err
+		}
+	}
+	if used := e.Memory.Used(); used > target {
+		e.patience = used + used/4
+	}
+	return nil
+}
 
 // appendID appends a store's key prefix.
 func appendID(dst []byte, id uint32) []byte {

@@ -1,47 +1,134 @@
 package state
 
-import "bytes"
+import (
+	"bytes"
+	"errors"
+	"fmt"
+)
 
 // Ordered is a store of byte keys in byte order, with values, for indexes: what is
 // written goes to an overlay, and reads see the overlay merged with the DB. Keys are
-// given without the store's prefix. It is used by one goroutine at a time.
+// given without the store's prefix. It is used by one goroutine at a time. When the
+// budget of its Env is exceeded the overlay moves to scratch space.
 type Ordered struct {
 	env     *Env
 	id      uint32
 	overlay skiplist
+	spilled bool // writes of this epoch are in scratch space
+	mem     account
+	walking int // scans under way
+	err     error
 	buf     []byte
-	// iter stands over the store's range of the DB as of the last commit; it is
-	// made when a scan needs it.
-	iter Iter
+	// db and scratch stand over the store's range of the DB as of the last commit
+	// and of the scratch space as of the last spill. They are made when needed.
+	db, scratch Iter
 }
 
 // NewOrdered makes the ordered store with the given key prefix over env.DB.
-func NewOrdered(env *Env, id uint32) *Ordered { return &Ordered{env: env, id: id} }
+func NewOrdered(env *Env, id uint32) *Ordered {
+	o := &Ordered{env: env, id: id, mem: newAccount(env.Memory)}
+	env.stores = append(env.stores, o)
+	return o
+}
 
 // ID is the store's key prefix.
 func (o *Ordered) ID() uint32 { return o.id }
 
 // Entries is the number of uncommitted writes in memory.
-func (o *Ordered) Entries() int { return o.overlay.len() }
+func (o *Ordered) Entries() int { return o.overlay.live }
 
 // Bytes is the memory that uncommitted writes take, roughly.
-func (o *Ordered) Bytes() int64 { return int64(len(o.overlay.bytes)) + 80*int64(len(o.overlay.nodes)) }
+func (o *Ordered) Bytes() int64 { return o.overlay.size() }
+
+// maxOverlay is the largest overlay; positions in it are 32 bits.
+const maxOverlay = 3 << 30
 
 // Set writes the value of a key.
-func (o *Ordered) Set(key, value []byte) error {
-	o.overlay.set(key, value, false)
+func (o *Ordered) Set(key, value []byte) error { return o.write(key, value, false) }
+
+// Delete removes a key.
+func (o *Ordered) Delete(key []byte) error { return o.write(key, nil, true) }
+
+func (o *Ordered) write(key, value []byte, deleted bool) error {
+	if o.err != nil {
+		return o.err
+	}
+	if len(o.overlay.bytes)+len(key)+len(value) > maxOverlay {
+		return fmt.Errorf("state: store %d: more than %d bytes uncommitted: bound them with Env.Memory and Scratch",
+			o.id, maxOverlay)
+	}
+	before := o.overlay.size()
+	o.overlay.set(key, value, deleted)
+	if o.mem.add(o.overlay.size()-before) && o.mem.settle() {
+		return o.env.relieve()
+	}
 	return nil
 }
 
-// Delete removes a key.
-func (o *Ordered) Delete(key []byte) error {
-	o.overlay.set(key, nil, true)
-	return nil
+// relieve moves the overlay to scratch space.
+func (o *Ordered) relieve() error {
+	if o.walking > 0 || o.overlay.live == 0 {
+		return nil
+	}
+	s, err := o.env.openScratch()
+	if err != nil || s == nil {
+		return err
+	}
+	l := &o.overlay
+	var val []byte
+	for i := l.first(); i != 0; i = l.nodes[i].next[0] {
+		o.buf = append(appendID(o.buf[:0], o.id), l.key(i)...)
+		val = append(append(val[:0], boolByte(l.nodes[i].deleted)), l.value(i)...)
+		if err := s.Set(o.buf, val); err != nil {
+			return err
+		}
+	}
+	o.spilled = true
+	o.clearOverlay()
+	return o.closeScratch()
+}
+
+// release closes the iterators and gives the memory back when the store is no longer
+// used.
+func (o *Ordered) release() error {
+	o.clearOverlay()
+	o.mem.add(-o.mem.bytes)
+	o.mem.settle()
+	err := o.closeScratch()
+	if o.db != nil {
+		err = errors.Join(err, o.db.Close())
+		o.db = nil
+	}
+	return err
+}
+
+func (o *Ordered) clearOverlay() {
+	o.overlay.reset()
+	o.mem.add(o.overlay.size() - o.mem.bytes)
+	o.mem.settle()
+}
+
+func boolByte(b bool) byte {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func (o *Ordered) closeScratch() (err error) {
+	if o.scratch != nil {
+		err = o.scratch.Close()
+		o.scratch = nil
+	}
+	return err
 }
 
 // Get appends the value of a key to dst; ok is false, and dst unchanged, where the
 // key is absent.
-func (o *Ordered) Get(dst, key []byte) ([]byte, bool, error) {
+func (o *Ordered) Get(dst, key []byte) (value []byte, ok bool, err error) {
+	if o.err != nil {
+		return dst, false, o.err
+	}
 	if i := o.overlay.find(key); i != 0 {
 		if o.overlay.nodes[i].deleted {
 			return dst, false, nil
@@ -49,6 +136,18 @@ func (o *Ordered) Get(dst, key []byte) ([]byte, bool, error) {
 		return append(dst, o.overlay.value(i)...), true, nil
 	}
 	o.buf = append(appendID(o.buf[:0], o.id), key...)
+	if o.spilled {
+		n := len(dst)
+		value, ok, err := o.env.scratch.Get(dst, o.buf)
+		switch {
+		case err != nil:
+			return dst, false, err
+		case ok && value[n] == 1:
+			return dst, false, nil
+		case ok:
+			return append(value[:n], value[n+1:]...), true, nil
+		}
+	}
 	return o.env.DB.Get(dst, o.buf)
 }
 
@@ -74,118 +173,23 @@ func after(prefix []byte) []byte {
 
 // ScanRange is Scan over lower <= key < upper; a nil bound is open.
 func (o *Ordered) ScanRange(lower, upper []byte, reverse bool, fn func(key, value []byte) bool) error {
-	if err := o.open(); err != nil {
+	runs, err := o.runs(true)
+	if err != nil {
 		return err
 	}
-	if reverse {
-		return o.descend(lower, upper, fn)
-	}
-	return o.ascend(lower, upper, fn)
+	return o.merge(runs, lower, upper, reverse, func(key, value []byte, deleted bool) bool {
+		return deleted || fn(key, value)
+	})
 }
 
-func (o *Ordered) open() (err error) {
-	if o.iter == nil {
-		o.iter, err = o.env.DB.NewIter(idBounds(o.id))
-	}
-	return err
-}
-
-func (o *Ordered) ascend(lower, upper []byte, fn func(key, value []byte) bool) error {
-	l, it := &o.overlay, o.iter
-	i := l.seek(lower, nil)
-	o.buf = append(appendID(o.buf[:0], o.id), lower...)
-	ok := it.SeekGE(o.buf)
-	for {
-		var key []byte
-		if ok {
-			if key = it.Key()[4:]; upper != nil && bytes.Compare(key, upper) >= 0 {
-				ok = false
-			}
-		}
-		if i != 0 && upper != nil && bytes.Compare(l.key(i), upper) >= 0 {
-			i = 0
-		}
-		switch c := mergeOrder(ok, i != 0, func() int { return bytes.Compare(l.key(i), key) }); {
-		case !ok && i == 0:
-			return it.Error()
-		case c <= 0:
-			if !l.nodes[i].deleted && !fn(l.key(i), l.value(i)) {
-				return nil
-			}
-			i = l.nodes[i].next[0]
-			if c == 0 {
-				ok = it.Next()
-			}
-		default:
-			if !fn(key, it.Value()) {
-				return nil
-			}
-			ok = it.Next()
-		}
-	}
-}
-
-func (o *Ordered) descend(lower, upper []byte, fn func(key, value []byte) bool) error {
-	l, it := &o.overlay, o.iter
-	i := l.last(upper)
-	var ok bool
-	if upper == nil {
-		ok = it.Last()
-	} else {
-		o.buf = append(appendID(o.buf[:0], o.id), upper...)
-		ok = it.SeekLT(o.buf)
-	}
-	for {
-		var key []byte
-		if ok {
-			if key = it.Key()[4:]; bytes.Compare(key, lower) < 0 {
-				ok = false
-			}
-		}
-		if i != 0 && bytes.Compare(l.key(i), lower) < 0 {
-			i = 0
-		}
-		switch c := mergeOrder(ok, i != 0, func() int { return bytes.Compare(key, l.key(i)) }); {
-		case !ok && i == 0:
-			return it.Error()
-		case c <= 0:
-			if !l.nodes[i].deleted && !fn(l.key(i), l.value(i)) {
-				return nil
-			}
-			i = l.nodes[i].prev
-			if c == 0 {
-				ok = it.Prev()
-			}
-		default:
-			if !fn(key, it.Value()) {
-				return nil
-			}
-			ok = it.Prev()
-		}
-	}
-}
-
-// mergeOrder says whose turn it is: below 0 the overlay's, above 0 the DB's, 0 both
-// stand on one key.
-func mergeOrder(db, overlay bool, compare func() int) int {
-	switch {
-	case !db:
-		return -1
-	case !overlay:
-		return 1
-	}
-	return compare()
-}
-
-// Dirty calls fn for all uncommitted writes in key order until it returns false.
+// Dirty calls fn for all uncommitted writes in key order until it returns false. The
+// store must not be modified in it.
 func (o *Ordered) Dirty(fn func(key, value []byte, deleted bool) bool) error {
-	l := &o.overlay
-	for i := l.seek(nil, nil); i != 0; i = l.nodes[i].next[0] {
-		if !fn(l.key(i), l.value(i), l.nodes[i].deleted) {
-			break
-		}
+	runs, err := o.runs(false)
+	if err != nil {
+		return err
 	}
-	return nil
+	return o.merge(runs, nil, nil, false, fn)
 }
 
 // EndStep does nothing: the store keeps no old values.
@@ -193,12 +197,13 @@ func (o *Ordered) EndStep() {}
 
 // Flush writes all changes since the last commit in ascending key order.
 func (o *Ordered) Flush(b Batch) (err error) {
+	var buf []byte
 	walkErr := o.Dirty(func(key, value []byte, deleted bool) bool {
-		o.buf = append(appendID(o.buf[:0], o.id), key...)
+		buf = append(appendID(buf[:0], o.id), key...)
 		if deleted {
-			err = b.Delete(o.buf)
+			err = b.Delete(buf)
 		} else {
-			err = b.Set(o.buf, value)
+			err = b.Set(buf, value)
 		}
 		return err == nil
 	})
@@ -209,13 +214,26 @@ func (o *Ordered) Flush(b Batch) (err error) {
 }
 
 // Committed says that the flushed batch is durable.
-func (o *Ordered) Committed() { o.Rollback() }
+func (o *Ordered) Committed() { o.endEpoch() }
 
 // Rollback drops everything written since the last commit.
-func (o *Ordered) Rollback() {
-	o.overlay.reset()
-	if o.iter != nil {
-		o.iter.Close()
-		o.iter = nil
+func (o *Ordered) Rollback() { o.endEpoch() }
+
+func (o *Ordered) endEpoch() {
+	o.clearOverlay()
+	var errs [3]error
+	if o.db != nil {
+		errs[0] = o.db.Close()
+		o.db = nil
+	}
+	errs[1] = o.closeScratch()
+	if o.spilled {
+		errs[2] = o.env.scratch.DeleteRange(idBounds(o.id))
+		o.spilled = false
+	}
+	for _, err := range errs {
+		if err != nil && o.err == nil {
+			o.err = err
+		}
 	}
 }

@@ -1,8 +1,17 @@
 package state
 
-import (
-	"github.com/cockroachdb/pebble/v2"
-)
+import "github.com/cockroachdb/pebble/v2"
+
+// Scratch is a throw-away ordered key-value space for uncommitted data that does
+// not fit in memory. Nothing in it needs to survive anything. It is used by one
+// goroutine at a time, but its iterators see what was there when they were made.
+type Scratch interface {
+	Reader
+	Set(key, value []byte) error
+	// DeleteRange removes lower <= key < upper.
+	DeleteRange(lower, upper []byte) error
+	Close() error
+}
 
 // OpenScratch makes scratch space in a directory, removing what is in it; Close
 // removes it again. It has no log and syncs nothing. The options' cache and

@@ -1,6 +1,9 @@
 package state
 
-import "bytes"
+import (
+	"bytes"
+	"unsafe"
+)
 
 // skiplist is an ordered set of byte keys with values, for uncommitted writes. Nodes
 // and bytes lie in slices, so a list costs the garbage collector nothing and is
@@ -13,7 +16,7 @@ type skiplist struct {
 	live  int
 }
 
-const skipLevels = 16
+const skipLevels = 12
 
 type skipNode struct {
 	keyFrom, keyLen uint32
@@ -32,7 +35,17 @@ func (l *skiplist) reset() {
 	l.level, l.live = 1, 0
 }
 
-func (l *skiplist) len() int { return l.live }
+// size is the memory in use, roughly.
+func (l *skiplist) size() int64 {
+	return int64(len(l.bytes)) + int64(len(l.nodes))*int64(unsafe.Sizeof(skipNode{}))
+}
+
+func (l *skiplist) first() uint32 {
+	if len(l.nodes) == 0 {
+		return 0
+	}
+	return l.nodes[0].next[0]
+}
 
 func (l *skiplist) key(i uint32) []byte {
 	n := &l.nodes[i]

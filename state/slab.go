@@ -9,7 +9,7 @@ type slab[E any] struct {
 }
 
 const (
-	slabShift = 9
+	slabShift = 7
 	slabChunk = 1 << slabShift
 )
 
@@ -33,3 +33,8 @@ func (s *slab[E]) take() uint32 {
 
 // give returns a slot.
 func (s *slab[E]) give(i uint32) { s.free = append(s.free, i) }
+
+// sparse reports that most slots of a large slab are not in use.
+func (s *slab[E]) sparse(live int) bool {
+	return len(s.chunks) > 8 && int(s.next) > 4*live
+}

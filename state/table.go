@@ -1,18 +1,21 @@
 package state
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
-	"slices"
+	"unsafe"
 
 	"github.com/tailrace/tailrace/record"
 )
 
 // Table is a typed key-value store with a write-back cache: decoded values stay
-// decoded, each key is read from the DB once and encoded once an epoch, and the
-// value that a key had before the step is at hand. A row also keeps the event time
-// of its last writer. It is used by one goroutine at a time.
+// decoded, a key is read from the DB once and encoded once an epoch, and the value
+// that a key had before the step is at hand. A row also keeps the event time of its
+// last writer.
+//
+// It is used by one goroutine at a time. When the budget of its Env is exceeded it
+// forgets rows that it can read again, and writes to scratch space what it cannot;
+// the methods work the same then.
 type Table[K comparable, V any] struct {
 	env  *Env
 	id   uint32
@@ -25,13 +28,26 @@ type Table[K comparable, V any] struct {
 	// what they held before. dirty are the slots that differ from the DB.
 	touched []touchedRow[V]
 	dirty   []uint32
-	step    uint32
+	step    uint64 // entries have its low half
 
-	changes    []record.Change[K, V]
-	key, val   []byte // scratch for encoding
-	flushArena []byte
-	flushOrder []flushKey
-	live       int
+	mem      account
+	rowBytes int64
+	oldBytes int64 // in mem for touched
+
+	// attention is set when the next call has to do more than its own work: see
+	// attend.
+	attention bool
+	recheck   bool              // ask the budget whether it is exceeded
+	edited    uint32            // slot+1 of the value that Edit returned last
+	moved     *tableEntry[K, V] // where that value was when the cache was rebuilt
+	err       error             // of a call that could not return it
+	walking   walkState         // a walk over memory is under way
+	spill     spillState        // what is in scratch space
+	changes   []record.Change[K, V]
+	row       V      // the row that Scan has read
+	key, val  []byte // buffers for encoding
+	arena     []byte
+	order     []flushKey
 }
 
 type tableEntry[K comparable, V any] struct {
@@ -40,6 +56,7 @@ type tableEntry[K comparable, V any] struct {
 	time  int64
 	step  uint32 // the step that touched it last
 	touch uint32 // where in touched, if step is the current one
+	heap  uint32 // bytes that key and value hold beside the entry
 	flags entryFlags
 }
 
@@ -55,73 +72,149 @@ const (
 type touchedRow[V any] struct {
 	slot    uint32
 	present bool
-	time    int64
 	old     V
 }
 
 // NewTable makes the table with the given key prefix over env.DB.
 func NewTable[K comparable, V any](env *Env, id uint32, kc KeyCodec[K], vc Codec[V]) *Table[K, V] {
-	return &Table[K, V]{env: env, id: id, keys: kc, vals: vc, index: map[K]uint32{}, step: 1}
+	t := &Table[K, V]{env: env, id: id, keys: kc, vals: vc, index: map[K]uint32{}, step: 1}
+	t.mem = newAccount(env.Memory)
+	var k K
+	t.rowBytes = int64(unsafe.Sizeof(tableEntry[K, V]{})) + 2*int64(unsafe.Sizeof(k)+4)
+	t.oldBytes = int64(unsafe.Sizeof(touchedRow[V]{}))
+	env.stores = append(env.stores, t)
+	return t
 }
 
 // ID is the table's key prefix.
 func (t *Table[K, V]) ID() uint32 { return t.id }
 
 // Entries is the number of rows in memory.
-func (t *Table[K, V]) Entries() int { return t.live }
+func (t *Table[K, V]) Entries() int { return len(t.index) }
 
-// Bytes is the memory that the rows in memory take, roughly.
-func (t *Table[K, V]) Bytes() int64 { return int64(t.live) * int64(slotBytes[K, V]()) }
+// Bytes is the memory that the table takes, roughly.
+func (t *Table[K, V]) Bytes() int64 { return t.mem.bytes }
 
-func slotBytes[K comparable, V any]() int { return 64 }
+// attend does what the last call left to be done: it takes over an edited value,
+// settles the memory account, and relieves it. Every call begins with it, when no
+// pointer into the cache is in use.
+func (t *Table[K, V]) attend() error {
+	t.attention = false
+	if t.err != nil {
+		t.attention = true
+		return t.err
+	}
+	if t.edited != 0 {
+		t.takeEdited()
+		t.attention = false
+	}
+	if (t.mem.due() || t.recheck) && t.mem.settle() {
+		t.recheck = false
+		return t.env.relieve()
+	}
+	t.recheck = false
+	return nil
+}
+
+// takeEdited looks at a value that was given out for editing.
+func (t *Table[K, V]) takeEdited() {
+	e := t.slab.at(t.edited - 1)
+	if t.moved != nil {
+		e.value = t.moved.value
+		t.moved = nil
+	}
+	t.edited = 0
+	t.resize(e)
+}
+
+// resize accounts for a value that has changed.
+func (t *Table[K, V]) resize(e *tableEntry[K, V]) {
+	if t.vals.Size == nil {
+		return
+	}
+	n := uint32(min(t.vals.Size(&e.value), 1<<31))
+	if n != e.heap {
+		t.charge(int64(n) - int64(e.heap))
+		e.heap = n
+	}
+}
+
+func (t *Table[K, V]) charge(n int64) {
+	if t.mem.add(n) {
+		t.attention = true
+	}
+}
 
 // entry returns the cache entry of a key, reading the row if it is not there.
 func (t *Table[K, V]) entry(k K) (*tableEntry[K, V], uint32, error) {
+	if t.attention {
+		if err := t.attend(); err != nil {
+			return nil, 0, err
+		}
+	}
 	if t.keys.Normalize != nil {
 		k = t.keys.Normalize(k)
 	}
 	if s, ok := t.index[k]; ok {
-		return t.slab.at(s), s, nil
+		e := t.slab.at(s)
+		e.flags |= entryUsed
+		return e, s, nil
 	}
+	return t.load(k)
+}
+
+func (t *Table[K, V]) load(k K) (*tableEntry[K, V], uint32, error) {
 	t.key = t.keys.Append(appendID(t.key[:0], t.id), k)
-	val, ok, err := t.env.DB.Get(t.val[:0], t.key)
-	if err != nil {
-		return nil, 0, err
-	}
-	t.val = val
 	s := t.slab.take()
 	e := t.slab.at(s)
-	*e = tableEntry[K, V]{key: k}
-	if ok {
-		if err := t.decode(val, e); err != nil {
-			t.slab.give(s)
-			return nil, 0, fmt.Errorf("state: store %d, key %v: %w", t.id, k, err)
-		}
-		e.flags = entryPresent | entryStored
+	*e = tableEntry[K, V]{key: k, flags: entryUsed}
+	if err := t.read(e, s); err != nil {
+		*e = tableEntry[K, V]{}
+		t.slab.give(s)
+		return nil, 0, fmt.Errorf("state: store %d, key %v: %w", t.id, k, err)
 	}
 	t.index[k] = s
-	t.live++
+	// The encoded key stands for what the key holds beside itself.
+	t.charge(t.rowBytes + int64(len(t.key)))
+	t.resize(e)
 	return e, s, nil
 }
 
-func (t *Table[K, V]) decode(stored []byte, e *tableEntry[K, V]) error {
+// read fills an entry whose encoded key is in t.key.
+func (t *Table[K, V]) read(e *tableEntry[K, V], s uint32) error {
+	if t.spill.active {
+		found, err := t.readSpilled(e, s)
+		if found || err != nil {
+			return err
+		}
+	}
+	val, ok, err := t.env.DB.Get(t.val[:0], t.key)
+	t.val = val
+	if err != nil || !ok {
+		return err
+	}
+	e.flags |= entryPresent | entryStored
+	return t.decode(val, &e.time, &e.value)
+}
+
+func (t *Table[K, V]) decode(stored []byte, time *int64, v *V) error {
 	if len(stored) < 8 {
 		return errShort
 	}
-	e.time = int64(binary.BigEndian.Uint64(stored))
-	return t.vals.Decode(stored[8:], &e.value)
+	*time = int64(binary.BigEndian.Uint64(stored))
+	return t.vals.Decode(stored[8:], v)
 }
 
-func (t *Table[K, V]) encode(dst []byte, e *tableEntry[K, V]) []byte {
-	dst = binary.BigEndian.AppendUint64(dst, uint64(e.time))
-	return t.vals.Append(dst, &e.value)
+func (t *Table[K, V]) encode(dst []byte, time int64, v *V) []byte {
+	return t.vals.Append(binary.BigEndian.AppendUint64(dst, uint64(time)), v)
 }
 
 // touch marks an entry as written in this step and keeps its value before it.
 func (t *Table[K, V]) touch(e *tableEntry[K, V], s uint32) {
-	if e.step != t.step {
-		e.step, e.touch = t.step, uint32(len(t.touched))
-		t.touched = append(t.touched, touchedRow[V]{s, e.flags&entryPresent != 0, e.time, e.value})
+	if e.step != uint32(t.step) {
+		e.step, e.touch = uint32(t.step), uint32(len(t.touched))
+		t.touched = append(t.touched, touchedRow[V]{s, e.flags&entryPresent != 0, e.value})
+		t.charge(t.oldBytes)
 	}
 	if e.flags&entryDirty == 0 {
 		e.flags |= entryDirty
@@ -150,7 +243,7 @@ func (t *Table[K, V]) At(k K) (v record.Versions[V], err error) {
 	if e.flags&entryPresent != 0 {
 		v.New, v.Sides = e.value, record.HasNew
 	}
-	if e.step == t.step {
+	if e.step == uint32(t.step) {
 		if old := &t.touched[e.touch]; old.present {
 			v.Old, v.Sides = old.old, v.Sides|record.HasOld
 		}
@@ -169,6 +262,7 @@ func (t *Table[K, V]) Put(k K, v V, time int64) error {
 	t.touch(e, s)
 	e.value, e.time = v, time
 	e.flags |= entryPresent
+	t.resize(e)
 	return nil
 }
 
@@ -188,6 +282,7 @@ func (t *Table[K, V]) erase(e *tableEntry[K, V]) {
 	var zero V
 	e.value = zero
 	e.flags &^= entryPresent
+	t.resize(e)
 }
 
 // Edit returns the value of a key for changing it in place until the next call on
@@ -203,208 +298,6 @@ func (t *Table[K, V]) Edit(k K, time int64) (v *V, existed bool, err error) {
 	existed = e.flags&entryPresent != 0
 	e.flags |= entryPresent
 	e.time = time
+	t.edited, t.attention = s+1, true
 	return &e.value, existed, nil
-}
-
-// EditTouched calls fn for every key written in this step, once, in the order in
-// which they were first written (any fixed order once the step has outgrown
-// memory). fn may change *v in place as with Edit; if it returns false the key is
-// deleted. fn must not call the table.
-func (t *Table[K, V]) EditTouched(fn func(k K, v *V, existed bool) (keep bool, err error)) error {
-	for i := range t.touched {
-		e := t.slab.at(t.touched[i].slot)
-		keep, err := fn(e.key, &e.value, e.flags&entryPresent != 0)
-		if err != nil {
-			return err
-		}
-		if keep {
-			e.flags |= entryPresent
-		} else {
-			t.erase(e)
-		}
-	}
-	return nil
-}
-
-// changesChunk is the largest number of changes handed over at once.
-const changesChunk = 1024
-
-// Changes yields the net changes of the step: the keys whose value now differs from
-// the one before the step. A chunk is valid until the next one; the walk may be
-// repeated.
-func (t *Table[K, V]) Changes(yield func([]record.Change[K, V]) bool) error {
-	out := t.changes[:0]
-	for i := range t.touched {
-		old := &t.touched[i]
-		e := t.slab.at(old.slot)
-		present := e.flags&entryPresent != 0
-		if !present && !old.present {
-			continue
-		}
-		if present && old.present && t.vals.Equal(&old.old, &e.value) {
-			continue
-		}
-		out = append(out, record.Change[K, V]{Key: e.key, Old: old.old, New: e.value, Time: e.time})
-		c := &out[len(out)-1]
-		if present {
-			c.Sides |= record.HasNew
-		}
-		if old.present {
-			c.Sides |= record.HasOld
-		}
-		if len(out) == changesChunk {
-			if !yield(out) {
-				t.changes = out[:0]
-				return nil
-			}
-			out = out[:0]
-		}
-	}
-	if len(out) > 0 {
-		yield(out)
-	}
-	t.changes = out[:0]
-	return nil
-}
-
-// EndStep forgets the values before the step.
-func (t *Table[K, V]) EndStep() {
-	clear(t.touched)
-	t.touched = t.touched[:0]
-	clear(t.changes[:cap(t.changes)])
-	t.step++
-}
-
-type flushKey struct {
-	head     uint64 // the first eight bytes, so that most comparisons end there
-	from, to uint32
-	slot     uint32
-}
-
-// sortDirty encodes the keys of all dirty rows and sorts them.
-func (t *Table[K, V]) sortDirty() []flushKey {
-	arena, order := t.flushArena[:0], t.flushOrder[:0]
-	for _, s := range t.dirty {
-		from := len(arena)
-		arena = t.keys.Append(arena, t.slab.at(s).key)
-		order = append(order, flushKey{keyHead(arena[from:]), uint32(from), uint32(len(arena)), s})
-	}
-	slices.SortFunc(order, func(a, b flushKey) int {
-		switch {
-		case a.head < b.head:
-			return -1
-		case a.head > b.head:
-			return 1
-		}
-		return bytes.Compare(arena[a.from:a.to], arena[b.from:b.to])
-	})
-	t.flushArena, t.flushOrder = arena, order
-	return order
-}
-
-func keyHead(key []byte) uint64 {
-	if len(key) >= 8 {
-		return binary.BigEndian.Uint64(key)
-	}
-	var head [8]byte
-	copy(head[:], key)
-	return binary.BigEndian.Uint64(head[:])
-}
-
-// Flush writes all changes since the last commit in ascending key order.
-func (t *Table[K, V]) Flush(b Batch) error {
-	for _, o := range t.sortDirty() {
-		e := t.slab.at(o.slot)
-		t.key = append(appendID(t.key[:0], t.id), t.flushArena[o.from:o.to]...)
-		switch {
-		case e.flags&entryPresent != 0:
-			t.val = t.encode(t.val[:0], e)
-			if err := b.Set(t.key, t.val); err != nil {
-				return err
-			}
-		case e.flags&entryStored != 0:
-			if err := b.Delete(t.key); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// Committed says that the flushed batch is durable.
-func (t *Table[K, V]) Committed() {
-	t.EndStep()
-	for _, s := range t.dirty {
-		e := t.slab.at(s)
-		e.flags &^= entryDirty | entryStored
-		if e.flags&entryPresent != 0 {
-			e.flags |= entryStored
-		}
-	}
-	t.dirty = t.dirty[:0]
-}
-
-// Rollback drops everything written since the last commit.
-func (t *Table[K, V]) Rollback() {
-	t.EndStep()
-	for _, s := range t.dirty {
-		t.drop(s)
-	}
-	t.dirty = t.dirty[:0]
-}
-
-// drop takes an entry out of the cache.
-func (t *Table[K, V]) drop(s uint32) {
-	e := t.slab.at(s)
-	delete(t.index, e.key)
-	*e = tableEntry[K, V]{}
-	t.slab.give(s)
-	t.live--
-}
-
-// Scan calls fn for all current rows in key order until it returns false. The value
-// is valid during the call and must not be modified; fn must not call the table.
-func (t *Table[K, V]) Scan(fn func(k K, v *V) bool) error {
-	it, err := t.env.DB.NewIter(idBounds(t.id))
-	if err != nil {
-		return err
-	}
-	defer it.Close()
-	order := t.sortDirty()
-	var e tableEntry[K, V]
-	for ok := it.First(); ; {
-		var c int
-		switch {
-		case len(order) == 0 && !ok:
-			return it.Error()
-		case len(order) == 0:
-			c = 1
-		case !ok:
-			c = -1
-		default:
-			c = bytes.Compare(t.flushArena[order[0].from:order[0].to], it.Key()[4:])
-		}
-		if c <= 0 {
-			d := t.slab.at(order[0].slot)
-			order = order[1:]
-			if d.flags&entryPresent != 0 && !fn(d.key, &d.value) {
-				return nil
-			}
-			if c == 0 {
-				ok = it.Next()
-			}
-			continue
-		}
-		k, _, err := t.keys.Decode(it.Key()[4:])
-		if err == nil {
-			err = t.decode(it.Value(), &e)
-		}
-		if err != nil {
-			return fmt.Errorf("state: store %d, key %x: %w", t.id, it.Key(), err)
-		}
-		if !fn(k, &e.value) {
-			return nil
-		}
-		ok = it.Next()
-	}
 }
