@@ -170,6 +170,7 @@ func BenchmarkEpoch(b *testing.B) {
 	for done := 0; done < b.N; done += step {
 		epoch(min(step, b.N-done))
 	}
+	b.StopTimer()
 }
 
 func BenchmarkMiss(b *testing.B) {
@@ -193,6 +194,7 @@ func BenchmarkMiss(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+	b.StopTimer() // closing waits for the flush
 }
 
 func BenchmarkCodec(b *testing.B) {
