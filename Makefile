@@ -1,3 +1,77 @@
+# `make test` and `make demo` need nothing but Go: what else they use is fetched.
+# CONTRIBUTING.md says what each target is for.
+
+GO ?= go
+GOLANGCI_VERSION := v2.15.0
+POSTGRES_VERSIONS := 14 15 16 17 18
+
+DEMO_FLAGS ?=
+BENCH_FLAGS ?=
+CYCLES ?= 60
+FIRST ?= 1
+
+GOBIN := $(shell $(GO) env GOPATH)/bin
+GOLANGCI := $(GOBIN)/golangci-lint
+# The version's number, if the program is there.
+GOLANGCI_FOUND = $(shell $(GOLANGCI) version --short 2>/dev/null)
+
 .PHONY: test
-test:
-	go test ./...
+test: vet lint-if-installed ## everything that CI runs; under 15 minutes on 2 cores
+	$(GO) test -timeout 15m ./...
+
+.PHONY: vet
+vet:
+	$(GO) build ./...
+	$(GO) vet ./...
+
+.PHONY: lint
+lint: $(GOLANGCI)-$(GOLANGCI_VERSION) ## all linters; installs the pinned golangci-lint first
+	$(GOLANGCI) run ./...
+	$(GO) test -count=1 ./internal/lint
+
+# The file remembers which version was installed.
+$(GOLANGCI)-$(GOLANGCI_VERSION):
+	[ "v$(GOLANGCI_FOUND)" = "$(GOLANGCI_VERSION)" ] || \
+		$(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
+	touch $@
+
+# Installing the linter takes a minute, so `make test` leaves that to `make lint`. The
+# repository's own rules (internal/lint) are among the tests in any case.
+.PHONY: lint-if-installed
+lint-if-installed:
+	@if [ "v$(GOLANGCI_FOUND)" = "$(GOLANGCI_VERSION)" ]; then $(GOLANGCI) run ./...; \
+	else echo "golangci-lint $(GOLANGCI_VERSION) is not installed: make lint does that"; fi
+
+.PHONY: fmt
+fmt: ## formats the code
+	gofmt -w .
+
+.PHONY: race
+race: ## the tests of the concurrent and the stateful packages under the race detector
+	$(GO) test -race -timeout 30m ./state/... ./view/... ./internal/task/... ./internal/engine/... \
+		./internal/faultproxy ./internal/pgserver
+
+.PHONY: test-postgres
+test-postgres: ## the PostgreSQL source and sink on each supported version
+	@for version in $(POSTGRES_VERSIONS); do \
+		echo "== PostgreSQL $$version"; \
+		TAILRACE_TEST_PG_VERSION=$$version $(GO) test -count=1 -timeout 20m \
+			./sources/postgres/... ./sinks/postgres/... || exit 1; \
+	done
+
+.PHONY: demo
+demo: ## a shop in a real PostgreSQL, with live views; options in DEMO_FLAGS
+	$(GO) run ./cmd/tailrace demo $(DEMO_FLAGS)
+
+.PHONY: crash
+crash: ## kill -9 in a loop: CYCLES=500, and FIRST=201 to go on after 200
+	TAILRACE_CRASH_CYCLES=$(CYCLES) TAILRACE_CRASH_FIRST=$(FIRST) \
+		$(GO) test -count=1 -timeout 0 -v -run '^TestCrash$$' ./internal/crash
+
+.PHONY: bench
+bench: ## the benchmarks; options in BENCH_FLAGS (see bench/README.md)
+	$(GO) run ./bench $(BENCH_FLAGS)
+
+.PHONY: help
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16

@@ -115,7 +115,8 @@ func (s *Server) makeCluster(ctx context.Context) error {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%w: initdb of %s: %w; its output:\n%s", ErrStart, s.version, err, out)
 	}
-	if err := appendTo(filepath.Join(s.dataDir, "postgresql.conf"), "\ninclude '"+settingsFile+"'\n"); err != nil {
+	main := filepath.Join(s.dataDir, "postgresql.conf")
+	if err := appendTo(main, "\ninclude '"+settingsFile+"'\n"); err != nil {
 		return err
 	}
 	if err := os.Rename(password, filepath.Join(s.dataDir, passwordFile)); err == nil {

@@ -206,7 +206,8 @@ func TestFetchFails(t *testing.T) {
 	cmd.Env = append(os.Environ(), childEnv+"=1", CacheEnv+"="+cache,
 		"HTTP_PROXY=http://127.0.0.1:1", "HTTPS_PROXY=http://127.0.0.1:1")
 	out, err := cmd.CombinedOutput()
-	if err == nil || !strings.Contains(string(out), ErrFetch.Error()) || !strings.Contains(string(out), CacheEnv) {
+	said := string(out)
+	if err == nil || !strings.Contains(said, ErrFetch.Error()) || !strings.Contains(said, CacheEnv) {
 		t.Errorf("%v, %s", err, out)
 	}
 	if left, _ := filepath.Glob(filepath.Join(cache, "postgres", "*.part-*")); len(left) > 0 {
