@@ -1,5 +1,7 @@
 package sinks
 
+import "github.com/tailrace/tailrace/topology"
+
 // Spec is what a sink node writes to: topology.Node.Sink of the nodes made by Table
 // and Stream. It is for drivers.
 type Spec struct {
@@ -10,4 +12,16 @@ type Spec struct {
 	// the key columns only where the row was deleted. The result is valid until the
 	// bytes change.
 	Row func(payload []byte, columns [][]byte) (out [][]byte, deleted bool, err error)
+}
+
+// oneOption returns the option of an output, nil where none was given.
+func oneOption(b *topology.Builder, option []any) any {
+	switch len(option) {
+	case 0:
+		return nil
+	case 1:
+		return option[0]
+	}
+	b.Errorf("topology: a sink takes one option, got %d; put them into one value", len(option))
+	return nil
 }

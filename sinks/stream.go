@@ -16,8 +16,8 @@ const KindStream topology.Kind = "sink-stream"
 // transaction, the node, the row's ordinal and the index among that row's outputs.
 // Key and value are JSON (see serde.JSON).
 //
-// options are the connector's own.
-func Stream[K comparable, V any](in topology.Stream[K, V], target *Target, name string, options ...any) {
+// option is the connector's own; at most one is given.
+func Stream[K comparable, V any](in topology.Stream[K, V], target *Target, name string, option ...any) {
 	b := in.Builder()
 	if target == nil {
 		b.Errorf("topology: sink-stream %q: no target was given; make one with sinks.NewTarget", name)
@@ -39,7 +39,7 @@ func Stream[K comparable, V any](in topology.Stream[K, V], target *Target, name 
 		Inputs: []*topology.Node{in.Node()},
 		Sink: &Spec{
 			Target: target,
-			Output: Output{Name: name, Append: true, Options: options},
+			Output: Output{Name: name, Append: true, Options: oneOption(b, option)},
 		},
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
 			return &streamSink[K, V]{

@@ -20,8 +20,8 @@ const KindTable topology.Kind = "sink-table"
 // field's name in snake_case); a scalar key is the column "key", a scalar value
 // "value". A value column with a key column's name is the key's.
 //
-// options are the connector's own, such as postgres.CreateTable.
-func Table[K comparable, V any](in topology.Table[K, V], target *Target, table string, options ...any) {
+// option is the connector's own, such as a postgres.Output; at most one is given.
+func Table[K comparable, V any](in topology.Table[K, V], target *Target, table string, option ...any) {
 	b := in.Builder()
 	if target == nil {
 		b.Errorf("topology: sink-table %q: no target was given; make one with sinks.NewTarget", table)
@@ -40,7 +40,7 @@ func Table[K comparable, V any](in topology.Table[K, V], target *Target, table s
 		Inputs: []*topology.Node{in.Node()},
 		Sink: &Spec{
 			Target: target,
-			Output: Output{Name: table, Columns: enc.columns, KeyLen: enc.keyLen, Options: options},
+			Output: Output{Name: table, Columns: enc.columns, KeyLen: enc.keyLen, Options: oneOption(b, option)},
 			Row:    enc.decode,
 		},
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
