@@ -149,10 +149,10 @@ func CheckName(s string) error {
 	return nil
 }
 
-// checkNodeName allows what CheckName does, and dots and underscores for the
-// names of tables.
+// checkNodeName allows letters, digits, dashes, underscores and dots. Sources and
+// sinks are named for tables, which may be called anything.
 func checkNodeName(s string, kind Kind) error {
-	if kind.isSource() {
+	if kind.isSource() || strings.HasPrefix(string(kind), "sink-") {
 		return nil
 	}
 	if strings.ContainsFunc(s, func(c rune) bool {
