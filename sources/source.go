@@ -76,8 +76,9 @@ type TableRequest struct {
 	// Columns are the columns that the topology's types map, in any order. Others
 	// need not be delivered with values.
 	Columns []string
-	// KeyColumns are the columns that form the key type, nil for a stream of a
-	// table without a key. For Update and Delete they must be the table's identity.
+	// KeyColumns are the columns that form the key type; with Changes they must be the
+	// table's identity. Nil where the key type is a single value, which stands for the
+	// table's only key column whatever its name, or where there is no key.
 	KeyColumns []string
 	// Changes says that updates and deletes matter; otherwise only inserts do.
 	Changes bool
