@@ -1,0 +1,148 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/tailrace/tailrace/sources"
+)
+
+// sessionSettings make values look the same on every connection: pgoutput's text
+// follows the settings of its walsender as a query's follows those of its session. The
+// timeouts are off because a session waits for us, not for the server.
+var sessionSettings = map[string]string{
+	"DateStyle":                           "ISO, YMD",
+	"IntervalStyle":                       "postgres",
+	"TimeZone":                            "UTC",
+	"extra_float_digits":                  "3",
+	"bytea_output":                        "hex",
+	"client_encoding":                     "UTF8",
+	"lc_monetary":                         "C",
+	"search_path":                         "pg_catalog",
+	"standard_conforming_strings":         "on",
+	"application_name":                    "tailrace",
+	"statement_timeout":                   "0",
+	"lock_timeout":                        "0",
+	"idle_in_transaction_session_timeout": "0",
+	"idle_session_timeout":                "0",
+}
+
+// parseURL reads a connection URL. Its error never contains any part of it.
+func parseURL(url string) (*pgx.ConnConfig, error) {
+	cfg, err := pgx.ParseConfig(url)
+	if err != nil {
+		return nil, fmt.Errorf("postgres: Config.URL is not a connection URL (postgres://user:password@host:port/db"+
+			"?sslmode=verify-full) or keyword/value string that can be used: special characters in it must be"+
+			" percent-encoded, and the files it names must exist: %w", sources.ErrConfig)
+	}
+	maps.Copy(cfg.RuntimeParams, sessionSettings)
+	cfg.DefaultQueryExecMode = pgx.QueryExecModeExec
+	if cfg.ConnectTimeout == 0 {
+		cfg.ConnectTimeout = 20 * time.Second
+	}
+	d := &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
+		Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 4,
+	}}
+	cfg.DialFunc = d.DialContext
+	return cfg, nil
+}
+
+// warnInsecure logs what in a URL lets others read or change the data.
+func warnInsecure(cfg *pgx.ConnConfig, log *slog.Logger) {
+	plain, unverified := false, false
+	check := func(host string, insecure, skips bool) {
+		if loopback(host) {
+			return
+		}
+		plain, unverified = plain || insecure, unverified || skips
+	}
+	check(cfg.Host, cfg.TLSConfig == nil, cfg.TLSConfig != nil && cfg.TLSConfig.InsecureSkipVerify)
+	for _, f := range cfg.Fallbacks {
+		check(f.Host, f.TLSConfig == nil, f.TLSConfig != nil && f.TLSConfig.InsecureSkipVerify)
+	}
+	if plain {
+		log.Warn("connection to PostgreSQL may be unencrypted; set sslmode=verify-full", "host", cfg.Host)
+	} else if unverified {
+		log.Warn("the PostgreSQL server's certificate is not verified; set sslmode=verify-full", "host", cfg.Host)
+	}
+}
+
+func loopback(host string) bool {
+	if strings.HasPrefix(host, "/") || strings.HasPrefix(host, "@") || host == "localhost" || host == "" {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
+
+// connect opens a connection for queries.
+func connect(ctx context.Context, cfg *pgx.ConnConfig) (*pgx.Conn, error) {
+	c, err := pgx.ConnectConfig(ctx, cfg.Copy())
+	if err != nil {
+		return nil, connectError(cfg, err)
+	}
+	if err := disableTransactionTimeout(ctx, c.PgConn()); err != nil {
+		c.Close(ctx)
+		return nil, connectError(cfg, err)
+	}
+	return c, nil
+}
+
+// connectReplication opens a connection that takes replication commands.
+func connectReplication(ctx context.Context, cfg *pgx.ConnConfig) (*pgconn.PgConn, error) {
+	rc := cfg.Config.Copy()
+	rc.RuntimeParams["replication"] = "database"
+	c, err := pgconn.ConnectConfig(ctx, rc)
+	if err != nil {
+		return nil, connectError(cfg, err)
+	}
+	if err := disableTransactionTimeout(ctx, c); err != nil {
+		c.Close(ctx)
+		return nil, connectError(cfg, err)
+	}
+	return c, nil
+}
+
+// disableTransactionTimeout does what the settings cannot: a server before 17 refuses
+// a connection that names it.
+func disableTransactionTimeout(ctx context.Context, c *pgconn.PgConn) error {
+	if majorVersion(c.ParameterStatus("server_version")) < 17 {
+		return nil
+	}
+	return c.Exec(ctx, "SET transaction_timeout = 0").Close()
+}
+
+// majorVersion reads "17.2 (Debian 17.2-1)" and the like; 0 if it cannot.
+func majorVersion(s string) int {
+	n := 0
+	for i := 0; i < len(s) && s[i] >= '0' && s[i] <= '9' && n < 1000; i++ {
+		n = n*10 + int(s[i]-'0')
+	}
+	return n
+}
+
+// connectError says where a connection failed. A role or database the server refuses
+// is a matter of configuration; all else may pass.
+func connectError(cfg *pgx.ConnConfig, err error) error {
+	where := fmt.Sprintf("postgres: connect to %s:%d database %q as %q", cfg.Host, cfg.Port, cfg.Database, cfg.User)
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) {
+		return fmt.Errorf("%s: %w", where, err)
+	}
+	switch {
+	case strings.HasPrefix(pg.Code, "28"):
+		return fmt.Errorf("%s: %w: check user, password and pg_hba.conf: %w", where, pg, sources.ErrConfig)
+	case pg.Code == "3D000":
+		return fmt.Errorf("%s: %w: %w", where, pg, sources.ErrConfig)
+	}
+	return fmt.Errorf("%s: %w", where, pg)
+}

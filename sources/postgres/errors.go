@@ -1,0 +1,120 @@
+package postgres
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/tailrace/tailrace/sources"
+)
+
+// Errors of this connector beside those of package sources, which they wrap.
+var (
+	// ErrSlotMissing: the replication slot our state continues from is gone.
+	ErrSlotMissing = fmt.Errorf("replication slot is missing: %w", sources.ErrDataGap)
+	// ErrSlotLost: the server has invalidated the slot and removed its log.
+	ErrSlotLost = fmt.Errorf("replication slot is lost: %w", sources.ErrDataGap)
+	// ErrSlotAhead: somebody has moved the slot beyond our state.
+	ErrSlotAhead = fmt.Errorf("replication slot is ahead of the state: %w", sources.ErrDataGap)
+	// ErrSlotForeign: a slot of our name belongs to another plugin or database.
+	ErrSlotForeign = fmt.Errorf("replication slot is not ours: %w", sources.ErrConfig)
+	// ErrPublicationMissing: the publication our state continues from is gone.
+	ErrPublicationMissing = fmt.Errorf("publication is missing: %w", sources.ErrDataGap)
+	// ErrRetainedWAL: the server retains more log for us than MaxRetainedWAL.
+	ErrRetainedWAL = errors.New("server retains too much log")
+	// ErrClosed: the session was closed.
+	ErrClosed = errors.New("postgres: session is closed")
+)
+
+// errForked: after a reconnect the log goes on differently.
+var errForked = fmt.Errorf("postgres: after a reconnect the server continued with another transaction than the one"+
+	" that was cut off: the database was restored or failed over to a server that had not received it. Drop the"+
+	" app's state and begin with a new snapshot: %w", sources.ErrWrongSystem)
+
+// Problem is one thing that has to be mended before a session can open.
+type Problem struct {
+	// Subject is what is wrong: a setting, a table, a publication.
+	Subject string
+	// Text says what is wrong with it.
+	Text string
+	// Fix is the SQL or setting that mends it.
+	Fix string
+	// Kind is sources.ErrConfig, sources.ErrSchema or an error that wraps one.
+	Kind error
+}
+
+// Error returns the problem as one line, with its remedy.
+func (p Problem) Error() string {
+	s := p.Subject + ": " + p.Text
+	if p.Fix != "" {
+		s += "; to mend it: " + p.Fix
+	}
+	return s
+}
+
+// Unwrap returns the problem's kind.
+func (p Problem) Unwrap() error { return p.Kind }
+
+// SetupError is everything that has to be mended before a session can open. It wraps
+// its problems, so errors.Is finds sources.ErrConfig and sources.ErrSchema.
+type SetupError struct {
+	Database string
+	Problems []Problem
+}
+
+// Error lists all problems, one a line.
+func (e *SetupError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "postgres: database %q cannot be read as it is:", e.Database)
+	for _, p := range e.Problems {
+		b.WriteString("\n  - ")
+		b.WriteString(p.Error())
+	}
+	return b.String()
+}
+
+// Unwrap returns the problems.
+func (e *SetupError) Unwrap() []error {
+	errs := make([]error, len(e.Problems))
+	for i, p := range e.Problems {
+		errs[i] = p
+	}
+	return errs
+}
+
+// sqlState returns the SQLSTATE of a server's error, "" for any other.
+func sqlState(err error) string {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		return pg.Code
+	}
+	return ""
+}
+
+// transient reports whether a new connection may mend an error: the connection was
+// lost, or the server is starting, stopping or full.
+func transient(err error) bool {
+	for _, permanent := range []error{
+		sources.ErrConfig, sources.ErrSchema, sources.ErrDataGap, sources.ErrWrongSystem, sources.ErrInUse,
+		sources.ErrDecode, ErrRetainedWAL,
+	} {
+		if errors.Is(err, permanent) {
+			return false
+		}
+	}
+	code := sqlState(err)
+	if code == "" {
+		return true
+	}
+	switch code[:2] {
+	case "08", "53", "58", "XX":
+		return true
+	case "57":
+		// Cancelled, shut down, crashed or starting; 57P04 is a dropped database.
+		return code != "57P04"
+	}
+	// 55006 is a slot in use, 40xxx a transaction that may be repeated.
+	return code == "55006" || code[:2] == "40"
+}

@@ -1,0 +1,107 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// monitor looks at the slot from time to time, over a connection of its own: how much
+// log the server keeps for us, and whether that is too much.
+func (s *session) monitor() {
+	var c *pgx.Conn
+	defer func() {
+		if c != nil {
+			c.Close(context.WithoutCancel(s.ctx))
+		}
+	}()
+	var warned time.Time
+	for {
+		if c == nil {
+			c, _ = connect(s.ctx, s.conn) // The stream reports what is wrong.
+		}
+		if c != nil {
+			retained, err := s.lag(c)
+			if err != nil {
+				c.Close(s.ctx)
+				c = nil
+			} else if limit := s.cfg.MaxRetainedWAL; limit > 0 && retained > limit {
+				if s.cfg.RetainedPolicy != RetainedWarn {
+					s.retainedTooMuch(c, retained)
+					return
+				}
+				if time.Since(warned) > time.Minute {
+					warned = time.Now()
+					s.log.Warn("the server retains more log for us than MaxRetainedWAL", "slot", s.cfg.Slot,
+						"bytes", retained, "limit", limit)
+				}
+			}
+		}
+		if sleep(s.ctx, s.cfg.MonitorInterval) != nil {
+			return
+		}
+	}
+}
+
+// lag reports the slot's lag and returns the bytes of log that are kept for it.
+func (s *session) lag(c *pgx.Conn) (int64, error) {
+	sl, err := readSlot(s.ctx, c, s.cfg.Slot)
+	if err != nil || sl == nil || sl.restart == 0 {
+		return 0, err
+	}
+	retained := int64(sl.head - min(sl.restart, sl.head))
+	s.observer.Lag(sl.head, retained)
+	return retained, nil
+}
+
+// retainedTooMuch ends the session, and with it the slot where that is the policy.
+func (s *session) retainedTooMuch(c *pgx.Conn, retained int64) {
+	err := fmt.Errorf("postgres: slot %q makes the server retain %d bytes of log, MaxRetainedWAL is %d", s.cfg.Slot,
+		retained, s.cfg.MaxRetainedWAL)
+	if s.cfg.RetainedPolicy == RetainedStop {
+		s.fail(fmt.Errorf("%w: make the app faster or the limit higher and start again; until then the server goes on"+
+			" retaining: %w", err, ErrRetainedWAL))
+		return
+	}
+	// The stream has to be gone before its slot can be.
+	background := context.WithoutCancel(s.ctx)
+	s.fail(fmt.Errorf("%w: the slot is dropped; %s: %w: %w", err, again(s.cfg.Slot), ErrRetainedWAL, ErrSlotMissing))
+	ctx, cancel := context.WithTimeout(background, s.cfg.SlotWait)
+	defer cancel()
+	if _, err := waitInactive(ctx, c, s.cfg.Slot, s.cfg.SlotWait); err != nil {
+		s.log.Error("cannot drop the replication slot", "slot", s.cfg.Slot, "error", err)
+		return
+	}
+	if err := dropSlot(ctx, c, s.cfg.Slot); err != nil {
+		s.log.Error("cannot drop the replication slot", "slot", s.cfg.Slot, "error", err)
+	}
+}
+
+// heartbeats write a mark into the log when no transaction has come for a while, so
+// that time goes on where a topology depends on it. The mark is a transaction as any
+// other: reading the log again gives the same times.
+func (s *session) heartbeats() {
+	var c *pgx.Conn
+	defer func() {
+		if c != nil {
+			c.Close(context.WithoutCancel(s.ctx))
+		}
+	}()
+	for sleep(s.ctx, s.cfg.HeartbeatInterval) == nil {
+		if time.Since(time.Unix(0, s.busy.Load())) < s.cfg.HeartbeatInterval {
+			continue
+		}
+		var err error
+		if c == nil {
+			if c, err = connect(s.ctx, s.conn); err != nil {
+				continue
+			}
+		}
+		if _, err = c.Exec(s.ctx, "SELECT pg_logical_emit_message(true, $1, $2)", heartbeatPrefix, s.cfg.Slot); err != nil {
+			c.Close(s.ctx)
+			c = nil
+		}
+	}
+}

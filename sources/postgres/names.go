@@ -1,0 +1,59 @@
+package postgres
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// insertSuffix makes the name of the second publication.
+const insertSuffix = "_insert"
+
+// maxPublication leaves room for the suffix in PostgreSQL's 63 bytes.
+const maxPublication = 63 - len(insertSuffix)
+
+// defaultSlot names an app's slot for a database. Different pairs get different
+// names: where the plain form could be that of another pair, a hash follows.
+func defaultSlot(app, database string) string {
+	plain := func(s string) bool {
+		return s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789") == ""
+	}
+	name := "tailrace_" + app + "_" + database
+	if plain(app) && plain(database) && len(name) <= maxPublication {
+		return name
+	}
+	clean := strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= '0' && r <= '9':
+			return r
+		case r >= 'A' && r <= 'Z':
+			return r - 'A' + 'a'
+		}
+		return '_'
+	}, name)
+	sum := sha256.Sum256([]byte(app + "\x00" + database))
+	return clean[:min(len(clean), maxPublication-9)] + "_" + hex.EncodeToString(sum[:4])
+}
+
+// shortened cuts a name to n bytes without losing what tells it from others.
+func shortened(name string, n int) string {
+	sum := sha256.Sum256([]byte(name))
+	return name[:n-9] + "_" + hex.EncodeToString(sum[:4])
+}
+
+// validName reports whether PostgreSQL can have a name as it is.
+func validName(s string) bool {
+	return s != "" && len(s) <= 63 && !strings.ContainsRune(s, 0)
+}
+
+// ident quotes a name for SQL. Every name in every statement of this package goes
+// through it; values are parameters, or literal where a command takes none.
+func ident(parts ...string) string { return pgx.Identifier(parts).Sanitize() }
+
+// literal quotes a string for SQL under standard_conforming_strings, which the
+// session sets.
+func literal(s string) string {
+	return "'" + strings.ReplaceAll(strings.ReplaceAll(s, "\x00", ""), "'", "''") + "'"
+}

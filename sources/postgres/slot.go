@@ -1,0 +1,172 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/tailrace/tailrace/record"
+	"github.com/tailrace/tailrace/sources"
+)
+
+// slot is a replication slot as pg_replication_slots shows it.
+type slot struct {
+	name, plugin, database string
+	logical, active        bool
+	pid                    int
+	restart, confirmed     uint64
+	// walStatus is reserved, extended, unreserved or lost, "" if unknown.
+	walStatus string
+	// reason says why the server invalidated the slot, "" if it did not or doesn't say.
+	reason string
+	head   uint64
+}
+
+// readSlot returns nil if there is no such slot.
+func readSlot(ctx context.Context, c *pgx.Conn, name string) (*slot, error) {
+	reason := "NULL"
+	if majorVersion(c.PgConn().ParameterStatus("server_version")) >= 17 {
+		reason = "invalidation_reason"
+	}
+	s := &slot{name: name}
+	var restart, confirmed, head string
+	err := c.QueryRow(ctx, `SELECT coalesce(plugin, '')::text, coalesce(database, '')::text, slot_type = 'logical', active,
+		coalesce(active_pid, 0), coalesce(restart_lsn, '0/0')::text, coalesce(confirmed_flush_lsn, '0/0')::text,
+		coalesce(wal_status, ''), coalesce(`+reason+`, '')::text,
+		CASE WHEN pg_is_in_recovery() THEN '0/0' ELSE pg_current_wal_lsn()::text END
+		FROM pg_replication_slots WHERE slot_name = $1`, name).Scan(&s.plugin, &s.database, &s.logical, &s.active, &s.pid,
+		&restart, &confirmed, &s.walStatus, &s.reason, &head)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("postgres: read slot %s: %w", name, err)
+	}
+	for _, f := range []struct {
+		text string
+		to   *uint64
+	}{{restart, &s.restart}, {confirmed, &s.confirmed}, {head, &s.head}} {
+		lsn, err := record.ParseLSN(f.text)
+		if err != nil {
+			return nil, err
+		}
+		*f.to = uint64(lsn)
+	}
+	return s, nil
+}
+
+// mine returns an error if the slot cannot be ours.
+func (s *slot) mine(database string) error {
+	switch {
+	case !s.logical:
+		return fmt.Errorf("postgres: slot %q is a physical slot: set Config.Slot to another name: %w", s.name, ErrSlotForeign)
+	case s.plugin != "pgoutput":
+		return fmt.Errorf("postgres: slot %q is of plugin %q: set Config.Slot to another name: %w", s.name, s.plugin,
+			ErrSlotForeign)
+	case s.database != database:
+		return fmt.Errorf("postgres: slot %q belongs to database %q, we read %q: set Config.Slot to another name: %w",
+			s.name, s.database, database, ErrSlotForeign)
+	}
+	return nil
+}
+
+// again is the remedy where the log we need is gone.
+func again(name string) string {
+	return fmt.Sprintf("the changes since cannot be had any more: drop the app's state, which also removes what is left"+
+		" of the slot (SELECT pg_drop_replication_slot(%s);), and begin with a new snapshot", literal(name))
+}
+
+// resumable returns an error unless the slot can deliver everything after position.
+func (s *slot) resumable(position uint64) error {
+	at := record.LSN(position)
+	switch {
+	case s.walStatus == "lost" || s.restart == 0:
+		reason := s.reason
+		if reason == "" {
+			reason = "see max_slot_wal_keep_size and the server's log"
+		}
+		return fmt.Errorf("postgres: slot %q was invalidated by the server (%s); the state is at %s; %s: %w", s.name, reason,
+			at, again(s.name), ErrSlotLost)
+	case s.head != 0 && s.head < position:
+		return fmt.Errorf("postgres: the state is at %s and the server only at %s: it was restored from a backup or failed"+
+			" over to a server that had not received everything; drop the app's state and begin with a new snapshot: %w",
+			at, record.LSN(s.head), sources.ErrWrongSystem)
+	case s.confirmed > position:
+		return fmt.Errorf("postgres: slot %q has been confirmed up to %s and the state is at %s (another reader used the"+
+			" slot, or the state is an old copy); %s: %w", s.name, record.LSN(s.confirmed), at, again(s.name), ErrSlotAhead)
+	}
+	return nil
+}
+
+func slotMissing(name string, position uint64) error {
+	return fmt.Errorf("postgres: slot %q is not there, the state is at %s; %s: %w", name, record.LSN(position), again(name),
+		ErrSlotMissing)
+}
+
+// inUse is the error of a slot that stays active.
+func (s *slot) inUse(waited time.Duration) error {
+	return fmt.Errorf("postgres: slot %q is in use by the connection of process %d for more than %s: stop the other"+
+		" instance of this app, or end the connection: SELECT pg_terminate_backend(%d);: %w", s.name, s.pid,
+		waited, s.pid, sources.ErrInUse)
+}
+
+// waitInactive returns the slot once no connection uses it, nil if it is gone, and
+// ErrInUse after wait. A dead reader's connection lingers until the server notices.
+func waitInactive(ctx context.Context, c *pgx.Conn, name string, wait time.Duration) (*slot, error) {
+	deadline := time.Now().Add(wait)
+	for pause := 20 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		s, err := readSlot(ctx, c, name)
+		if err != nil || s == nil || !s.active {
+			return s, err
+		}
+		if time.Now().After(deadline) {
+			return nil, s.inUse(wait)
+		}
+		if err := sleep(ctx, pause); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// createSlot makes the slot and exports the snapshot at its consistent point. The
+// snapshot lives until the next command on the connection.
+func createSlot(ctx context.Context, c *pgconn.PgConn, cfg Config) (snapshot string, point uint64, err error) {
+	sql := "CREATE_REPLICATION_SLOT " + ident(cfg.Slot) + " LOGICAL pgoutput EXPORT_SNAPSHOT"
+	if cfg.Failover {
+		sql = "CREATE_REPLICATION_SLOT " + ident(cfg.Slot) + " LOGICAL pgoutput (SNAPSHOT 'export', FAILOVER)"
+	}
+	res, err := pglogrepl.ParseCreateReplicationSlot(c.Exec(ctx, sql))
+	if err != nil {
+		return "", 0, fmt.Errorf("postgres: create slot %q: %w", cfg.Slot, err)
+	}
+	lsn, err := record.ParseLSN(res.ConsistentPoint)
+	if err != nil {
+		return "", 0, err
+	}
+	return res.SnapshotName, uint64(lsn), nil
+}
+
+// dropSlot removes an inactive slot. One that is not there is no error.
+func dropSlot(ctx context.Context, c *pgx.Conn, name string) error {
+	_, err := c.Exec(ctx, "SELECT pg_drop_replication_slot($1)", name)
+	if err != nil && sqlState(err) != "42704" {
+		return fmt.Errorf("postgres: drop slot %q: %w", name, err)
+	}
+	return nil
+}

@@ -1,0 +1,310 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/tailrace/tailrace/internal/failpoint"
+	"github.com/tailrace/tailrace/record"
+	"github.com/tailrace/tailrace/sources"
+)
+
+// snapshotter reads all tables as of the slot's consistent point, as one transaction.
+// Its rows come in the order of the tables asked for and of their place in the table,
+// however many readers there are.
+type snapshotter struct {
+	o     *opening
+	point uint64
+	// slotConn made the slot. It stays idle: its next command would end the snapshot.
+	slotConn *pgconn.PgConn
+	// anchor holds the snapshot in a transaction and exported it again.
+	anchor *pgx.Conn
+	// exported are the snapshot's names, for readers to import.
+	exported []string
+	// taken is the snapshot's time in Unix microseconds.
+	taken     int64
+	relations map[string]*record.Relation
+	limit     *rateLimit
+	progress  *progress
+}
+
+// beginSnapshot makes the slot and pins its snapshot. It begins again when a table was
+// rewritten between the snapshot and the moment it was locked: a rewritten table
+// looks empty to an older snapshot.
+func (o *opening) beginSnapshot(ctx context.Context) (*snapshotter, error) {
+	for attempt := 1; ; attempt++ {
+		if err := o.dropOrphan(ctx); err != nil {
+			return nil, err
+		}
+		s, rewritten, err := o.pinSnapshot(ctx)
+		if err == nil && rewritten == "" {
+			o.repl, s.slotConn = nil, o.repl
+			return s, nil
+		}
+		if s != nil {
+			s.anchor.Close(ctx)
+		}
+		// The slot exists and nobody needs it; its connection must be idle for the drop.
+		if e := dropSlot(context.WithoutCancel(ctx), o.query, o.cfg.Slot); err == nil {
+			err = e
+		}
+		if err == nil && attempt == 5 {
+			err = fmt.Errorf("postgres: table %s is rewritten or truncated again and again: try when it is not", rewritten)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+// dropOrphan removes the slot of an earlier start that ended before its state was
+// there.
+func (o *opening) dropOrphan(ctx context.Context) error {
+	s, err := waitInactive(ctx, o.query, o.cfg.Slot, o.cfg.SlotWait)
+	if err != nil || s == nil {
+		return err
+	}
+	o.log.Warn("dropping the replication slot of a start that left no state", "slot", s.name)
+	return dropSlot(ctx, o.query, o.cfg.Slot)
+}
+
+// pinSnapshot makes the slot, imports its snapshot and locks the tables. It names a
+// table that was rewritten meanwhile.
+func (o *opening) pinSnapshot(ctx context.Context) (s *snapshotter, rewritten string, err error) {
+	slow := time.AfterFunc(10*time.Second, func() {
+		o.log.Warn("waiting for transactions that were open before, to create the replication slot", "slot", o.cfg.Slot)
+	})
+	name, point, err := createSlot(ctx, o.repl, o.cfg)
+	slow.Stop()
+	if err != nil {
+		return nil, "", err
+	}
+	if err := failpoint.Hit("pg-slot-created"); err != nil {
+		return nil, "", err
+	}
+	s = &snapshotter{o: o, point: point, limit: newRateLimit(o.cfg.SnapshotRateLimit)}
+	if s.anchor, err = connect(ctx, o.conn); err != nil {
+		return nil, "", err
+	}
+	if err := importSnapshot(ctx, s.anchor.PgConn(), name); err != nil {
+		return s, "", err
+	}
+	var again string
+	err = s.anchor.QueryRow(ctx, "SELECT pg_export_snapshot(), (extract(epoch FROM now()) * 1000000)::int8").
+		Scan(&again, &s.taken)
+	if err != nil {
+		return s, "", fmt.Errorf("postgres: export the snapshot: %w", err)
+	}
+	s.exported = []string{again, name}
+	rewritten, err = s.lockTables(ctx)
+	return s, rewritten, err
+}
+
+// importSnapshot begins a transaction that sees the exported snapshot.
+func importSnapshot(ctx context.Context, c *pgconn.PgConn, name string) error {
+	sql := "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT " + literal(name) +
+		"; SET LOCAL row_security = off; SET LOCAL synchronize_seqscans = off" +
+		"; SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL jit = off"
+	if err := c.Exec(ctx, sql).Close(); err != nil {
+		return fmt.Errorf("postgres: import the snapshot: %w", err)
+	}
+	return nil
+}
+
+// lockTables takes ACCESS SHARE locks for as long as the anchor lives, by queries that
+// need no more rights than the snapshot does.
+func (s *snapshotter) lockTables(ctx context.Context) (rewritten string, err error) {
+	var oids []int64
+	for _, t := range s.tables() {
+		cols := s.selected(t, t.relation(s.o.plan.publishesGenerated(t), s.o.plan.columnList(t)))
+		if _, err := s.anchor.Exec(ctx, "SELECT "+cols.list+" FROM "+t.rows()+" LIMIT 0"); err != nil {
+			return "", fmt.Errorf("postgres: lock table %s: %w", t.sql(), err)
+		}
+		oids = append(oids, int64(t.oid))
+	}
+	// pg_class shows the file of the snapshot's time, the function that of now.
+	rows, err := s.anchor.Query(ctx, `SELECT c.oid::regclass::text FROM unnest($1::int8[]) AS o(oid),
+		LATERAL (SELECT relid FROM pg_partition_tree(o.oid::oid::regclass) UNION SELECT o.oid::oid) AS p(relid)
+		JOIN pg_class c ON c.oid = p.relid WHERE c.relkind = 'r'
+		AND c.relfilenode IS DISTINCT FROM pg_relation_filenode(c.oid) LIMIT 1`, oids)
+	if err != nil {
+		return "", fmt.Errorf("postgres: check the tables' files: %w", err)
+	}
+	for rows.Next() {
+		if err := rows.Scan(&rewritten); err != nil {
+			return "", fmt.Errorf("postgres: check the tables' files: %w", err)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return "", fmt.Errorf("postgres: check the tables' files: %w", err)
+	}
+	return rewritten, nil
+}
+
+// tables are those the snapshot reads, in the order asked for.
+func (s *snapshotter) tables() []*table {
+	var out []*table
+	for _, t := range s.o.plan.tables {
+		if t.req.Snapshot {
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
+// selection is what the snapshot selects of a table.
+type selection struct {
+	list string
+	at   []int // where in the relation each selected column is
+}
+
+func (s *snapshotter) selected(t *table, rel *record.Relation) selection {
+	var out selection
+	var cols []string
+	want := t.readable()
+	for i, c := range rel.Columns {
+		if want[c.Name] {
+			cols = append(cols, ident(c.Name))
+			out.at = append(out.at, i)
+		}
+	}
+	out.list = strings.Join(cols, ", ")
+	return out
+}
+
+// run reads everything and sends it to out, the last piece marked as such.
+func (s *snapshotter) run(ctx context.Context, out chan<- *sources.Batch) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	var wg sync.WaitGroup
+	defer func() {
+		cancel(nil)
+		wg.Wait()
+		background := context.WithoutCancel(ctx)
+		s.anchor.Close(background)
+		s.slotConn.Close(background)
+	}()
+	tasks, err := s.tasks(ctx)
+	if err != nil {
+		return err
+	}
+	tx := &record.Tx{Source: s.o.req.Database, Position: s.point, CommitTime: s.taken, Snapshot: true}
+	todo := make(chan *task)
+	window := make(chan struct{}, 2*s.o.cfg.SnapshotParallelism)
+	wg.Go(func() { // Hands tasks out in order, so that the first undelivered one is always in work.
+		defer close(todo)
+		for _, t := range tasks {
+			select {
+			case window <- struct{}{}:
+			case <-ctx.Done():
+				return
+			}
+			select {
+			case todo <- t:
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+	for range min(s.o.cfg.SnapshotParallelism, max(len(tasks), 1)) {
+		wg.Go(func() {
+			if err := (&reader{s: s, tx: tx}).run(ctx, todo); err != nil {
+				cancel(err)
+			}
+		})
+	}
+	if err := s.deliver(ctx, tasks, window, out); err != nil {
+		return ctxError(ctx, err)
+	}
+	last := &batch{}
+	last.spans = append(last.spans, span{tx: tx, last: true})
+	return send(ctx, out, last.seal(func(*batch) {}))
+}
+
+// deliver passes the pieces on in the order of the tasks, and numbers the rows.
+func (s *snapshotter) deliver(ctx context.Context, tasks []*task, window chan struct{}, out chan<- *sources.Batch) error {
+	var ordinal uint32
+	for _, t := range tasks {
+		for {
+			var b *batch
+			var ok bool
+			select {
+			case b, ok = <-t.pieces:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+			if !ok {
+				break
+			}
+			for i := range b.rows {
+				b.rows[i].Ordinal = ordinal
+				ordinal++
+			}
+			rows := len(b.rows)
+			if err := send(ctx, out, b.seal(func(*batch) {})); err != nil {
+				return err
+			}
+			s.progress.add(t.table.req.Name, rows)
+		}
+		<-window
+		if err := failpoint.Hit("pg-snapshot-chunk"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func send(ctx context.Context, out chan<- *sources.Batch, b *sources.Batch) error {
+	select {
+	case out <- b:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// progress counts rows for the observer; only the deliverer uses it.
+type progress struct {
+	observer        sources.Observer
+	rows, estimates map[string]int64
+}
+
+func (p *progress) add(table string, rows int) {
+	p.rows[table] += int64(rows)
+	p.observer.SnapshotProgress(table, p.rows[table], max(p.estimates[table], p.rows[table]))
+}
+
+// rateLimit spreads rows over time, for all readers together.
+type rateLimit struct {
+	mu   sync.Mutex
+	each time.Duration
+	next time.Time
+}
+
+func newRateLimit(rowsPerSecond int) *rateLimit {
+	if rowsPerSecond <= 0 {
+		return nil
+	}
+	return &rateLimit{each: time.Second / time.Duration(rowsPerSecond)}
+}
+
+// wait returns when that many more rows may be read.
+func (l *rateLimit) wait(ctx context.Context, rows int) error {
+	if l == nil {
+		return nil
+	}
+	l.mu.Lock()
+	now := time.Now()
+	if l.next.Before(now) {
+		l.next = now
+	}
+	l.next = l.next.Add(time.Duration(rows) * l.each)
+	pause := l.next.Sub(now)
+	l.mu.Unlock()
+	return sleep(ctx, pause)
+}

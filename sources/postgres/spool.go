@@ -1,0 +1,205 @@
+package postgres
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/tailrace/tailrace/sources/postgres/internal/pgoutput"
+)
+
+// spools are the transactions that the server streams before they commit. They stay in
+// memory up to a bound together, the largest goes to a temporary file beyond it.
+type spools struct {
+	byXID map[uint32]*spool
+	bytes int64 // in memory
+	limit int64
+	dir   string
+}
+
+func newSpools(cfg Config) *spools {
+	return &spools{byXID: map[uint32]*spool{}, limit: cfg.StreamMemory, dir: cfg.TempDir}
+}
+
+// spool is one transaction: its messages in order, framed as on the wire, first those
+// in the file, then those in memory.
+type spool struct {
+	xid    uint32
+	mem    []byte
+	file   *os.File
+	inFile int64
+	// began is where each subtransaction's first message lies.
+	began map[uint32]int64
+	// gone are the stretches that were rolled back, in ascending order of their ends.
+	gone   []stretch
+	origin []byte
+}
+
+type stretch struct{ from, to int64 }
+
+func (p *spool) size() int64 { return p.inFile + int64(len(p.mem)) }
+
+// add keeps a message of an open transaction.
+func (s *spools) add(xid uint32, kind pgoutput.Kind, body []byte) error {
+	p := s.byXID[xid]
+	if p == nil {
+		p = &spool{xid: xid, began: map[uint32]int64{}}
+		s.byXID[xid] = p
+	}
+	if kind == pgoutput.Origin { // The only message without the subtransaction's id.
+		p.origin = bytes.Clone(body)
+		return nil
+	}
+	subxid, rest, err := pgoutput.ParseXID(body)
+	if err != nil {
+		return err
+	}
+	if _, ok := p.began[subxid]; !ok && subxid != xid {
+		p.began[subxid] = p.size()
+	}
+	before := len(p.mem)
+	p.mem = append(p.mem, byte(kind))
+	p.mem = binary.BigEndian.AppendUint32(p.mem, uint32(len(rest)+4))
+	p.mem = append(p.mem, rest...)
+	s.bytes += int64(len(p.mem) - before)
+	for s.bytes > s.limit {
+		if err := s.spill(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// spill writes the transaction with most memory to its file.
+func (s *spools) spill() error {
+	var big *spool
+	for _, p := range s.byXID {
+		if big == nil || len(p.mem) > len(big.mem) || len(p.mem) == len(big.mem) && p.xid < big.xid {
+			big = p
+		}
+	}
+	if big.file == nil {
+		f, err := os.CreateTemp(s.dir, "tailrace-tx-*")
+		if err != nil {
+			return fmt.Errorf("postgres: keep an open transaction aside (Config.TempDir): %w", err)
+		}
+		// Without a name it is gone when the process is, however that ends. Where that is
+		// not possible, close removes it.
+		_ = os.Remove(f.Name())
+		big.file = f
+	}
+	if _, err := big.file.Write(big.mem); err != nil {
+		return fmt.Errorf("postgres: keep an open transaction aside (Config.TempDir): %w", err)
+	}
+	big.inFile += int64(len(big.mem))
+	s.bytes -= int64(len(big.mem))
+	big.mem = nil
+	return nil
+}
+
+// abort forgets a transaction, or what came since a subtransaction began: until it
+// ends, everything is its own or its children's.
+func (s *spools) abort(xid, subxid uint32) {
+	p := s.byXID[xid]
+	if p == nil {
+		return
+	}
+	if xid == subxid {
+		s.drop(p)
+		return
+	}
+	from, ok := p.began[subxid]
+	if !ok || from == p.size() {
+		return
+	}
+	for n := len(p.gone); n > 0 && p.gone[n-1].to >= from; n-- {
+		from = min(from, p.gone[n-1].from)
+		p.gone = p.gone[:n-1]
+	}
+	p.gone = append(p.gone, stretch{from, p.size()})
+}
+
+func (s *spools) drop(p *spool) {
+	s.bytes -= int64(len(p.mem))
+	p.mem = nil
+	p.close()
+	delete(s.byXID, p.xid)
+}
+
+func (p *spool) close() {
+	if p.file != nil {
+		name := p.file.Name()
+		p.file.Close()
+		_ = os.Remove(name)
+		p.file = nil
+	}
+}
+
+// close forgets everything: the next connection streams it again.
+func (s *spools) close() {
+	for _, p := range s.byXID {
+		p.close()
+	}
+	clear(s.byXID)
+	s.bytes = 0
+}
+
+// replay gives a committed transaction's messages to the assembler.
+type replay struct {
+	p      *spool
+	w      *wire
+	at     int64
+	commit pgoutput.CommitMessage
+}
+
+// startReplay begins the delivery of a streamed transaction.
+func (r *receiver) startReplay(m pgoutput.CommitMessage) error {
+	p := r.spools.byXID[m.XID]
+	if p == nil {
+		p = &spool{xid: m.XID} // All of it was rolled back.
+	}
+	asm := r.s.asm
+	err := asm.begin(pgoutput.BeginMessage{CommitLSN: m.CommitLSN, CommitTime: m.CommitTime, XID: m.XID})
+	if err == nil && p.origin != nil {
+		err = asm.message(pgoutput.Origin, p.origin, nil)
+	}
+	if err != nil {
+		return err
+	}
+	var src io.Reader = bytes.NewReader(p.mem)
+	if p.file != nil {
+		src = io.MultiReader(io.NewSectionReader(p.file, 0, p.inFile), src)
+	}
+	r.replay = &replay{p: p, w: &wire{src: src, blk: newBlock(blockBytes)}, commit: m}
+	return nil
+}
+
+// replayStep delivers one message, or the commit when there are no more.
+func (r *receiver) replayStep() error {
+	y := r.replay
+	kind, body, err := y.w.next()
+	if errors.Is(err, io.EOF) && y.at == y.p.size() {
+		y.w.blk.release()
+		r.replay = nil
+		r.spools.drop(y.p)
+		return r.s.asm.commit(y.commit)
+	}
+	if err != nil {
+		return fmt.Errorf("postgres: read an open transaction back: %w", err)
+	}
+	at := y.at
+	y.at += int64(len(body)) + 5
+	for len(y.p.gone) > 0 && y.p.gone[0].to <= at {
+		y.p.gone = y.p.gone[1:]
+	}
+	// The server believes that we know the tables it described, even where the rows
+	// after the description were rolled back.
+	rolledBack := len(y.p.gone) > 0 && at >= y.p.gone[0].from
+	if rolledBack && pgoutput.Kind(kind) != pgoutput.Relation {
+		return nil
+	}
+	return r.s.asm.message(pgoutput.Kind(kind), body, y.w.blk)
+}

@@ -1,0 +1,295 @@
+package postgres
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/tailrace/tailrace/record"
+	"github.com/tailrace/tailrace/sources"
+	"github.com/tailrace/tailrace/sources/postgres/internal/pgoutput"
+)
+
+// Pacing of reads: the server sends small transactions one by one, and a read for each
+// costs more than decoding it. When reads come fast and small, a nap lets more of
+// them gather. A quiet stream is never delayed.
+const (
+	fastRead  = 100 * time.Microsecond
+	smallRead = 16 << 10
+	tinyRead  = 1 << 10
+	fastReads = 8
+	nap       = 400 * time.Microsecond
+)
+
+// streamOnce streams over one connection until it ends, and says why it did.
+func (s *session) streamOnce() error {
+	c, err := connectReplication(s.ctx, s.conn)
+	if err != nil {
+		return err
+	}
+	if err := s.checkAgain(c); err != nil {
+		c.Close(s.ctx)
+		return err
+	}
+	w, err := hijack(s.ctx, c)
+	if err != nil {
+		return err
+	}
+	defer w.close()
+	s.mu.Lock()
+	from := s.asm.from
+	s.mu.Unlock()
+	if err := w.startCopy(s.ctx, s.startCommand(from), 'W'); err != nil {
+		return s.explain(err)
+	}
+	stopStatus := s.status.start(w)
+	interrupt := w.interrupt(s.ctx)
+	r := &receiver{s: s, w: w, spools: newSpools(s.cfg)}
+	err = r.run()
+	interrupt()
+	stopStatus()
+	r.spools.close()
+	s.mu.Lock()
+	s.asm.connectionLost()
+	s.asm.relationsReset()
+	s.mu.Unlock()
+	if s.ctx.Err() != nil {
+		s.status.finish(w)
+	}
+	return s.explain(err)
+}
+
+// startCommand returns START_REPLICATION from a position.
+func (s *session) startCommand(from uint64) string {
+	names := make([]string, len(s.pubs))
+	for i, p := range s.pubs {
+		names[i] = ident(p)
+	}
+	version := "1"
+	var more strings.Builder
+	if s.cfg.Streaming && len(s.req.Messages) == 0 {
+		// A message of a subtransaction that was rolled back cannot be told from others
+		// in a streamed transaction, so messages and streaming exclude each other.
+		version = "2"
+		more.WriteString(", streaming 'on'")
+	}
+	if len(s.req.Messages) > 0 || s.req.EventTime {
+		more.WriteString(", messages 'true'")
+	}
+	if s.cfg.LocalOnly {
+		more.WriteString(", origin 'none'")
+	}
+	return fmt.Sprintf("START_REPLICATION SLOT %s LOGICAL %s (proto_version '%s', publication_names %s%s)",
+		ident(s.cfg.Slot), record.LSN(from), version, literal(strings.Join(names, ",")), more.String())
+}
+
+// checkAgain looks at the server before a stream begins: it may be another one by now.
+func (s *session) checkAgain(c *pgconn.PgConn) error {
+	id, err := pglogrepl.IdentifySystem(s.ctx, c)
+	if err != nil {
+		return fmt.Errorf("postgres: IDENTIFY_SYSTEM: %w", err)
+	}
+	if got := id.SystemID + "/" + id.DBName; got != s.system {
+		return wrongSystem(s.system, got)
+	}
+	q, err := connect(s.ctx, s.conn)
+	if err != nil {
+		return err
+	}
+	defer q.Close(s.ctx)
+	sl, err := readSlot(s.ctx, q, s.cfg.Slot)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	from := s.asm.from
+	s.mu.Unlock()
+	if sl == nil {
+		return slotMissing(s.cfg.Slot, from)
+	}
+	if err := sl.mine(s.server.database); err != nil {
+		return err
+	}
+	return sl.resumable(from)
+}
+
+func wrongSystem(want, got string) error {
+	return fmt.Errorf("postgres: the state is from system %s, this is %s: connect to the former, or drop the app's state"+
+		" and begin with a new snapshot: %w", want, got, sources.ErrWrongSystem)
+}
+
+// explain gives the server's permanent errors their names.
+func (s *session) explain(err error) error {
+	switch sqlState(err) {
+	case "42704":
+		// The slot was there a moment ago, so it is a publication.
+		return fmt.Errorf("postgres: %w: recreating it does not bring back what was not published meanwhile; drop the app's"+
+			" state and begin with a new snapshot: %w", err, ErrPublicationMissing)
+	case "55000":
+		return fmt.Errorf("postgres: slot %q: %w; %s: %w", s.cfg.Slot, err, again(s.cfg.Slot), ErrSlotLost)
+	case "42501":
+		return fmt.Errorf("postgres: %w: ALTER ROLE %s REPLICATION: %w", err, ident(s.conn.User), sources.ErrConfig)
+	}
+	return err
+}
+
+// receiver reads one connection's stream into the session's assembler.
+type receiver struct {
+	s *session
+	w *wire
+	// spools are the transactions that are still open at the server.
+	spools *spools
+	// streaming is the transaction inside whose stream block we are, 0 outside.
+	streaming uint32
+	replay    *replay
+	last      time.Time
+	fast      int
+}
+
+func (r *receiver) run() error {
+	for {
+		full, err := r.drain()
+		if err != nil {
+			return err
+		}
+		if full {
+			select {
+			case <-r.s.space:
+				continue
+			case <-r.s.ctx.Done():
+				return context.Cause(r.s.ctx)
+			}
+		}
+		if err := r.read(); err != nil {
+			return ctxError(r.s.ctx, err)
+		}
+	}
+}
+
+// read reads once, and lets more gather first when data comes fast in small reads.
+func (r *receiver) read() error {
+	if r.fast >= fastReads {
+		time.Sleep(nap)
+	}
+	n, err := r.w.fill()
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	switch {
+	case n >= smallRead:
+		r.fast = 0
+	case r.fast >= fastReads && n < tinyRead:
+		r.fast = 0
+	case r.fast < fastReads && now.Sub(r.last) < fastRead:
+		r.fast++
+	case r.fast < fastReads:
+		r.fast = 0
+	}
+	r.last = now
+	return nil
+}
+
+// drain decodes all that has been read, until the batch is full.
+func (r *receiver) drain() (full bool, err error) {
+	s := r.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before := len(s.asm.cur.spans)
+	for !s.asm.cur.full() {
+		ok, err := r.step()
+		if err != nil {
+			return false, err
+		}
+		if !ok {
+			break
+		}
+	}
+	if len(s.asm.cur.spans) > before {
+		s.busy.Store(time.Now().UnixNano())
+	}
+	s.received.Store(max(s.received.Load(), s.asm.received))
+	if !s.asm.cur.empty() {
+		signal(s.wake)
+	}
+	return s.asm.cur.full(), nil
+}
+
+// step takes one message, from a streamed transaction that has committed or from the
+// connection.
+func (r *receiver) step() (ok bool, err error) {
+	if r.replay != nil {
+		return true, r.replayStep()
+	}
+	kind, body, ok, err := r.w.buffered()
+	if !ok || err != nil {
+		return ok, err
+	}
+	switch kind {
+	case 'd':
+		return true, r.copyData(body)
+	case 'E':
+		return true, serverError(body)
+	case 'N', 'S':
+		return true, nil
+	case 'c', 'C', 'Z':
+		return true, fmt.Errorf("postgres: the server ended the stream")
+	}
+	return true, fmt.Errorf("postgres: message %q in a stream: %w", kind, errProtocol)
+}
+
+// Sizes of the heads of what the server sends inside a copy.
+const (
+	xlogHead      = 25
+	keepaliveSize = 18
+)
+
+func (r *receiver) copyData(body []byte) error {
+	switch {
+	case len(body) > xlogHead && body[0] == 'w':
+		r.s.asm.sent = pgoutput.UnixMicros(int64(binary.BigEndian.Uint64(body[17:])))
+		return r.change(pgoutput.Kind(body[xlogHead]), body[xlogHead+1:])
+	case len(body) == keepaliveSize && body[0] == 'k':
+		r.s.asm.frontier(binary.BigEndian.Uint64(body[1:]))
+		if body[17] != 0 {
+			r.s.status.reply()
+		}
+		return nil
+	}
+	return fmt.Errorf("postgres: copy data of %d bytes: %w", len(body), errProtocol)
+}
+
+// change takes a message of the plugin: streamed transactions are kept aside until
+// they commit, all else goes to the assembler.
+func (r *receiver) change(kind pgoutput.Kind, body []byte) error {
+	switch kind {
+	case pgoutput.StreamStart:
+		xid, _, err := pgoutput.ParseStreamStart(body)
+		r.streaming = xid
+		return err
+	case pgoutput.StreamStop:
+		r.streaming = 0
+		return nil
+	case pgoutput.StreamAbort:
+		xid, subxid, err := pgoutput.ParseStreamAbort(body)
+		if err == nil {
+			r.spools.abort(xid, subxid)
+		}
+		return err
+	case pgoutput.StreamCommit:
+		m, err := pgoutput.ParseStreamCommit(body)
+		if err != nil {
+			return err
+		}
+		return r.startReplay(m)
+	}
+	if r.streaming != 0 {
+		return r.spools.add(r.streaming, kind, body)
+	}
+	return r.s.asm.message(kind, body, r.w.blk)
+}
