@@ -7,10 +7,6 @@ import (
 	"github.com/tailrace/tailrace/sources/postgres/internal/pgoutput"
 )
 
-// heartbeatPrefix marks the logical messages that Tailrace writes into an idle
-// database's log, so that time goes on there.
-const heartbeatPrefix = "tailrace.heartbeat"
-
 // assembler turns the log's messages into batches of whole transactions. It owns no
 // goroutine: the stream calls it under the session's lock.
 type assembler struct {
@@ -28,7 +24,6 @@ type assembler struct {
 	tx        *record.Tx
 	commitLSN uint64
 	skip      bool
-	heartbeat bool
 	ordinal   uint32
 	// part is the transaction that a lost connection left half handed over.
 	part part
@@ -102,7 +97,7 @@ func (a *assembler) begin(m pgoutput.BeginMessage) error {
 	if a.tx != nil {
 		return fmt.Errorf("%w: a transaction begins inside another", pgoutput.ErrMalformed)
 	}
-	a.ordinal, a.heartbeat, a.commitLSN = 0, false, m.CommitLSN
+	a.ordinal, a.commitLSN = 0, m.CommitLSN
 	a.skip = m.CommitLSN < a.from
 	if p := a.part; p.tx != nil && !a.skip {
 		if p.commitLSN != m.CommitLSN || p.tx.XID != m.XID {
@@ -115,7 +110,7 @@ func (a *assembler) begin(m pgoutput.BeginMessage) error {
 		a.slab = make([]record.Tx, 64)
 	}
 	a.tx, a.slab = &a.slab[0], a.slab[1:]
-	*a.tx = record.Tx{Source: a.source, XID: m.XID, CommitTime: m.CommitTime}
+	*a.tx = record.Tx{Source: a.source, CommitStart: m.CommitLSN, XID: m.XID, CommitTime: m.CommitTime}
 	return nil
 }
 
@@ -133,7 +128,7 @@ func (a *assembler) commit(m pgoutput.CommitMessage) error {
 	a.from = m.EndLSN
 	switch {
 	case a.cur.open():
-	case a.heartbeat || a.part.tx != nil:
+	case a.part.tx != nil:
 		a.cur.begin(tx)
 	default:
 		// Nothing that anybody asked for: the frontier moves all the same.
@@ -275,7 +270,6 @@ func (a *assembler) logical(body []byte, blk *block) error {
 		if a.tx == nil {
 			return fmt.Errorf("%w: message outside of its transaction", pgoutput.ErrMalformed)
 		}
-		a.heartbeat = a.heartbeat || m.Prefix == heartbeatPrefix
 		a.emit(m, blk)
 		return nil
 	}

@@ -183,7 +183,12 @@ func readColumns(ctx context.Context, c *pgx.Conn, tables map[uint32]*table) err
 		has_column_privilege(a.attrelid, a.attnum, 'SELECT'),
 		coalesce((SELECT l.collname::text FROM pg_collation l WHERE l.oid = a.attcollation
 			AND NOT l.collisdeterministic), ''),
-		coalesce(a.attnum = ANY (p.indkey::int2[]), false), coalesce(a.attnum = ANY (r.indkey::int2[]), false)
+		coalesce(a.attnum = ANY (p.indkey::int2[]), false), coalesce(a.attnum = ANY (r.indkey::int2[]), false),
+		coalesce((WITH RECURSIVE d AS (SELECT y.typtype, y.typbasetype, y.typtypmod FROM pg_type y WHERE y.oid = a.atttypid
+			UNION ALL SELECT y.typtype, y.typbasetype, CASE WHEN d.typtypmod = -1 THEN y.typtypmod ELSE d.typtypmod END
+			FROM d JOIN pg_type y ON y.oid = d.typbasetype WHERE d.typtype = 'd' AND y.typtype = 'd')
+			SELECT format_type(d.typbasetype, d.typtypmod) FROM d JOIN pg_type b ON b.oid = d.typbasetype
+			WHERE d.typtype = 'd' AND b.typtype <> 'd'), '')
 		FROM pg_attribute a
 		LEFT JOIN pg_index p ON p.indrelid = a.attrelid AND p.indisprimary AND p.indimmediate AND p.indisvalid
 		LEFT JOIN pg_index r ON r.indrelid = a.attrelid AND r.indisreplident AND r.indisvalid
@@ -199,7 +204,7 @@ func readColumns(ctx context.Context, c *pgx.Conn, tables map[uint32]*table) err
 		var inPrimary, inReplica bool
 		col := column{}
 		if err := rows.Scan(&rel, &col.Name, &col.Type, &typeOID, &col.TypeMod, &col.NotNull, &generated,
-			&col.selectable, &col.Collation, &inPrimary, &inReplica); err != nil {
+			&col.selectable, &col.Collation, &inPrimary, &inReplica, &col.Base); err != nil {
 			return fmt.Errorf("postgres: read the columns: %w", err)
 		}
 		t := tables[uint32(rel)]

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/tailrace/tailrace/sources"
 )
 
 // monitor looks at the slot from time to time, over a connection of its own: how much
@@ -99,7 +101,7 @@ func (s *session) heartbeats() {
 				continue
 			}
 		}
-		if _, err = c.Exec(s.ctx, "SELECT pg_logical_emit_message(true, $1, $2)", heartbeatPrefix, s.cfg.Slot); err != nil {
+		if _, err = c.Exec(s.ctx, "SELECT pg_logical_emit_message(true, $1, $2)", sources.HeartbeatPrefix, s.cfg.Slot); err != nil {
 			c.Close(s.ctx)
 			c = nil
 		}

@@ -236,6 +236,9 @@ func (o *opening) start(ctx context.Context, plan plan) (sources.Session, error)
 	for _, p := range o.req.Messages {
 		prefixes[p] = true
 	}
+	if o.req.EventTime {
+		prefixes[sources.HeartbeatPrefix] = true
+	}
 	s.asm = &assembler{source: o.req.Database, prefixes: prefixes, rels: map[uint32]relation{}, describe: describe,
 		from: from, cur: &batch{}}
 	if snap != nil {

@@ -49,6 +49,8 @@ type session struct {
 	// busy is when the last transaction arrived, in Unix nanoseconds.
 	busy   atomic.Int64
 	status *statusSender
+	// reconnecting says that there was a connection before; the stream's goroutine uses it.
+	reconnecting bool
 
 	ctx    context.Context
 	cancel context.CancelCauseFunc

@@ -85,7 +85,7 @@ func (o *opening) pinSnapshot(ctx context.Context) (s *snapshotter, rewritten st
 	if err != nil {
 		return nil, "", err
 	}
-	if err := failpoint.Hit("pg-slot-created"); err != nil {
+	if err := failpoint.Hit(failpoint.SlotCreated); err != nil {
 		return nil, "", err
 	}
 	s = &snapshotter{o: o, point: point, limit: newRateLimit(o.cfg.SnapshotRateLimit)}
@@ -229,7 +229,7 @@ func (s *snapshotter) run(ctx context.Context, out chan<- *sources.Batch) error 
 // deliver passes the pieces on in the order of the tasks, and numbers the rows.
 func (s *snapshotter) deliver(ctx context.Context, tasks []*task, window chan struct{}, out chan<- *sources.Batch) error {
 	var ordinal uint32
-	for _, t := range tasks {
+	for i, t := range tasks {
 		for {
 			var b *batch
 			var ok bool
@@ -252,7 +252,11 @@ func (s *snapshotter) deliver(ctx context.Context, tasks []*task, window chan st
 			s.progress.add(t.table.req.Name, rows)
 		}
 		<-window
-		if err := failpoint.Hit("pg-snapshot-chunk"); err != nil {
+		point := failpoint.SnapshotRows
+		if i+1 == len(tasks) || tasks[i+1].table != t.table {
+			point = failpoint.SnapshotTable
+		}
+		if err := failpoint.Hit(point); err != nil {
 			return err
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/tailrace/tailrace/internal/failpoint"
 	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/sources"
 	"github.com/tailrace/tailrace/sources/postgres/internal/pgoutput"
@@ -36,6 +37,13 @@ func (s *session) streamOnce() error {
 		c.Close(s.ctx)
 		return err
 	}
+	if s.reconnecting {
+		if err := failpoint.Hit(failpoint.Reconnect); err != nil {
+			c.Close(s.ctx)
+			return err
+		}
+	}
+	s.reconnecting = true
 	w, err := hijack(s.ctx, c)
 	if err != nil {
 		return err

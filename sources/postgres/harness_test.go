@@ -1,0 +1,392 @@
+package postgres_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tailrace/tailrace/internal/pgserver/pgservertest"
+	"github.com/tailrace/tailrace/record"
+	"github.com/tailrace/tailrace/sources"
+	"github.com/tailrace/tailrace/sources/postgres"
+)
+
+// model is the oracle: the tables as a reader of the session has them, kept by the
+// rules a user relies on (keys from the identity, TOAST from the last value).
+type model struct {
+	t      *testing.T
+	tables map[string]map[string]map[string]string // table, key, column
+	// events are the rows as they came, one line each.
+	events []string
+	// commits are the positions of the transactions that ended, in order.
+	commits  []uint64
+	messages []string
+	snapshot int // rows of snapshots
+	position uint64
+	open     *record.Tx
+	ordinal  int64
+}
+
+func newModel(t *testing.T) *model {
+	return &model{t: t, tables: map[string]map[string]map[string]string{}}
+}
+
+// apply checks the contract of batches and applies them.
+func (m *model) apply(b *sources.Batch) {
+	m.t.Helper()
+	for _, tx := range b.Txs {
+		if m.open != nil && m.open != tx.Tx {
+			m.t.Fatalf("transaction %d begins inside transaction %d", tx.Tx.XID, m.open.XID)
+		}
+		if m.open == nil {
+			m.ordinal = -1
+		}
+		m.open = tx.Tx
+		for i := range tx.Rows {
+			if int64(tx.Rows[i].Ordinal) <= m.ordinal {
+				m.t.Fatalf("ordinal %d after %d", tx.Rows[i].Ordinal, m.ordinal)
+			}
+			m.ordinal = int64(tx.Rows[i].Ordinal)
+			m.row(tx.Tx, &tx.Rows[i])
+		}
+		for _, msg := range tx.Messages {
+			m.messages = append(m.messages, msg.Prefix+"="+string(msg.Content))
+		}
+		if tx.Last {
+			if tx.Tx.Position <= m.position {
+				m.t.Fatalf("position %s after %s", record.LSN(tx.Tx.Position), record.LSN(m.position))
+			}
+			m.position, m.open = tx.Tx.Position, nil
+			m.commits = append(m.commits, tx.Tx.Position)
+		}
+	}
+	if b.Idle != 0 && m.open == nil {
+		m.position = max(m.position, b.Idle)
+	}
+}
+
+func (m *model) row(tx *record.Tx, r *record.Row) {
+	name := r.Rel.String()
+	table := m.tables[name]
+	if table == nil {
+		table = map[string]map[string]string{}
+		m.tables[name] = table
+	}
+	m.events = append(m.events, fmt.Sprintf("%s %s old=%s new=%s", r.Op, name, text(r.Old), text(r.New)))
+	if tx.Snapshot {
+		m.snapshot++
+	}
+	switch r.Op {
+	case record.Truncate:
+		clear(table)
+	case record.Delete:
+		if _, ok := table[key(r.Rel, r.Old)]; !ok {
+			m.t.Errorf("delete of a row that is not there: %s %s", name, text(r.Old))
+		}
+		delete(table, key(r.Rel, r.Old))
+	default:
+		k := key(r.Rel, r.New)
+		old := k
+		if r.OldKind != record.OldNone {
+			old = key(r.Rel, r.Old)
+		}
+		last := table[old]
+		if (last == nil) != (r.Op == record.Insert) && k != "" {
+			m.t.Errorf("%s of %s %s with last value %v", r.Op, name, k, last)
+		}
+		row := map[string]string{}
+		for i, v := range r.New {
+			col := r.Rel.Columns[i].Name
+			switch v.Kind {
+			case record.Text:
+				row[col] = string(v.Data)
+			case record.Unchanged:
+				row[col] = last[col]
+			}
+		}
+		if k == "" {
+			k = fmt.Sprintf("#%d", len(table))
+		}
+		delete(table, old)
+		table[k] = row
+	}
+}
+
+func key(rel *record.Relation, tuple record.Tuple) string {
+	var b strings.Builder
+	for i, c := range rel.Columns {
+		if c.Key {
+			b.WriteString(string(tuple[i].Data) + "|")
+		}
+	}
+	return b.String()
+}
+
+func text(t record.Tuple) string {
+	parts := make([]string, len(t))
+	for i, v := range t {
+		switch v.Kind {
+		case record.Null:
+			parts[i] = "NULL"
+		case record.Unchanged:
+			parts[i] = "UNCHANGED"
+		default:
+			parts[i] = string(v.Data)
+		}
+	}
+	return "(" + strings.Join(parts, ",") + ")"
+}
+
+// observer counts what a session reports.
+type observer struct {
+	mu          sync.Mutex
+	reconnected int
+	causes      []error
+	head        uint64
+	retained    int64
+	rows        map[string]int64
+}
+
+func (o *observer) SnapshotProgress(table string, rows, _ int64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.rows == nil {
+		o.rows = map[string]int64{}
+	}
+	o.rows[table] = rows
+}
+
+func (o *observer) Lag(head uint64, retained int64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.head, o.retained = head, retained
+}
+
+func (o *observer) Reconnected(cause error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.reconnected++
+	o.causes = append(o.causes, cause)
+}
+
+func (o *observer) count() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.reconnected
+}
+
+// fixture is a database and what a test reads of it.
+type fixture struct {
+	t   *testing.T
+	db  *pgservertest.DB
+	cfg postgres.Config
+	req sources.OpenRequest
+	obs *observer
+}
+
+func newFixture(t *testing.T, opts ...pgservertest.Option) *fixture {
+	t.Helper()
+	db := pgservertest.New(t, opts...)
+	obs := &observer{}
+	f := &fixture{t: t, db: db, obs: obs}
+	f.cfg = postgres.Config{URL: db.URL, SlotWait: 5 * time.Second, StatusInterval: 50 * time.Millisecond,
+		Slot: "s_" + db.Name, MonitorInterval: 100 * time.Millisecond}
+	f.req = sources.OpenRequest{App: "app", Database: "shop", Observe: obs, Logger: slog.New(slog.NewTextHandler(testLog{t}, nil))}
+	return f
+}
+
+// testLog sends log lines to the test's log, and checks them for secrets.
+type testLog struct{ t *testing.T }
+
+func (l testLog) Write(p []byte) (int, error) {
+	defer func() { _ = recover() }() // A session that is being closed may log after the test.
+	l.t.Log(strings.TrimSpace(string(p)))
+	return len(p), nil
+}
+
+func (f *fixture) exec(sql string, args ...any) {
+	f.t.Helper()
+	if _, err := f.db.Pool.Exec(f.t.Context(), sql, args...); err != nil {
+		f.t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+// want adds a table to the request. Columns are given as "key1,key2;col1,col2".
+func (f *fixture) want(name, columns string) *fixture {
+	k, rest, _ := strings.Cut(columns, ";")
+	split := func(s string) []string {
+		if s == "" {
+			return nil
+		}
+		return strings.Split(s, ",")
+	}
+	f.req.Tables = append(f.req.Tables, sources.TableRequest{Name: name, KeyColumns: split(k),
+		Columns: append(split(k), split(rest)...), Changes: k != "", Snapshot: true})
+	return f
+}
+
+func (f *fixture) open() sources.Session {
+	f.t.Helper()
+	s, err := f.tryOpen()
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return s
+}
+
+func (f *fixture) tryOpen() (sources.Session, error) {
+	ctx, cancel := context.WithTimeout(f.t.Context(), 60*time.Second)
+	defer cancel()
+	s, err := postgres.Source(f.cfg).Open(ctx, f.req)
+	if err == nil {
+		f.t.Cleanup(func() { s.Close() })
+	}
+	return s, err
+}
+
+// resume makes the next open continue from a position.
+func (f *fixture) resume(s sources.Session, position uint64) {
+	f.req.Resume, f.req.System = position, s.System()
+}
+
+// head is the server's present position.
+func (f *fixture) head() uint64 {
+	f.t.Helper()
+	var text string
+	if err := f.db.Pool.QueryRow(f.t.Context(), "SELECT pg_current_wal_lsn()::text").Scan(&text); err != nil {
+		f.t.Fatal(err)
+	}
+	lsn, err := record.ParseLSN(text)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return uint64(lsn)
+}
+
+// readTo reads until the model has reached a position, acknowledging as it goes.
+func (f *fixture) readTo(s sources.Session, m *model, position uint64) {
+	f.t.Helper()
+	f.readUntil(s, m, func() bool { return m.position >= position && m.open == nil })
+}
+
+func (f *fixture) readUntil(s sources.Session, m *model, done func() bool) {
+	f.t.Helper()
+	ctx, cancel := context.WithTimeout(f.t.Context(), 60*time.Second)
+	defer cancel()
+	for !done() {
+		b, err := s.Next(ctx)
+		if err != nil {
+			f.t.Fatalf("next: %v", err)
+		}
+		m.apply(b)
+		if b.Release != nil {
+			b.Release()
+		}
+		if m.open == nil {
+			s.Ack(m.position)
+		}
+	}
+}
+
+// readError reads until the session ends, and returns why.
+func (f *fixture) readError(s sources.Session) error {
+	f.t.Helper()
+	ctx, cancel := context.WithTimeout(f.t.Context(), 60*time.Second)
+	defer cancel()
+	for {
+		b, err := s.Next(ctx)
+		if err != nil {
+			return err
+		}
+		if b.Release != nil {
+			b.Release()
+		}
+	}
+}
+
+// same compares a table of the model with the database's, by the database's own text.
+func (f *fixture) same(m *model, name, keyColumn string, columns ...string) {
+	f.t.Helper()
+	columns = append([]string{keyColumn}, columns...)
+	exprs := make([]string, len(columns))
+	for i, c := range columns {
+		exprs[i] = c + "::text"
+	}
+	rows, err := f.db.Pool.Query(f.t.Context(), "SELECT ARRAY["+strings.Join(exprs, ",")+"] FROM "+name)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	seen := 0
+	for rows.Next() {
+		var vals []*string
+		if err := rows.Scan(&vals); err != nil {
+			f.t.Fatal(err)
+		}
+		seen++
+		got, ok := m.tables[name][*vals[0]+"|"]
+		if !ok {
+			f.t.Errorf("%s: row %s is missing", name, *vals[0])
+			continue
+		}
+		for i, c := range columns {
+			v, has := got[c]
+			if has != (vals[i] != nil) || has && v != *vals[i] {
+				f.t.Errorf("%s: row %s column %s is %q (%v)", name, *vals[0], c, v, has)
+			}
+		}
+	}
+	if err := rows.Err(); err != nil {
+		f.t.Fatal(err)
+	}
+	if n := len(m.tables[name]); n != seen {
+		f.t.Errorf("%s: %d rows, the database has %d", name, n, seen)
+	}
+}
+
+// confirmed is how far the server believes us to be.
+func (f *fixture) confirmed() uint64 {
+	f.t.Helper()
+	var text string
+	err := f.db.Pool.QueryRow(f.t.Context(), "SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = $1",
+		f.cfg.Slot).Scan(&text)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	lsn, err := record.ParseLSN(text)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return uint64(lsn)
+}
+
+// eventually polls until a condition holds.
+func eventually(t *testing.T, what string, cond func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for !cond() {
+		if time.Now().After(deadline) {
+			t.Fatalf("never happened: %s", what)
+		}
+		<-tick.C
+	}
+}
+
+// through returns a URL that goes by way of another address.
+func through(raw, addr string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		panic(err)
+	}
+	u.Host = addr
+	return u.String()
+}
+
+func sorted(list []string) []string { return slices.Sorted(slices.Values(list)) }
