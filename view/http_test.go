@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -43,7 +44,7 @@ type shopHTTP struct {
 	handler http.Handler
 	cursor  string
 	// stream is what an open watch has sent, leave ends it.
-	stream *httptest.ResponseRecorder
+	stream *streamRecorder
 	leave  context.CancelFunc
 }
 
@@ -181,7 +182,7 @@ func (s *shopHTTP) run(t *testing.T, d *datadriven.TestData) string {
 func (s *shopHTTP) watch(input string) {
 	target, last, _ := strings.Cut(input, " ")
 	ctx, cancel := context.WithCancel(context.Background())
-	s.leave, s.stream = cancel, httptest.NewRecorder()
+	s.leave, s.stream = cancel, &streamRecorder{ResponseRecorder: httptest.NewRecorder()}
 	r := httptest.NewRequestWithContext(ctx, http.MethodGet, target, nil)
 	r.Header.Set("Last-Event-ID", last)
 	go s.handler.ServeHTTP(s.stream, r)
@@ -190,6 +191,20 @@ func (s *shopHTTP) watch(input string) {
 // streamed returns what the stream has sent since it was last asked.
 func (s *shopHTTP) streamed() string {
 	synctest.Wait()
+	s.stream.mu.Lock()
+	defer s.stream.mu.Unlock()
 	defer s.stream.Body.Reset()
 	return strings.TrimSuffix(strings.ReplaceAll(s.stream.Body.String(), "\n\n", "\n"), "\n")
+}
+
+// streamRecorder may be read while the handler writes.
+type streamRecorder struct {
+	mu sync.Mutex
+	*httptest.ResponseRecorder
+}
+
+func (r *streamRecorder) Write(b []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.ResponseRecorder.Write(b)
 }
