@@ -142,6 +142,10 @@ func checkIdentity(t *table) []Problem {
 		return problem(sources.ErrConfig, alter+"ADD PRIMARY KEY (...); or read it as an append-only stream",
 			"it has no primary key (one that is not deferrable), so updates and deletes cannot be followed")
 	}
+	if len(t.req.KeyColumns) == 0 {
+		// The key type is a single value: the reader checks it against the relation.
+		return nil
+	}
 	if len(without(t.key, t.req.KeyColumns)) > 0 || len(without(t.req.KeyColumns, t.key)) > 0 {
 		what := "primary key"
 		if t.identity == 'i' {
