@@ -1,6 +1,7 @@
 package serde
 
 import (
+	"bytes"
 	"encoding/json"
 	"net"
 	"net/netip"
@@ -147,20 +148,45 @@ func timeCodec() *codec {
 
 func apdCodec() *codec {
 	return leaf(codec{sqlType: "numeric", fits: only("numeric", "smallint", "integer", "bigint")},
-		func(v *apd.Decimal, src []byte) error {
-			// Parsed into a value of its own: the old coefficient may be shared.
-			var d apd.Decimal
-			if err := d.UnmarshalText(src); err != nil {
-				return ErrRange
-			}
-			*v = d
-			return nil
-		},
+		parseAPD,
 		func(dst []byte, v *apd.Decimal) []byte { return v.Append(dst, 'f') },
 		func(dst []byte, v *apd.Decimal, o *JSONOptions) []byte {
 			quoted := o.NumbersAsStrings || v.Form != apd.Finite
 			return quotedIf(quoted, dst, func(dst []byte) []byte { return v.Append(dst, 'f') })
 		})
+}
+
+// parseAPD keeps the digits as they stand, so the display scale as well. apd's own
+// parser refuses numbers beyond 100,000 digits, which numeric has.
+func parseAPD(v *apd.Decimal, src []byte) error {
+	// The record's parser says what is right; it also knows the special values.
+	var checked record.Decimal
+	if err := checked.UnmarshalText(src); err != nil {
+		return err
+	}
+	if checked.IsNaN() || checked.IsInfinite() || bytes.ContainsAny(src, "eE") {
+		*v = *checked.APD()
+		return nil
+	}
+	digits, behind, point := make([]byte, 0, len(src)), 0, false
+	for _, c := range src {
+		switch {
+		case c == '.':
+			point = true
+		case c-'0' <= 9:
+			digits = append(digits, c)
+			if point {
+				behind++
+			}
+		}
+	}
+	// A value of its own: the old coefficient may be shared.
+	var d apd.Decimal
+	d.Coeff.SetString(string(digits), 10)
+	d.Exponent = -int32(behind)
+	d.Negative = src[0] == '-'
+	*v = d
+	return nil
 }
 
 func recordJSONCodec() *codec {

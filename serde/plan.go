@@ -4,6 +4,8 @@ import (
 	"reflect"
 	"strings"
 	"unsafe"
+
+	"github.com/tailrace/tailrace/record"
 )
 
 // Plan maps the fields of a Go type to columns. It is immutable.
@@ -170,6 +172,11 @@ func (b *builder) options(f *field, tg tag, t reflect.Type) {
 	}
 	if tg.sqlType != "" {
 		f.sqlType = tg.sqlType
+	}
+	if tg.sqlType == "uuid" && f.codec.sqlType == "bytea" && t.Kind() == reflect.Array && t.Len() == 16 {
+		c := *f.codec
+		c.text = known[reflect.TypeFor[record.UUID]()].text
+		f.codec = &c
 	}
 	if b.mode == forColumns && f.sqlType == "" {
 		b.problem(f.path, "is %s, for which there is no PostgreSQL type; name one with `db:\"%s,type=...\"`", t, f.column)
