@@ -65,7 +65,7 @@ func sliceCodec(t reflect.Type, elem *codec) *codec {
 		return nil
 	}
 	c.sqlType = "jsonb"
-	c.text = func(dst []byte, p unsafe.Pointer) []byte { return c.json(dst, p, &JSONOptions{}) }
+	c.text = func(dst []byte, p unsafe.Pointer) []byte { return c.json(dst, p, plainOptions) }
 	return c
 }
 
@@ -111,7 +111,7 @@ func arrayCodec(t reflect.Type, elem *codec) *codec {
 	c.json = func(dst []byte, p unsafe.Pointer, o *JSONOptions) []byte {
 		dims := *dimsOf(p)
 		checkDims(t, dims, length(p))
-		w := arrayWriter{elem: elem, size: size, next: *(*unsafe.Pointer)(p), json: o}
+		w := arrayWriter{elem: elem, size: size, base: *(*unsafe.Pointer)(p), json: o}
 		return w.nested(dst, dims, '[', ']')
 	}
 	return c

@@ -214,7 +214,10 @@ func unquote(dst, raw []byte) []byte {
 type arrayWriter struct {
 	elem *codec
 	size uintptr
-	next unsafe.Pointer
+	// base is the first element, next the index of the next: a pointer to the next
+	// would at last point behind the array, at memory that is not ours.
+	base unsafe.Pointer
+	next uintptr
 	// json is set for JSON; else PostgreSQL's form is written.
 	json *JSONOptions
 }
@@ -235,7 +238,7 @@ func appendArray(dst []byte, base unsafe.Pointer, size uintptr, elem *codec, dim
 		}
 		dst = append(dst, '=')
 	}
-	w := arrayWriter{elem: elem, size: size, next: base}
+	w := arrayWriter{elem: elem, size: size, base: base}
 	return w.nested(dst, dims, '{', '}')
 }
 
@@ -252,8 +255,8 @@ func (w *arrayWriter) nested(dst []byte, dims []record.Dim, open, end byte) []by
 			dst = w.nested(dst, dims[1:], open, end)
 			continue
 		}
-		p := w.next
-		w.next = unsafe.Add(w.next, w.size)
+		p := unsafe.Add(w.base, w.next*w.size)
+		w.next++
 		if w.json != nil {
 			dst = w.elem.json(dst, p, w.json)
 		} else {

@@ -150,6 +150,8 @@ func unfit(rel *record.Relation, c *record.Column, f *field) string {
 // Decode reads a row into dst. A column that is Unchanged leaves its field as it
 // is, so a caller decodes over a copy of the last value. Fields never alias the
 // row's bytes. The error is a DecodeError; dst is then partly written.
+//
+//go:noinline
 func (b *Binding[T]) Decode(dst *T, row record.Tuple) error {
 	base := noescape(unsafe.Pointer(dst))
 	for i := range b.fields {
@@ -198,7 +200,9 @@ func (b *Binding[T]) failed(f *boundField, err error) error {
 
 // noescape hides a pointer from escape analysis, so that a value handed to a plan
 // stays where it is. It is right because no codec keeps its pointers, and those
-// that call foreign code hand it a copy.
+// that call foreign code hand it a copy. A function that uses it must not be
+// inlined: its caller would take the value for dead while codecs still read it, and
+// the garbage collector would free what the value points to.
 func noescape(p unsafe.Pointer) unsafe.Pointer {
 	x := uintptr(p)
 	return *(*unsafe.Pointer)(unsafe.Pointer(&x))

@@ -260,7 +260,7 @@ func marshalerCodec(c *codec) {
 	}
 	if c.text == nil {
 		c.sqlType = "jsonb"
-		c.text = func(dst []byte, p unsafe.Pointer) []byte { return c.json(dst, p, nil) }
+		c.text = func(dst []byte, p unsafe.Pointer) []byte { return c.json(dst, p, plainOptions) }
 	}
 	if reflect.PointerTo(t).Implements(typeJSONUnmarshaler) {
 		c.parseJSON = func(p unsafe.Pointer, src []byte) error {

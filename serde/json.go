@@ -16,6 +16,12 @@ type JSONOptions struct {
 	NumbersAsStrings bool
 }
 
+// The options as codecs get them: pointers that need no memory per value.
+var (
+	plainOptions  = &JSONOptions{}
+	stringOptions = &JSONOptions{NumbersAsStrings: true}
+)
+
 // JSON writes and reads values of one type as JSON.
 //
 // A struct is an object with its fields in their order; a field has the name of
@@ -43,8 +49,14 @@ func JSONOf[T any]() (*JSON[T], error) {
 
 // Append appends v. It panics with an EncodeError where a type's own MarshalJSON,
 // MarshalText or Value fails.
+//
+//go:noinline
 func (j *JSON[T]) Append(dst []byte, v *T, o JSONOptions) []byte {
-	return j.codec.json(dst, noescape(unsafe.Pointer(v)), &o)
+	options := plainOptions
+	if o.NumbersAsStrings {
+		options = stringOptions
+	}
+	return j.codec.json(dst, noescape(unsafe.Pointer(v)), options)
 }
 
 // Decode reads what Append wrote, or other JSON of that form. Fields that are
@@ -187,7 +199,7 @@ func structCodec(t reflect.Type, fields []field) *codec {
 		}
 		return nil
 	}
-	c.text = func(dst []byte, p unsafe.Pointer) []byte { return c.json(dst, p, &JSONOptions{}) }
+	c.text = func(dst []byte, p unsafe.Pointer) []byte { return c.json(dst, p, plainOptions) }
 	return c
 }
 
@@ -207,7 +219,7 @@ func fixedCodec(t reflect.Type, elem *codec) *codec {
 		}
 		return append(dst, ']')
 	}
-	c.text = func(dst []byte, p unsafe.Pointer) []byte { return c.json(dst, p, &JSONOptions{}) }
+	c.text = func(dst []byte, p unsafe.Pointer) []byte { return c.json(dst, p, plainOptions) }
 	return c
 }
 
@@ -240,6 +252,6 @@ func mapCodec(t reflect.Type, key, elem *codec) *codec {
 		}
 		return append(dst, '}')
 	}
-	c.text = func(dst []byte, p unsafe.Pointer) []byte { return c.json(dst, p, &JSONOptions{}) }
+	c.text = func(dst []byte, p unsafe.Pointer) []byte { return c.json(dst, p, plainOptions) }
 	return c
 }

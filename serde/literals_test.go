@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+	"unsafe"
 
 	"github.com/cockroachdb/apd/v3"
 
@@ -222,7 +223,7 @@ var literalCases = []literalCase{
 	{"interval[]", []trip{equal(arrayTrip[record.Interval]())}, []string{`{"1 mon -1 days","-00:00:01"}`}},
 }
 
-// boxTrip reads an array whose delimiter is a semicolon, and returns its text.
+// boxTrip reads an array whose delimiter is a semicolon, and writes it so.
 func boxTrip() trip {
 	p, err := ScalarPlan[[]string]("v")
 	if err != nil {
@@ -235,6 +236,9 @@ func boxTrip() trip {
 		}
 		var v []string
 		err = b.Decode(&v, record.Tuple{{Kind: record.Text, Data: []byte(text)}})
+		for i, box := range v {
+			v[i] = string(appendEscaped(nil, stringCodec(), unsafe.Pointer(&box)))
+		}
 		return "{" + strings.Join(v, ";") + "}", err
 	}}
 }

@@ -3,6 +3,7 @@ package serde
 import (
 	"bytes"
 	"net/netip"
+	"unsafe"
 )
 
 // parseAddr reads an inet that names one host. One with a shorter mask is out of
@@ -19,7 +20,9 @@ func parseAddr(v *netip.Addr, src []byte) error {
 		*v = p.Addr()
 		return nil
 	}
-	a, err := netip.ParseAddr(string(src))
+	// ParseAddr keeps its argument only in an error, which stays here, and in a zone,
+	// which no inet has.
+	a, err := netip.ParseAddr(unsafe.String(unsafe.SliceData(src), len(src)))
 	if err != nil || a.Zone() != "" {
 		return ErrSyntax
 	}

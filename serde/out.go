@@ -27,6 +27,8 @@ func (p *Plan[T]) OutColumns() []OutColumn {
 // AppendText appends PostgreSQL's text form of the column with that index; null
 // says that it is NULL, and dst is then unchanged. It panics with an EncodeError
 // where a type's own MarshalText, MarshalJSON or Value fails.
+//
+//go:noinline
 func (p *Plan[T]) AppendText(dst []byte, column int, v *T) (out []byte, null bool) {
 	f := &p.fields[column]
 	at := f.at(noescape(unsafe.Pointer(v)))

@@ -144,29 +144,56 @@ func (l rangeLayout) parse(p unsafe.Pointer, src []byte) ([]byte, error) {
 
 // bound reads one bound; open says that it is not there.
 func (l rangeLayout) bound(p unsafe.Pointer, src []byte) (open bool, rest []byte, err error) {
-	var buf []byte
-	i, quoted := 0, false
-	for ; i < len(src); i++ {
-		c := src[i]
-		switch {
-		case c == '\\' && i+1 < len(src):
+	end, escaped := boundEnd(src)
+	switch {
+	case end < 0:
+		return false, nil, ErrSyntax
+	case end == 0:
+		return true, src, nil
+	case !escaped:
+		return false, src[end:], l.elem.parse(p, src[:end])
+	}
+	return false, src[end:], l.elem.parse(p, unescapeBound(src[:end]))
+}
+
+// boundEnd finds what follows a bound, -1 if nothing does; escaped says that there
+// are quotes or backslashes in it.
+func boundEnd(src []byte) (end int, escaped bool) {
+	quoted := false
+	for i := 0; i < len(src); i++ {
+		switch c := src[i]; {
+		case c == '\\':
+			escaped = true
 			i++
-			buf = append(buf, src[i])
-		case c == '"' && quoted && i+1 < len(src) && src[i+1] == '"':
-			i++
-			buf = append(buf, '"')
 		case c == '"':
-			quoted = !quoted
+			escaped, quoted = true, !quoted
 		case !quoted && (c == ',' || c == ']' || c == ')' || c == '(' || c == '['):
-			if i == 0 {
-				return true, src, nil
-			}
-			return false, src[i:], l.elem.parse(p, buf)
-		default:
-			buf = append(buf, c)
+			return i, escaped
 		}
 	}
-	return false, nil, ErrSyntax
+	return -1, escaped
+}
+
+// unescapeBound takes the quotes and backslashes off; inside of quotes a doubled
+// quote stands for one.
+func unescapeBound(src []byte) []byte {
+	b := make([]byte, 0, len(src))
+	quoted := false
+	for i := 0; i < len(src); i++ {
+		switch c := src[i]; {
+		case c == '\\' && i+1 < len(src):
+			i++
+			b = append(b, src[i])
+		case c == '"' && quoted && i+1 < len(src) && src[i+1] == '"':
+			i++
+			b = append(b, '"')
+		case c == '"':
+			quoted = !quoted
+		default:
+			b = append(b, c)
+		}
+	}
+	return b
 }
 
 func (l rangeLayout) text(dst []byte, p unsafe.Pointer) []byte {
