@@ -28,6 +28,8 @@ type App struct {
 	metrics    *metrics
 	host       *view.Host
 	ran        atomic.Bool
+	started    chan struct{} // closed when the views are bound
+	ended      chan struct{} // closed when Run returns
 
 	mu     sync.Mutex
 	engine *engine.Engine
@@ -44,7 +46,7 @@ func New(cfg Config, topologies ...*topology.Topology) (*App, error) {
 	}
 	a := &App{
 		cfg: cfg, log: cfg.Logger.With("app", cfg.App), topologies: topologies,
-		metrics: newMetrics(cfg.App),
+		metrics: newMetrics(cfg.App), started: make(chan struct{}), ended: make(chan struct{}),
 	}
 	in, _ := cfg.connectors(topologies)
 	opts := view.HostOptions{}
@@ -62,6 +64,7 @@ func (a *App) Run(ctx context.Context) (err error) {
 	if a.ran.Swap(true) {
 		return ErrRunning
 	}
+	defer close(a.ended)
 	dir, err := state.OpenDir(a.cfg.StateDir, state.Identity{App: a.cfg.App}, state.Options{Logger: a.log})
 	if err != nil {
 		return err
@@ -84,6 +87,7 @@ func (a *App) Run(ctx context.Context) (err error) {
 	a.mu.Lock()
 	a.engine = eng
 	a.mu.Unlock()
+	close(a.started)
 	stop, err := a.serve()
 	if err != nil {
 		return err
@@ -94,6 +98,24 @@ func (a *App) Run(ctx context.Context) (err error) {
 
 // closeTimeout bounds how long the end of Run waits for readers of views.
 const closeTimeout = 10 * time.Second
+
+// WaitReady waits until the views can be read: until the first snapshot is in, or at
+// once where there is state from before. It fails where Run ends first; Run's error
+// says why.
+func (a *App) WaitReady(ctx context.Context) error {
+	select {
+	case <-a.started:
+	case <-a.ended:
+		return ErrStopped
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	err := a.host.WaitFor(ctx, nil)
+	if errors.Is(err, view.ErrClosed) {
+		return ErrStopped
+	}
+	return err
+}
 
 // Host returns what serves the app's views, for reading several views at one
 // position in this process.

@@ -7,6 +7,8 @@ import "errors"
 var (
 	// ErrConfig says that the Config cannot be used; the message lists everything.
 	ErrConfig = errors.New("tailrace: configuration")
+	// ErrStopped says that Run has ended; its error says why.
+	ErrStopped = errors.New("tailrace: the app has stopped")
 	// ErrRunning says that the app has been run before; make a new one.
 	ErrRunning = errors.New("tailrace: an app runs once")
 )

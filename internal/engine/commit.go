@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -109,11 +110,16 @@ func (e *Engine) writeCommit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	failpoint.Hit(failpoint.BatchSync)
+	snapshot := e.hasFreshSnapshot()
+	if err := hit(failpoint.BatchSync, failpoint.SnapshotSwitch, snapshot); err != nil {
+		return err
+	}
 	if err := e.cfg.Dir.DB.Commit(batch, true); err != nil {
 		return fmt.Errorf("engine: commit: %w", err)
 	}
-	failpoint.Hit(failpoint.BeforeAck)
+	if err := hit(failpoint.BeforeAck, failpoint.SnapshotDone, snapshot); err != nil {
+		return err
+	}
 	e.seq++
 	e.before = e.durable()
 	e.ackMu.Lock()
@@ -139,8 +145,16 @@ func (e *Engine) writeCommit(ctx context.Context) error {
 	e.epoch = epoch{careful: e.epoch.careful && e.repeating()}
 	e.wakeTargets(queued)
 	e.acknowledge()
-	failpoint.Hit(failpoint.AfterAck)
-	return nil
+	return hit(failpoint.AfterAck, failpoint.AfterAckServer, true)
+}
+
+// hit passes a crash point, and a second one where it applies.
+func hit(always, also string, applies bool) error {
+	err := failpoint.Hit(always)
+	if applies {
+		err = errors.Join(err, failpoint.Hit(also))
+	}
+	return err
 }
 
 // fill writes the epoch into a batch in ascending key order: the engine's own

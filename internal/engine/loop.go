@@ -122,7 +122,9 @@ func (e *Engine) take(ctx context.Context, d *databaseRun, in *sources.Batch) er
 			if err := e.cutBefore(ctx, d, p.Tx); err != nil {
 				return err
 			}
-			failpoint.Hit(failpoint.Received)
+			if err := failpoint.Hit(failpoint.Received); err != nil {
+				return err
+			}
 		}
 		if err := e.feedPiece(d, p); err != nil {
 			return e.recover(ctx, err)
@@ -165,8 +167,7 @@ func (e *Engine) feedPiece(d *databaseRun, p *sources.TxRows) error {
 		}
 	}
 	if !p.Last {
-		failpoint.Hit(failpoint.MidTransaction)
-		return nil
+		return failpoint.Hit(failpoint.MidTransaction)
 	}
 	d.open = nil
 	for _, r := range d.runs {

@@ -197,7 +197,9 @@ func (e *Engine) drain(ctx context.Context, t *targetRun, pause *time.Duration) 
 			return err
 		}
 		first, *pause = false, 0
-		failpoint.Hit(failpoint.SinkApplied)
+		if err := failpoint.Hit(failpoint.SinkApplied); err != nil {
+			return err
+		}
 		last := epochs[len(epochs)-1]
 		e.cfg.Observe.Delivered(t.name, len(epochs), last.CommitTime)
 		e.status.targetError(t.name, nil)
