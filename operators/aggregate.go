@@ -80,6 +80,7 @@ func checkRemove[G comparable, V, R any](in Grouped[G, V], agg aggregate.Aggrega
 }
 
 type aggregation[G comparable, V, R any] struct {
+	cursor[G]
 	node      *topology.Node
 	in        groupInput[G, V]
 	agg       aggregate.Aggregator[V, R]
@@ -88,6 +89,7 @@ type aggregation[G comparable, V, R any] struct {
 	entries   *aggregate.Entries
 	keepEmpty bool
 	inStep    bool
+	adding    bool
 	prefix    []byte
 	out       []record.Change[G, R]
 }
@@ -97,7 +99,7 @@ func newAggregation[G comparable, V, R any](
 	keyCodec state.KeyCodec[G], result state.Codec[R], keepEmpty bool,
 ) *aggregation[G, V, R] {
 	a := &aggregation[G, V, R]{
-		node: rt.Node(), in: in.open(rt), agg: agg, keyCodec: keyCodec, keepEmpty: keepEmpty,
+		cursor: newCursor[G](rt), node: rt.Node(), in: in.open(rt), agg: agg, keyCodec: keyCodec, keepEmpty: keepEmpty,
 	}
 	codec := groupCodec(agg, result, &a.inStep)
 	a.table = state.NewTable(rt.Env, rt.StoreIDFor(""), keyCodec, codec)
@@ -110,16 +112,22 @@ func newAggregation[G comparable, V, R any](
 	return a
 }
 
-// CurrentKey returns the key of the row at work, or of the group.
-func (a *aggregation[G, V, R]) CurrentKey() any { return a.in.CurrentKey() }
+// CurrentKey returns the key of the row at work, or of the group whose result is.
+func (a *aggregation[G, V, R]) CurrentKey() any {
+	if a.adding {
+		return a.in.CurrentKey()
+	}
+	return a.cursor.CurrentKey()
+}
 
 // Step takes the step's contributions into their groups, and then computes the
 // result of each group that was touched, once.
 func (a *aggregation[G, V, R]) Step(s *topology.Step) error {
-	a.inStep = true
+	a.inStep, a.adding = true, true
 	if err := a.in.each(s, a.visit); err != nil {
 		return err
 	}
+	a.adding = false
 	return a.table.EditTouched(func(key G, g *group[V, R], _ bool) (keep bool, err error) {
 		if g.acc == nil || g.rows == 0 && !a.keepEmpty {
 			if g.acc != nil {
@@ -129,8 +137,12 @@ func (a *aggregation[G, V, R]) Step(s *topology.Step) error {
 			return false, err
 		}
 		a.scope(key)
-		g.result, err = g.acc.Result(a.entries)
-		g.ready = true
+		a.at(key)
+		r, err := g.acc.Result(a.entries)
+		if g.late != nil {
+			g.late = &lateResult[R]{known: true}
+		}
+		*g.value() = r
 		if err != nil {
 			err = &topology.Failure{Node: a.node, Key: key, Err: err}
 		}
@@ -140,16 +152,19 @@ func (a *aggregation[G, V, R]) Step(s *topology.Step) error {
 
 // visit adds a row to its group or takes it out.
 func (a *aggregation[G, V, R]) visit(key G, id []byte, v *V, add bool, time int64) error {
-	a.scope(key)
-	if err := a.prepare(key); err != nil {
-		return err
-	}
 	g, _, err := a.table.Edit(key, time)
 	if err != nil {
 		return err
 	}
+	a.scope(key)
 	if g.acc == nil {
 		g.acc = a.agg.New()
+		if a.entries != nil {
+			g.late = &lateResult[R]{known: true} // there is no old result to find
+		}
+	}
+	if err := g.know(a.entries); err != nil {
+		return &topology.Failure{Node: a.node, Key: key, Err: err}
 	}
 	if add {
 		g.rows++
@@ -161,24 +176,6 @@ func (a *aggregation[G, V, R]) visit(key G, id []byte, v *V, add bool, time int6
 	if err != nil {
 		return &topology.Failure{Node: a.node, Key: key, Err: err}
 	}
-	return nil
-}
-
-// prepare makes sure that a stored group knows its result before the step touches
-// its entries. The result is derived: to fill it in is not a change.
-func (a *aggregation[G, V, R]) prepare(key G) error {
-	if a.entries == nil {
-		return nil
-	}
-	g, err := a.table.Get(key)
-	if err != nil || g == nil || g.ready {
-		return err
-	}
-	result, err := g.acc.Result(a.entries)
-	if err != nil {
-		return &topology.Failure{Node: a.node, Key: key, Err: err}
-	}
-	g.result, g.ready = result, true
 	return nil
 }
 
@@ -197,7 +194,7 @@ func (a *aggregation[G, V, R]) Changes(yield func([]record.Change[G, R]) bool) e
 		for i := range chunk {
 			c := &chunk[i]
 			a.out = append(a.out, record.Change[G, R]{
-				Key: c.Key, Old: c.Old.result, New: c.New.result, Sides: c.Sides, Time: c.Time,
+				Key: c.Key, Old: *c.Old.value(), New: *c.New.value(), Sides: c.Sides, Time: c.Time,
 			})
 		}
 		return yield(a.out)
@@ -207,16 +204,19 @@ func (a *aggregation[G, V, R]) Changes(yield func([]record.Change[G, R]) bool) e
 // At returns a group's result before the step and now. A group that was not
 // loaded in this step computes it from its state.
 func (a *aggregation[G, V, R]) At(key G) (record.Versions[R], error) {
-	a.scope(key)
-	if err := a.prepare(key); err != nil {
-		return record.Versions[R]{}, err
-	}
 	v, err := a.table.At(key)
 	if err != nil {
 		return record.Versions[R]{}, err
 	}
+	if v.HasNew() {
+		a.scope(key)
+		a.at(key)
+		if err := v.New.know(a.entries); err != nil {
+			return record.Versions[R]{}, &topology.Failure{Node: a.node, Key: key, Err: err}
+		}
+	}
 	return record.Versions[R]{
-		Old: v.Old.result, New: v.New.result, Sides: v.Sides, Time: v.Time,
+		Old: *v.Old.value(), New: *v.New.value(), Sides: v.Sides, Time: v.Time,
 	}, nil
 }
 

@@ -56,7 +56,7 @@ func EnrichContext[K comparable, V any, F comparable, R, O any](
 		Inputs:         []*topology.Node{events.Node(), table.Node()},
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
 			return &enrich[K, V, F, R, O]{
-				node: rt.Node(), events: topology.StreamInput[K, V](rt, 0),
+				cursor: newCursor[K](rt), node: rt.Node(), events: topology.StreamInput[K, V](rt, 0),
 				table: topology.TableInput[F, R](rt, 1), keyOf: key, joiner: joiner,
 			}, nil
 		},
@@ -89,7 +89,7 @@ func (e *enrich[K, V, F, R, O]) Step(*topology.Step) error {
 }
 
 func (e *enrich[K, V, F, R, O]) one(r *record.Record[K, V]) error {
-	e.key = r.Key
+	e.at(r.Key)
 	ctx := recordContext(e.node, r)
 	f, ok, err := e.keyOf(ctx, r.Key, r.Value)
 	if err != nil {
@@ -100,6 +100,7 @@ func (e *enrich[K, V, F, R, O]) one(r *record.Record[K, V]) error {
 		if row, err = e.table.At(f); err != nil {
 			return err
 		}
+		e.at(r.Key)
 	}
 	o, emit, err := e.joiner(ctx, r.Key, r.Value, row.New, row.HasNew())
 	if err != nil {

@@ -45,7 +45,9 @@ func filterTable[K comparable, V any](
 		Kind:   "filter",
 		Inputs: []*topology.Node{in.Node()},
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
-			f := &tableFilter[K, V]{in: topology.TableInput[K, V](rt, 0), keepRow: keep}
+			f := &tableFilter[K, V]{
+				cursor: newCursor[K](rt), in: topology.TableInput[K, V](rt, 0), keepRow: keep,
+			}
 			f.keep = fanOut(rt)
 			return f, nil
 		},
@@ -83,7 +85,7 @@ func (f *tableFilter[K, V]) compute(yield func([]record.Change[K, V]) bool) erro
 
 // sides returns which of two values exist and fit.
 func (f *tableFilter[K, V]) sides(key K, has record.Sides, older, newer *V) record.Sides {
-	f.key = key
+	f.at(key)
 	var sides record.Sides
 	if has&record.HasOld != 0 && f.keepRow(key, *older) {
 		sides |= record.HasOld

@@ -63,7 +63,7 @@ func groupTable[K comparable, V any, G comparable](
 		b: b, input: in.Node(),
 		open: func(rt *topology.Runtime) groupInput[G, V] {
 			return &tableGroups[K, V, G]{
-				in: topology.TableInput[K, V](rt, 0), group: group, keyCodec: keyCodec,
+				cursor: newCursor[K](rt), in: topology.TableInput[K, V](rt, 0), group: group, keyCodec: keyCodec,
 			}
 		},
 	}
@@ -84,7 +84,7 @@ func (t *tableGroups[K, V, G]) each(_ *topology.Step, visit visitGroup[G, V]) er
 	err := t.in.Changes(func(chunk []record.Change[K, V]) bool {
 		for i := range chunk {
 			c := &chunk[i]
-			t.key = c.Key
+			t.at(c.Key)
 			t.id = t.keyCodec.Append(t.id[:0], c.Key)
 			if c.HasOld() {
 				if failed = visit(t.group(c.Key, c.Old), t.id, &c.Old, false, c.Time); failed != nil {
@@ -108,7 +108,9 @@ func groupStream[K comparable, V any, G comparable](
 	return Grouped[G, V]{
 		b: in.Builder(), input: in.Node(),
 		open: func(rt *topology.Runtime) groupInput[G, V] {
-			return &streamGroups[K, V, G]{in: topology.StreamInput[K, V](rt, 0), group: group}
+			return &streamGroups[K, V, G]{
+				cursor: newCursor[K](rt), in: topology.StreamInput[K, V](rt, 0), group: group,
+			}
 		},
 	}
 }
@@ -125,7 +127,7 @@ func (t *streamGroups[K, V, G]) each(_ *topology.Step, visit visitGroup[G, V]) e
 	err := t.in.Records(func(chunk []record.Record[K, V]) bool {
 		for i := range chunk {
 			r := &chunk[i]
-			t.key = r.Key
+			t.at(r.Key)
 			t.id = appendTag(t.id[:0], r.Tag)
 			failed = visit(t.group(r.Key, r.Value), t.id, &r.Value, true, r.Time)
 			if failed != nil {

@@ -15,8 +15,40 @@ type group[V, R any] struct {
 	rows   int64
 	acc    aggregate.Accumulator[V, R]
 	result R
-	ready  bool // result is that of rows and acc as they were at the step's start, or are now
+	// late is set for aggregators with entries, and holds the result instead: a
+	// group that was loaded computes it only when a step touches it. Being a pointer
+	// it also reaches the copy of the group that the table keeps as the old value.
+	late *lateResult[R]
 }
+
+type lateResult[R any] struct {
+	result R
+	known  bool
+}
+
+// value is the group's result, which has to be known.
+func (g *group[V, R]) value() *R {
+	if g.late != nil {
+		return &g.late.result
+	}
+	return &g.result
+}
+
+// know computes the result of a group whose entries have not changed since it was
+// loaded. That is not a change: the result is derived.
+func (g *group[V, R]) know(e *aggregate.Entries) error {
+	if g.late == nil || g.late.known {
+		return nil
+	}
+	r, err := g.acc.Result(e)
+	if err == nil {
+		*g.late = lateResult[R]{result: r, known: true}
+	}
+	return err
+}
+
+// groupBytes is what a group's accumulators take in memory, roughly.
+const groupBytes = 128
 
 // groupCodec stores groups without their results. Within a step it adds them: a
 // group that is encoded then is spilled for want of memory, and its old result
@@ -28,7 +60,7 @@ func groupCodec[V, R any](
 		Fingerprint: agg.Schema(),
 		Append: func(dst []byte, g *group[V, R]) []byte {
 			flags := byte(0)
-			if *inStep && g.ready {
+			if *inStep && (g.late == nil || g.late.known) {
 				flags = 1
 			}
 			dst = append(dst, flags)
@@ -40,14 +72,21 @@ func groupCodec[V, R any](
 			}
 			binary.BigEndian.PutUint32(dst[at:], uint32(len(dst)-at-4))
 			if flags == 1 {
-				dst = result.Append(dst, &g.result)
+				dst = result.Append(dst, g.value())
 			}
 			return dst
 		},
 		Decode: func(src []byte, g *group[V, R]) error {
 			return decodeGroup(src, g, agg, result)
 		},
-		Equal: func(a, b *group[V, R]) bool { return result.Equal(&a.result, &b.result) },
+		Equal: func(a, b *group[V, R]) bool { return result.Equal(a.value(), b.value()) },
+		Size: func(g *group[V, R]) int {
+			size := groupBytes
+			if result.Size != nil {
+				size += result.Size(g.value())
+			}
+			return size
+		},
 	}
 }
 
@@ -71,13 +110,14 @@ func decodeGroup[V, R any](
 	if err := g.acc.DecodeState(src[:size]); err != nil {
 		return fmt.Errorf("%w: %w", state.ErrCorrupt, err)
 	}
+	if agg.UsesEntries() {
+		g.late = &lateResult[R]{known: flags == 1}
+	}
 	var err error
 	switch {
 	case flags == 1:
-		g.ready = true
-		err = result.Decode(src[size:], &g.result)
-	case !agg.UsesEntries():
-		g.ready = true
+		err = result.Decode(src[size:], g.value())
+	case g.late == nil:
 		g.result, err = g.acc.Result(nil)
 	}
 	return err

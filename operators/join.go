@@ -82,7 +82,8 @@ func addJoin[K comparable, L, R, O any](
 		Inputs:    []*topology.Node{left.Node(), right.Node()},
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
 			j := &tableJoin[K, L, R, O]{
-				left: topology.TableInput[K, L](rt, 0), right: topology.TableInput[K, R](rt, 1),
+				cursor: newCursor[K](rt),
+				left:   topology.TableInput[K, L](rt, 0), right: topology.TableInput[K, R](rt, 1),
 				join: f, equalLeft: leftCodec.Equal, equalOut: outCodec.Equal,
 			}
 			j.keep = fanOut(rt)
@@ -156,7 +157,7 @@ func (j *tableJoin[K, L, R, O]) compute(yield func([]record.Change[K, O]) bool) 
 
 // emit appends the change of one key unless its result stays the same.
 func (j *tableJoin[K, L, R, O]) emit(key K, l *record.Versions[L], r *record.Versions[R]) {
-	j.key = key
+	j.at(key)
 	j.out = append(j.out, record.Change[K, O]{Key: key, Time: max(l.Time, r.Time)})
 	c := &j.out[len(j.out)-1]
 	c.Sides = joinSides(j.join, l, r, &c.Old, &c.New)
@@ -174,7 +175,7 @@ func (j *tableJoin[K, L, R, O]) At(key K) (record.Versions[O], error) {
 	if err != nil {
 		return out, err
 	}
-	j.key = key
+	j.at(key)
 	out.Time = max(l.Time, r.Time)
 	out.Sides = joinSides(j.join, &l, &r, &out.Old, &out.New)
 	return out, nil

@@ -79,7 +79,8 @@ func addForeignKey[K, F comparable, L, R, O any](
 		Stores:    []topology.StoreSpec{{Schema: "foreign-key-index-1"}},
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
 			j := &foreignKeyJoin[K, F, L, R, O]{
-				left: topology.TableInput[K, L](rt, 0), right: topology.TableInput[F, R](rt, 1),
+				cursor: newCursor[K](rt),
+				left:   topology.TableInput[K, L](rt, 0), right: topology.TableInput[F, R](rt, 1),
 				fk: fk, join: join, equalLeft: leftCodec.Equal, equalOut: outCodec.Equal,
 				keyCodec: keyCodec, fkCodec: fkCodec,
 				index: state.NewOrdered(rt.Env, rt.StoreIDFor("")),
@@ -125,7 +126,7 @@ func (j *foreignKeyJoin[K, F, L, R, O]) Step(*topology.Step) error {
 }
 
 func (j *foreignKeyJoin[K, F, L, R, O]) reindex(c *record.Change[K, L]) error {
-	j.key = c.Key
+	j.at(c.Key)
 	var oldFK, newFK F
 	var hadFK, hasFK bool
 	if c.HasOld() {
@@ -211,7 +212,7 @@ func (j *foreignKeyJoin[K, F, L, R, O]) rightOf(
 	key K, l *record.Versions[L],
 ) (record.Versions[R], error) {
 	var out record.Versions[R]
-	j.key = key
+	j.at(key)
 	var oldFK, newFK F
 	var hadFK, hasFK bool
 	if l.HasOld() {
@@ -245,7 +246,7 @@ func (j *foreignKeyJoin[K, F, L, R, O]) rightOf(
 func (j *foreignKeyJoin[K, F, L, R, O]) append(
 	key K, l *record.Versions[L], r *record.Versions[R],
 ) {
-	j.key = key
+	j.at(key)
 	j.out = append(j.out, record.Change[K, O]{Key: key, Time: max(l.Time, r.Time)})
 	c := &j.out[len(j.out)-1]
 	c.Sides = joinSides(j.join, l, r, &c.Old, &c.New)
@@ -329,6 +330,7 @@ func (j *foreignKeyJoin[K, F, L, R, O]) At(key K) (record.Versions[O], error) {
 	if err != nil {
 		return out, err
 	}
+	j.at(key)
 	out.Time = max(l.Time, r.Time)
 	out.Sides = joinSides(j.join, &l, &r, &out.Old, &out.New)
 	return out, nil

@@ -20,7 +20,9 @@ func MapValues[K comparable, V, R any](
 		Kind:   "map-values",
 		Inputs: []*topology.Node{in.Node()},
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
-			m := &tableMap[K, V, R]{in: topology.TableInput[K, V](rt, 0), f: f, equal: codec.Equal}
+			m := &tableMap[K, V, R]{
+				cursor: newCursor[K](rt), in: topology.TableInput[K, V](rt, 0), f: f, equal: codec.Equal,
+			}
 			m.keep = fanOut(rt)
 			return m, nil
 		},
@@ -58,7 +60,7 @@ func (m *tableMap[K, V, R]) compute(yield func([]record.Change[K, R]) bool) erro
 }
 
 func (m *tableMap[K, V, R]) apply(key K, has record.Sides, older, newer *V, outOld, outNew *R) {
-	m.key = key
+	m.at(key)
 	if has&record.HasOld != 0 {
 		*outOld = m.f(key, *older)
 	}

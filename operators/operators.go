@@ -31,8 +31,20 @@ func userError(err error) error {
 }
 
 // cursor remembers the key at work, so that a panic in a user function can be
-// reported with it.
-type cursor[K comparable] struct{ key K }
+// reported with the node and the key: operators compute when they are walked, so
+// the node that runs may be another one, further down.
+type cursor[K comparable] struct {
+	key    K
+	self   int
+	active *int
+}
+
+func newCursor[K comparable](rt *topology.Runtime) cursor[K] {
+	return cursor[K]{self: rt.Node().ID, active: rt.Active()}
+}
+
+// at says that user functions are called for a key now.
+func (c *cursor[K]) at(key K) { c.key, *c.active = key, c.self }
 
 // CurrentKey returns the key at work.
 func (c *cursor[K]) CurrentKey() any { return c.key }

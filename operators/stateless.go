@@ -19,7 +19,8 @@ func addStateless[K comparable, V any, K2 comparable, V2 any](
 		Inputs: []*topology.Node{in.Node()},
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
 			o := &stateless[K, V, K2, V2]{
-				node: rt.Node(), in: topology.StreamInput[K, V](rt, 0), f: f, split: split,
+				cursor: newCursor[K](rt), node: rt.Node(), in: topology.StreamInput[K, V](rt, 0),
+				f: f, split: split,
 			}
 			o.emitFunc = o.emit
 			return o, nil
@@ -47,7 +48,8 @@ func (o *stateless[K, V, K2, V2]) Step(*topology.Step) error {
 	var failed error
 	err := o.in.Records(func(chunk []record.Record[K, V]) bool {
 		for i := range chunk {
-			o.current, o.index, o.key = &chunk[i], 0, chunk[i].Key
+			o.current, o.index = &chunk[i], 0
+			o.at(chunk[i].Key)
 			err := o.f(recordContext(o.node, o.current), o.current.Key, o.current.Value, o.emitFunc)
 			if err != nil {
 				failed = &topology.Failure{

@@ -61,6 +61,7 @@ func Add(b *Builder, n Node) *Node {
 	node.ID = len(b.nodes)
 	node.Topology = b.name
 	if node.Name == "" {
+		node.Unnamed = true
 		node.Name = fmt.Sprintf("%s#%d", n.Kind, b.counts[n.Kind])
 		if n.NeedsName || len(n.Stores) > 0 {
 			b.Errorf("topology %q: a %s needs a name, its first argument", b.name, n.Kind)
@@ -84,6 +85,7 @@ func Add(b *Builder, n Node) *Node {
 				b.name, n.Kind, node.Name, in.Name, in.Topology)
 		}
 	}
+	node.hash = node.computeHash()
 	b.nodes = append(b.nodes, node)
 	return node
 }

@@ -18,12 +18,14 @@ type Table[K comparable, V any] struct {
 // AddStream adds a node whose output is a stream.
 func AddStream[K comparable, V any](b *Builder, n Node) Stream[K, V] {
 	n.Shape, n.Key, n.Value = ShapeStream, reflect.TypeFor[K](), reflect.TypeFor[V]()
+	n.Inspect = inspectStream[K, V]
 	return Stream[K, V]{b: b, node: Add(b, n)}
 }
 
 // AddTable adds a node whose output is a table.
 func AddTable[K comparable, V any](b *Builder, n Node) Table[K, V] {
 	n.Shape, n.Key, n.Value = ShapeTable, reflect.TypeFor[K](), reflect.TypeFor[V]()
+	n.Inspect = inspectTable[K, V]
 	return Table[K, V]{b: b, node: Add(b, n)}
 }
 

@@ -69,6 +69,13 @@ type Node struct {
 	Sink any
 	// New makes the running form, once a task.
 	New func(rt *Runtime) (Operator, error)
+	// Inspect makes a look at the output for test drivers; AddStream and AddTable
+	// set it.
+	Inspect func() *Inspector
+	// Unnamed says that the user gave no name and Name was made up.
+	Unnamed bool
+
+	hash uint64
 }
 
 // Source says what a source node reads.
@@ -101,13 +108,26 @@ func (n *Node) StoreName(store string) string {
 }
 
 // Hash identifies what the node computes as far as data can tell: its kind, name,
-// types, stores, options and inputs. User functions are outside of it; that is
-// what Version is for. The hash is stable across processes and releases.
-func (n *Node) Hash() uint64 {
+// types, stores, options, source and inputs. User functions are outside of it; that
+// is what Version is for. So are names that were made up, which change when another
+// node is inserted. The hash is stable across processes and releases.
+func (n *Node) Hash() uint64 { return n.hash }
+
+func (n *Node) computeHash() uint64 {
 	h := fnv.New64a()
 	put := func(s string) { h.Write([]byte(s)); h.Write([]byte{0}) }
 	put(string(n.Kind))
-	put(n.Name)
+	if n.Unnamed {
+		put("")
+	} else {
+		put(n.Name)
+	}
+	if n.Source != nil {
+		in := n.Source.Input()
+		put(in.Database)
+		put(in.Table)
+		put(in.Messages)
+	}
 	put(typeName(n.Key))
 	put(typeName(n.Value))
 	put(strconv.Itoa(n.Version))
@@ -117,7 +137,9 @@ func (n *Node) Hash() uint64 {
 		put(s.Schema)
 	}
 	for _, in := range n.Inputs {
-		put(strconv.FormatUint(in.Hash(), 16))
+		if in != nil {
+			put(strconv.FormatUint(in.hash, 16))
+		}
 	}
 	return h.Sum64()
 }

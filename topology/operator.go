@@ -102,6 +102,7 @@ type Runtime struct {
 	consumers map[*Node]int
 	stores    []state.Store
 	current   *Node
+	active    int
 }
 
 // Outputs takes what the sinks of a task put out during an epoch. The slices are
@@ -145,6 +146,11 @@ func (rt *Runtime) Register(s state.Store) { rt.stores = append(rt.stores, s) }
 
 // StoreIDFor returns the id of one of the current node's stores.
 func (rt *Runtime) StoreIDFor(store string) uint32 { return rt.StoreID(rt.current.StoreName(store)) }
+
+// Active points to the id of the node whose code is at work. A driver sets it
+// before it calls a node; an operator that calls user functions sets it before each,
+// since it may do so when another node walks its output.
+func (rt *Runtime) Active() *int { return &rt.active }
 
 // Node returns the node whose running form is being made.
 func (rt *Runtime) Node() *Node { return rt.current }

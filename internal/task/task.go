@@ -32,6 +32,9 @@ type Config struct {
 	Logger     *slog.Logger
 	// Drop counts records dropped by a rule; nil drops the count.
 	Drop func(n *topology.Node, reason string, count int)
+	// AfterStep is called at the end of each step, when the outputs of all nodes are
+	// still there: for test drivers. Nil does nothing.
+	AfterStep func(s *topology.Step) error
 	// OneStep makes each transaction a step of its own even where the topology does
 	// not need it: for tests that compare both ways.
 	OneStep bool
@@ -55,8 +58,10 @@ type Task struct {
 	stores   []state.Store
 	names    map[uint32]string // store names by id
 	outputs  *outputs
+	active   *int                     // the id of the node at work
 	byTable  map[topology.Input][]int // indexes of source nodes
 	oneStep  bool
+	after    func(s *topology.Step) error
 
 	committed Checkpoint
 	positions record.Positions
@@ -74,7 +79,7 @@ func New(cfg Config) (*Task, error) {
 	t := &Task{
 		topology: cfg.Topology, env: cfg.Env, nodes: cfg.Topology.Nodes(),
 		names: map[uint32]string{}, byTable: map[topology.Input][]int{},
-		oneStep: cfg.OneStep || cfg.Topology.PerTransaction(),
+		oneStep: cfg.OneStep || cfg.Topology.PerTransaction(), after: cfg.AfterStep,
 	}
 	t.outputs = newOutputs(cfg.Env)
 	drop := cfg.Drop
@@ -93,7 +98,7 @@ func New(cfg Config) (*Task, error) {
 	if t.ops, err = rt.Start(cfg.Topology); err != nil {
 		return nil, err
 	}
-	t.stores = sortStores(rt.Stores())
+	t.stores, t.active = sortStores(rt.Stores()), rt.Active()
 	for i, n := range t.nodes {
 		if n.Source != nil {
 			in := n.Source.Input()
@@ -122,7 +127,8 @@ func (t *Task) restore(c Checkpoint) {
 // Pending reports whether rows or messages were fed since the last commit.
 func (t *Task) Pending() bool { return t.pending }
 
-// Operators returns the running forms, by node id; for drivers that look inside.
+// Operators returns the running forms, by node id, for drivers that look inside;
+// see topology.Inspector.
 func (t *Task) Operators() []topology.Operator { return t.ops }
 
 // Positions returns where the task stands, uncommitted transactions included.
@@ -153,7 +159,7 @@ func (t *Task) Rows(tx *record.Tx, rows []record.Row) error {
 
 func (t *Task) feed(i int, tx *record.Tx, rows []record.Row) (err error) {
 	defer t.catch(i, &err)
-	t.fed, t.pending = true, true
+	t.fed, t.pending, *t.active = true, true, i
 	op, ok := t.ops[i].(topology.SourceOperator)
 	if !ok {
 		return fmt.Errorf("task: %q reads a table but its running form takes no rows", t.nodes[i].Name)
@@ -174,7 +180,7 @@ func (t *Task) Message(tx *record.Tx, m record.Message) (err error) {
 
 func (t *Task) feedMessage(i int, tx *record.Tx, m record.Message) (err error) {
 	defer t.catch(i, &err)
-	t.fed, t.pending = true, true
+	t.fed, t.pending, *t.active = true, true, i
 	op, ok := t.ops[i].(topology.MessageOperator)
 	if !ok {
 		return fmt.Errorf("task: %q reads messages but its running form takes none", t.nodes[i].Name)
@@ -229,6 +235,11 @@ func (t *Task) Step() error {
 			return err
 		}
 	}
+	if t.after != nil {
+		if err := t.after(&t.step); err != nil {
+			return err
+		}
+	}
 	for _, op := range t.ops {
 		op.EndStep()
 	}
@@ -238,6 +249,7 @@ func (t *Task) Step() error {
 
 func (t *Task) run(i int) (err error) {
 	defer t.catch(i, &err)
+	*t.active = i
 	return t.ops[i].Step(&t.step)
 }
 
@@ -272,6 +284,9 @@ func (t *Task) catch(i int, err *error) {
 	p := recover()
 	if p == nil && *err == nil {
 		return
+	}
+	if p != nil {
+		i = *t.active // the user function may be another node's, which this one walked
 	}
 	f := &topology.Failure{Node: t.nodes[i]}
 	if len(t.txs) > 0 {

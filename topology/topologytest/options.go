@@ -1,0 +1,43 @@
+package topologytest
+
+import (
+	"math"
+
+	"github.com/tailrace/tailrace/state"
+)
+
+// Option changes how a driver cuts its work, which must not change any result: give
+// a test the choice of random options to see that.
+type Option func(*options)
+
+type options struct {
+	chunk, steps, epochs int
+	memory               int64
+	db                   state.DB
+	everything           bool
+}
+
+func defaults() options { return options{chunk: math.MaxInt, epochs: 1} }
+
+// Chunks hands a transaction's rows over in pieces of n. By default all at once.
+func Chunks(n int) Option { return func(o *options) { o.chunk = max(n, 1) } }
+
+// Steps computes after every n transactions. By default once an epoch; topologies
+// whose results depend on every version compute after each transaction anyway.
+func Steps(n int) Option { return func(o *options) { o.steps = n } }
+
+// Epochs commits after every n transactions, 0 only on Commit. Nothing is visible
+// before its commit. By default each transaction is an epoch.
+func Epochs(n int) Option { return func(o *options) { o.epochs = n } }
+
+// Memory bounds the memory of the state in bytes; what goes beyond is evicted and
+// spilled. By default there is no bound.
+func Memory(bytes int64) Option { return func(o *options) { o.memory = bytes } }
+
+// DB keeps the state in a database that is given, and closed in the end, instead of
+// one in memory.
+func DB(db state.DB) Option { return func(o *options) { o.db = db } }
+
+// CheckEverything also checks, after every step, that each table node answers for
+// every row it has, changed or not. It is slow with many rows.
+func CheckEverything() Option { return func(o *options) { o.everything = true } }
