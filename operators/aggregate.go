@@ -99,7 +99,8 @@ func newAggregation[G comparable, V, R any](
 	keyCodec state.KeyCodec[G], result state.Codec[R], keepEmpty bool,
 ) *aggregation[G, V, R] {
 	a := &aggregation[G, V, R]{
-		cursor: newCursor[G](rt), node: rt.Node(), in: in.open(rt), agg: agg, keyCodec: keyCodec, keepEmpty: keepEmpty,
+		cursor: newCursor[G](rt), node: rt.Node(), in: in.open(rt), agg: agg,
+		keyCodec: keyCodec, keepEmpty: keepEmpty,
 	}
 	codec := groupCodec(agg, result, &a.inStep)
 	a.table = state.NewTable(rt.Env, rt.StoreIDFor(""), keyCodec, codec)

@@ -76,8 +76,8 @@ func Add(b *Builder, n Node) *Node {
 	b.names[node.Name] = node
 	for i, in := range n.Inputs {
 		if in == nil {
-			b.Errorf("topology %q: %s %q: input %d is the zero handle; pass the result of a source or an operator",
-				b.name, n.Kind, node.Name, i+1)
+			b.Errorf("topology %q: %s %q: input %d is the zero handle; "+
+				"pass the result of a source or an operator", b.name, n.Kind, node.Name, i+1)
 			continue
 		}
 		if in.ID >= len(b.nodes) || b.nodes[in.ID] != in {

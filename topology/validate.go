@@ -16,8 +16,8 @@ func (t *Topology) validate() []error {
 	}
 	for _, n := range t.nodes {
 		if n.Shape != ShapeNone && !used[n] && n.Kind.isSource() {
-			errs = append(errs, fmt.Errorf("topology %q: nothing reads %s %q; remove it or give it an operator or a sink",
-				t.name, n.Kind, n.Name))
+			errs = append(errs, fmt.Errorf("topology %q: nothing reads %s %q; "+
+				"remove it or give it an operator or a sink", t.name, n.Kind, n.Name))
 		}
 		if n.New == nil {
 			errs = append(errs, fmt.Errorf("topology %q: %s %q has no running form; its author left Node.New empty",

@@ -36,7 +36,8 @@ func rowsOf[K comparable, V any](d *Driver, n *topology.Node) *rows[K, V] {
 	d.observed(n)
 	spec, ok := n.Source.(*sources.Spec)
 	if !ok || spec.Table.Name == "" {
-		d.fatalf("%s %q reads no table: give the handle that a function of package sources returned", n.Kind, n.Name)
+		d.fatalf("%s %q reads no table: give the handle that a function of package sources returned",
+			n.Kind, n.Name)
 	}
 	name := spec.Database.Name() + "/" + spec.Table.Name
 	table := d.tables[name]
