@@ -2,6 +2,7 @@ package view
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -124,7 +125,7 @@ func (e *engine) commitHeld(held map[string]Standing) {
 	e.lsn += 16
 	err := e.host.Publish(Commit{
 		Seq: e.seq, Positions: e.positions(), Held: held, AsOf: int64(e.seq) * 1_000_000,
-		Snapshot: e.db.NewSnapshot(), Changes: e.changed,
+		Snapshot: &guarded{Snapshot: e.db.NewSnapshot(), t: e.t}, Changes: e.changed,
 	})
 	if err != nil {
 		e.t.Fatal(err)
@@ -154,4 +155,32 @@ func (e *engine) advance() {
 	if err := e.host.Advance(e.positions()); err != nil {
 		e.t.Fatal(err)
 	}
+}
+
+// guarded is a snapshot that notices who uses it after its end.
+type guarded struct {
+	state.Snapshot
+	t      *testing.T
+	closed atomic.Bool
+}
+
+func (g *guarded) Get(dst, key []byte) ([]byte, bool, error) {
+	if g.closed.Load() {
+		g.t.Error("Get on a closed snapshot")
+	}
+	return g.Snapshot.Get(dst, key)
+}
+
+func (g *guarded) NewIter(lower, upper []byte) (state.Iter, error) {
+	if g.closed.Load() {
+		g.t.Error("NewIter on a closed snapshot")
+	}
+	return g.Snapshot.NewIter(lower, upper)
+}
+
+func (g *guarded) Close() error {
+	if g.closed.Swap(true) {
+		g.t.Error("a snapshot is closed twice")
+	}
+	return g.Snapshot.Close()
 }

@@ -124,7 +124,10 @@ func (h *Host) isClosed() bool {
 type Commit struct {
 	// Seq numbers the commits; it grows.
 	Seq uint64
-	// Positions is where the commit stands in each source. The host keeps a copy.
+	// Positions is where the commit stands in each source. The host keeps a copy, and
+	// what it shows never goes back: a position that Advance has shown stays, even
+	// where the engine has to read again from the checkpoint before it, since the
+	// views were complete up to there.
 	Positions record.Positions
 	// Held is where topologies stand that are at an earlier position, by name, such
 	// as one that a schema change stopped. Nil for none.
@@ -163,8 +166,8 @@ func (h *Host) Publish(c Commit) error {
 		return ErrClosed
 	}
 	old := h.current.Load()
-	if old != nil && m.asOf == 0 {
-		m.asOf = old.asOf
+	if old != nil {
+		m.keepUp(old)
 	}
 	epochs, err := h.collect(old, m, c.Changes)
 	if err != nil {
@@ -182,7 +185,8 @@ func (h *Host) Publish(c Commit) error {
 }
 
 // Advance moves the positions without a change of state: the frontier moved over
-// transactions that concern no view.
+// transactions that concern no view. Before the first Publish there is nothing to
+// move, and it does nothing.
 func (h *Host) Advance(positions record.Positions) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -191,10 +195,11 @@ func (h *Host) Advance(positions record.Positions) error {
 	}
 	old := h.current.Load()
 	if old == nil {
-		return ErrNotReady
+		return nil
 	}
 	m := *old
 	m.positions = positions.Clone()
+	m.keepUp(old)
 	old.snap.refs.Add(1) // The host's own reference keeps it above zero.
 	h.show(old, &m)
 	for view, set := range h.watchers {

@@ -2,6 +2,7 @@ package view
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -165,7 +166,7 @@ func (s *handler) serve(w http.ResponseWriter, r *http.Request) error {
 	defer cancel()
 	r = r.WithContext(ctx)
 	err := s.serveRead(w, r, segments[1:])
-	if err != nil && ctx.Err() != nil && context.Cause(ctx) == context.DeadlineExceeded {
+	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		asHTTP(err).write(w)
 		return nil
 	}

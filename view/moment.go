@@ -48,6 +48,24 @@ func (m *moment) position(topology string) Position {
 	return p
 }
 
+// keepUp raises positions to those that old has shown, and fills in the time.
+func (m *moment) keepUp(old *moment) {
+	if m.asOf == 0 {
+		m.asOf = old.asOf
+	}
+	raise(m.positions, old.positions)
+	for topology, s := range m.held {
+		raise(s.Positions, old.position(topology).Sources)
+	}
+}
+
+// raise raises each position of p to that of q, if it has one.
+func raise(p, q record.Positions) {
+	for name, at := range p {
+		p[name] = max(at, q[name])
+	}
+}
+
 // snapshot counts the users of a database snapshot; the last one closes it.
 type snapshot struct {
 	state.Snapshot

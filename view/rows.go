@@ -126,13 +126,11 @@ func scan(snap state.Reader, prefix, lower, upper []byte, reverse bool,
 			err = cerr
 		}
 	}()
-	move, ok := it.Next, false
+	first, next := it.First, it.Next
 	if reverse {
-		move, ok = it.Prev, it.Last()
-	} else {
-		ok = it.First()
+		first, next = it.Last, it.Prev
 	}
-	for ; ok; ok = move() {
+	for ok := first(); ok; ok = next() {
 		more, err := fn(it.Key()[len(prefix):], it.Value())
 		if err != nil || !more {
 			return err

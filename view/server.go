@@ -46,7 +46,8 @@ type ServerOptions struct {
 	// keeps web pages from reaching it through a name of their own (DNS rebinding),
 	// and to any name elsewhere, where the token does.
 	Hosts []string
-	// Extra are further handlers by path, such as /metrics. They see the same checks.
+	// Extra are further handlers by pattern of http.ServeMux, such as /metrics, beside
+	// the server's own. They see the same checks.
 	Extra map[string]http.Handler
 	// MaxConnections bounds the open connections; one more is closed at once.
 	// Defaults to 1,024.
@@ -79,7 +80,8 @@ type Server struct {
 	stop     context.CancelFunc
 }
 
-// NewServer makes a server for an address such as "127.0.0.1:8080" or "[::1]:0". An
+// NewServer makes a server of h, which is Handler or a mux that holds it at /views and
+// /views/, for an address such as "127.0.0.1:8080" or "[::1]:0". An
 // empty host is loopback too; all interfaces are "0.0.0.0". It fails where the options
 // would leave the views open to a network.
 func NewServer(addr string, h http.Handler, opts ServerOptions) (*Server, error) {
@@ -105,12 +107,10 @@ func NewServer(addr string, h http.Handler, opts ServerOptions) (*Server, error)
 		return nil, errOpen(addr)
 	}
 	mux := http.NewServeMux()
-	mux.Handle("/views", h)
-	mux.Handle("/views/", h)
 	for at, extra := range opts.Extra {
-		mux.Handle(at, timed(extra, opts.Timeout))
+		mux.Handle(at, extra)
 	}
-	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { errNoPath.write(w) })
+	mux.Handle("/", h)
 	shutdown, stop := context.WithCancel(context.Background())
 	s.stop = stop
 	s.http = &http.Server{
@@ -196,12 +196,15 @@ func (s *Server) checked(views, mux http.Handler) http.Handler {
 			return
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, s.opts.MaxBodyBytes)
-		// The mux would clean keys such as ".." away.
+		// Views bound their requests themselves, and streams not at all; and the mux would
+		// clean keys such as ".." away.
 		if p := r.URL.EscapedPath(); p == "/views" || strings.HasPrefix(p, "/views/") {
 			views.ServeHTTP(w, r)
 			return
 		}
-		mux.ServeHTTP(w, r)
+		ctx, cancel := context.WithTimeout(r.Context(), s.opts.Timeout)
+		defer cancel()
+		mux.ServeHTTP(w, r.WithContext(ctx))
 	})
 }
 
@@ -249,13 +252,4 @@ func (s *Server) knows(hostport string) bool {
 		return isLoopback(host)
 	}
 	return len(s.opts.Hosts) == 0
-}
-
-// timed gives a handler's context a deadline.
-func timed(h http.Handler, d time.Duration) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), d)
-		defer cancel()
-		h.ServeHTTP(w, r.WithContext(ctx))
-	})
 }

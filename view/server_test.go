@@ -92,7 +92,8 @@ func TestServerRefuses(t *testing.T) {
 		req  []string
 	}{
 		{"fine", 200, []string{"GET /views/revenue HTTP/1.1", host, auth}},
-		{"scheme in any case", 200, []string{"GET /views HTTP/1.1", host, "authorization: bearer " + string(secret)}},
+		{"scheme in any case", 200, []string{"GET /views HTTP/1.1", host,
+			"authorization: bearer " + string(secret)}},
 		{"loopback address", 200, []string{"GET /views HTTP/1.1", "Host: " + addr, auth}},
 		{"IPv6 loopback", 200, []string{"GET /views HTTP/1.1", "Host: [::1]:80", auth}},
 		{"named host", 200, []string{"GET /views HTTP/1.1", "Host: Views.Example:80", auth}},
@@ -144,7 +145,8 @@ func TestServerRefuses(t *testing.T) {
 
 func TestServerNeedsProtection(t *testing.T) {
 	for _, addr := range []string{"0.0.0.0:0", "[::]:0", "192.0.2.1:80", "views.example:80"} {
-		if _, err := NewServer(addr, nil, ServerOptions{}); err == nil || !strings.Contains(err.Error(), "Token") {
+		_, err := NewServer(addr, http.NotFoundHandler(), ServerOptions{})
+		if err == nil || !strings.Contains(err.Error(), "Token") {
 			t.Errorf("%s without token: %v", addr, err)
 		}
 		certs := &tls.Config{ClientAuth: tls.RequireAndVerifyClientCert}
@@ -159,7 +161,7 @@ func TestServerNeedsProtection(t *testing.T) {
 			t.Errorf("%s: %v", addr, err)
 		}
 	}
-	if _, err := NewServer("8080", nil, ServerOptions{}); err == nil {
+	if _, err := NewServer("8080", http.NotFoundHandler(), ServerOptions{}); err == nil {
 		t.Error("an address without port is taken")
 	}
 	for _, s := range []string{fmt.Sprint(secret), fmt.Sprintf("%+v %#v", ServerOptions{Token: secret}, secret)} {
@@ -187,7 +189,7 @@ func TestServerSlowHeaders(t *testing.T) {
 		}
 		conns[i] = c
 	}
-	if r, body := ask(t, addr, "GET /views/revenue HTTP/1.1", "Host: localhost"); r.StatusCode != 200 {
+	if r, body := ask(t, addr, "GET /views/revenue HTTP/1.1", "Host: localhost"); r.StatusCode != http.StatusOK {
 		t.Errorf("while slow clients wait: %d %s", r.StatusCode, body)
 	}
 	for _, c := range conns {
@@ -263,7 +265,7 @@ func TestServerStream(t *testing.T) {
 	expect("id: shop:0/10")
 	for start := time.Now(); time.Since(start) < 900*time.Millisecond; {
 		// Requests with deadlines of their own are answered meanwhile.
-		if r, body := ask(t, addr, "GET /views/revenue HTTP/1.1", "Host: localhost"); r.StatusCode != 200 {
+		if r, body := ask(t, addr, "GET /views/revenue HTTP/1.1", "Host: localhost"); r.StatusCode != http.StatusOK {
 			t.Fatalf("%d %s", r.StatusCode, body)
 		}
 	}

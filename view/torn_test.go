@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"github.com/tailrace/tailrace/state"
 )
 
 // TestNeverTorn moves money between two views while readers add up both at one
@@ -77,4 +79,21 @@ func sumBoth(a, b *table[int64, int64]) (sum int64, seq uint64, err error) {
 		}
 	}
 	return sum, m.Position().Seq, nil
+}
+
+// TestSnapshotStaysClosed: a reader that loaded a moment just before its last user left
+// must not bring it back.
+func TestSnapshotStaysClosed(t *testing.T) {
+	closes := 0
+	s := &snapshot{Snapshot: &guarded{Snapshot: state.NewMemory().NewSnapshot(), t: t},
+		closed: func(error) { closes++ }}
+	s.refs.Store(1)
+	if !s.acquire() {
+		t.Fatal("an open snapshot cannot be acquired")
+	}
+	s.release()
+	s.release()
+	if s.acquire() || closes != 1 {
+		t.Errorf("acquired after its end; closed %d times", closes)
+	}
 }

@@ -145,7 +145,8 @@ func TestStates(t *testing.T) {
 	wantErr(nil, h.Bind(v, ids))
 	wantErr(ErrNotReady, get())
 	wantErr(ErrUnknownSource, v.WaitFor(ctx, record.Positions{"stock": 1}))
-	wantErr(ErrNotReady, h.Advance(record.Positions{"shop": 1}))
+	wantErr(nil, h.Advance(record.Positions{"shop": 1}))
+	wantErr(ErrNotReady, get())
 
 	other, _ := New[string, account]("other", "v")
 	wantErr(ErrBound, h.Bind(other, ids))
@@ -220,5 +221,63 @@ func TestHeldTopology(t *testing.T) {
 	}
 	if _, err := At(context.Background(), a, b); !errors.Is(err, ErrPositions) {
 		t.Fatalf("At both: %v", err)
+	}
+}
+
+// TestPositionsNeverGoBack: an engine that reads again from its checkpoint publishes a
+// position before one that Advance has shown.
+func TestPositionsNeverGoBack(t *testing.T) {
+	e := newEngine(t, HostOptions{})
+	tb := addView[int64, int64](e, "a")
+	tb.core.topology = "slow"
+	e.commit()
+	e.advance()
+	e.advance()
+	e.lsn = 0
+	e.commit()
+	if p, _ := e.host.Position(); p.Sources["shop"] != 48 {
+		t.Errorf("after going back: %v, want 0/30", p)
+	}
+	e.lsn = 0
+	e.commitHeld(map[string]Standing{"slow": {Positions: record.Positions{"shop": 16}}})
+	if _, _, p, _ := tb.Get(context.Background(), 1); p.Sources["shop"] != 48 {
+		t.Errorf("held: %v, want 0/30", p)
+	}
+}
+
+func TestLeadingFields(t *testing.T) {
+	type key struct {
+		A int64
+		B string
+		C int64
+	}
+	e := newEngine(t, HostOptions{})
+	tb := addView[key, int64](e, "v")
+	n := map[int]int{}
+	for a := int64(-2); a < 2; a++ {
+		for _, b := range []string{"", "x", "xy"} {
+			for c := range int64(2) {
+				tb.set(t, key{a, b, c}, 1)
+			}
+		}
+	}
+	e.commit()
+	for fields := range 4 {
+		rows := tb.Range(context.Background(), Leading(key{-1, "x", 1}, fields))
+		for range rows.All() {
+			n[fields]++
+		}
+		if rows.Err() != nil {
+			t.Error(rows.Err())
+		}
+	}
+	if n[0] != 24 || n[1] != 6 || n[2] != 2 || n[3] != 1 {
+		t.Errorf("rows by leading fields: %v", n)
+	}
+	if err := walk(tb.Range(context.Background(), Leading(key{}, 4))); err == nil {
+		t.Error("four leading fields of three are taken")
+	}
+	if err := walk(addView[int64, int64](e, "w").Range(context.Background(), Leading(int64(1), 1))); err == nil {
+		t.Error("leading fields of an integer are taken")
 	}
 }
