@@ -132,7 +132,8 @@ func TestLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	const want = `{"id":"shop/10000002A/7","stream":"paid-orders","key":7,"value":{"n":7,"text":""},` +
-		`"source":"shop","position":"1/2A","xid":42,"time":"1970-02-19T17:02:53.000042Z","last":true,"replayed":true}`
+		`"source":"shop","position":"1/2A","xid":42,"time":"1970-02-19T17:02:53.000042Z",` +
+		`"last":true,"replayed":true}`
 	got, _, _ := strings.Cut(string(data), "\n")
 	if got != want {
 		t.Errorf("line is\n%s\nwant\n%s", got, want)
@@ -292,7 +293,8 @@ func TestRefusals(t *testing.T) {
 		}
 		return path
 	}
-	good := `{"id":"x","stream":"paid-orders","key":1,"value":1,"source":"shop","position":"0/1","xid":1,"time":"","last":true}`
+	good := `{"id":"x","stream":"paid-orders","key":1,"value":1,"source":"shop",` +
+		`"position":"0/1","xid":1,"time":"","last":true}`
 	link := filepath.Join(dir, "link")
 	if err := os.Symlink(put("aim", ""), link); err != nil {
 		t.Fatal(err)

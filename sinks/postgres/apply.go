@@ -250,31 +250,39 @@ func (t *transaction) flush(ctx context.Context) error {
 func (t *transaction) prepareChunks(ctx context.Context) error {
 	for i, tab := range t.w.tables {
 		for _, kind := range t.w.chunks[i].groups() {
-			for j, sql := range tab.statements(kind) {
-				name := tab.statementName(kind, j)
-				if t.w.prepared[name] {
+			for _, s := range tab.statementsFor(kind) {
+				if t.w.prepared[s.name] {
 					continue
 				}
-				if _, err := t.w.conn.PgConn().Prepare(ctx, name, sql, nil); err != nil {
+				if _, err := t.w.conn.PgConn().Prepare(ctx, s.name, s.sql, nil); err != nil {
 					return t.w.wrap("preparing", tab, err)
 				}
-				t.w.prepared[name] = true
+				t.w.prepared[s.name] = true
 			}
 		}
 	}
 	return nil
 }
 
-// statements are what writes a kind of rows, taking its columns as parameters.
-func (t *table) statements(kind chunkRow) []string {
-	if kind.deleted {
-		return []string{t.deleteSQL(t.fromParams(t.keyLen), kind.mask)}
-	}
-	return t.upsertSQL(t.fromParams(len(t.columns)), kind.mask)
-}
+// statement is a prepared statement.
+type statement struct{ name, sql string }
 
-func (t *table) statementName(kind chunkRow, i int) string {
-	return fmt.Sprintf("tailrace_%d_%t_%d_%d", t.id, kind.deleted, kind.mask, i)
+// statementsFor are what writes a kind of rows, taking its columns as parameters.
+func (t *table) statementsFor(kind chunkRow) []statement {
+	if s, ok := t.statements[kind]; ok {
+		return s
+	}
+	texts := []string{t.deleteSQL(t.fromParams(t.keyLen), kind.mask)}
+	if !kind.deleted {
+		texts = t.upsertSQL(t.fromParams(len(t.columns)), kind.mask)
+	}
+	var out []statement
+	for i, sql := range texts {
+		name := fmt.Sprintf("tailrace_%d_%t_%d_%d", t.id, kind.deleted, kind.mask, i)
+		out = append(out, statement{name, sql})
+	}
+	t.statements[kind] = out
+	return out
 }
 
 func (t *transaction) queueChunk(i int, deleted bool) {
@@ -288,8 +296,8 @@ func (t *transaction) queueChunk(i int, deleted bool) {
 			n = tab.keyLen
 		}
 		params := t.params(c, kind, n)
-		for j := range tab.statements(kind) {
-			t.batch.ExecPrepared(tab.statementName(kind, j), params, binaryFormat, nil)
+		for _, s := range tab.statementsFor(kind) {
+			t.batch.ExecPrepared(s.name, params, binaryFormat, nil)
 			t.of = append(t.of, tab)
 		}
 	}

@@ -57,8 +57,10 @@ func TestExistingTables(t *testing.T) {
 		{"wrong type", "id bigint PRIMARY KEY, name bytea, amount float8",
 			[]string{`"name" TYPE text`, `"amount" TYPE numeric`}},
 		{"no key", "id bigint, name text, amount numeric", []string{`ADD UNIQUE ("id")`}},
-		{"other key", "id bigint, name text, amount numeric, PRIMARY KEY (id, amount)", []string{`ADD UNIQUE ("id")`}},
-		{"deferrable key", "id bigint PRIMARY KEY DEFERRABLE, name text, amount numeric", []string{`ADD UNIQUE ("id")`}},
+		{"other key", "id bigint, name text, amount numeric, PRIMARY KEY (id, amount)",
+			[]string{`ADD UNIQUE ("id")`}},
+		{"deferrable key", "id bigint PRIMARY KEY DEFERRABLE, name text, amount numeric",
+			[]string{`ADD UNIQUE ("id")`}},
 		{"NOT NULL", "id bigint PRIMARY KEY, name text NOT NULL, amount numeric", []string{`"name" DROP NOT NULL`}},
 		{"generated", "id bigint PRIMARY KEY, amount numeric, name text GENERATED ALWAYS AS ('x') STORED",
 			[]string{`"name" DROP EXPRESSION`}},
@@ -202,7 +204,8 @@ func TestHostileNames(t *testing.T) {
 	db := pgservertest.New(t)
 	db.Exec("CREATE TABLE victim (id int); INSERT INTO victim VALUES (1)", `CREATE TABLE t (id int)`)
 	names := []string{
-		`a"b`, `"`, `""`, `a;drop table victim--`, `'; DROP TABLE victim; --`, `"); DROP TABLE victim; --`, "żółć 漢字 🦀",
+		`a"b`, `"`, `""`, `a;drop table victim--`, `'; DROP TABLE victim; --`, `"); DROP TABLE victim; --`,
+		"żółć 漢字 🦀",
 		"$1", "select", "tab\there", "a b", `back\slash`, strings.Repeat("x", 63), "%s%d", "s", "t", "excluded",
 	}
 	for i, n := range names {
@@ -271,7 +274,8 @@ func TestRefusedNames(t *testing.T) {
 	_, err := tryOpen(t, postgres.Config{URL: db.URL, CreateTables: true}, outputs...)
 	checkProblems(t, problemsOf(t, err), []string{
 		"64 bytes", "schema name", `"a\x00b"`, `"a\xffb"`, "table name is empty", `"a."`, "belongs to PostgreSQL",
-		"the progress table", "column name \"cccc", `column name "a\x00"`, `two columns "id"`, `table of output "fine"`,
+		"the progress table", "column name \"cccc", `column name "a\x00"`, `two columns "id"`,
+		`table of output "fine"`,
 		"0 key columns", "postgres.Output",
 	})
 }

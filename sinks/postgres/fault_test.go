@@ -23,7 +23,8 @@ func TestRejectedRows(t *testing.T) {
 	for _, c := range []struct{ name, ddl, code, want string }{
 		{"check", "CHECK (name IS NULL OR name <> '" + canary + "')", "23514", `constraint "accounts_name_check"`},
 		{"second unique", "UNIQUE (name)", "23505", `constraint "accounts_name_key"`},
-		{"deferred unique", "UNIQUE (name) DEFERRABLE INITIALLY DEFERRED", "23505", `constraint "accounts_name_key"`},
+		{"deferred unique", "UNIQUE (name) DEFERRABLE INITIALLY DEFERRED", "23505",
+			`constraint "accounts_name_key"`},
 		{"foreign key", "FOREIGN KEY (name) REFERENCES names", "23503", "DEFERRABLE"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -342,8 +343,9 @@ func TestEventsTable(t *testing.T) {
 	t.Parallel()
 	sinktest.ExerciseEvents(t, func(t *testing.T) sinktest.Events {
 		db := pgservertest.New(t)
-		db.Exec(`CREATE SEQUENCE arrival`, `CREATE TABLE "paid-orders" (id text PRIMARY KEY, key json, value jsonb, source text,
-			position pg_lsn, xid bigint, time timestamptz, last boolean, replayed boolean, n bigint DEFAULT nextval('arrival'))`)
+		db.Exec(`CREATE SEQUENCE arrival`, `CREATE TABLE "paid-orders" (id text PRIMARY KEY,
+			key json, value jsonb, source text, position pg_lsn, xid bigint, time timestamptz, last boolean,
+			replayed boolean, n bigint DEFAULT nextval('arrival'))`)
 		return sinktest.Events{
 			Connector: postgres.Target(postgres.Config{URL: db.URL, Lease: 200 * time.Millisecond}),
 			IDs: func() (ids []string) {

@@ -115,7 +115,8 @@ func (w *Writer) tryClaim(ctx context.Context) (*heldLease, error) {
 	if _, err := tx.Exec(ctx, "SET LOCAL lock_timeout = '5s'"); err != nil {
 		return nil, err
 	}
-	if _, err := tx.Exec(ctx, `INSERT INTO `+tab+` AS p (app, target, incarnation, session, positions, lease_until)
+	if _, err := tx.Exec(ctx, `INSERT INTO `+tab+`
+		(app, target, incarnation, session, positions, lease_until)
 		VALUES ($1, $2, $3, '', '{}', '-infinity') ON CONFLICT DO NOTHING`,
 		w.app, w.target, w.incarnation); err != nil {
 		return nil, err

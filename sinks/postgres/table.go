@@ -22,6 +22,8 @@ type table struct {
 	// created.
 	opt    Output
 	create bool
+	// statements are those made so far.
+	statements map[chunkRow][]statement
 }
 
 // column is a column of an output.
@@ -76,7 +78,8 @@ func resolveOutputs(cfg Config, outputs []sinks.Output, progress name, p *proble
 }
 
 func resolveOutput(o sinks.Output, p *problems) *table {
-	t := &table{id: o.ID, output: o.Name, keyLen: o.KeyLen, events: o.Append}
+	t := &table{id: o.ID, output: o.Name, keyLen: o.KeyLen, events: o.Append,
+		statements: map[chunkRow][]statement{}}
 	switch opt := o.Options.(type) {
 	case nil:
 	case Output:
