@@ -84,8 +84,10 @@ func BenchmarkUpsert(b *testing.B) {
 
 func openBench(b *testing.B, db *pgservertest.DB) sinks.Writer {
 	b.Helper()
-	w, err := postgres.Target(postgres.Config{URL: db.URL, CreateTables: true}).Open(b.Context(), sinks.OpenRequest{
-		App: sinktest.App, Target: sinktest.TargetName, Incarnation: "one", Outputs: []sinks.Output{sinktest.Accounts},
+	target := postgres.Target(postgres.Config{URL: db.URL, CreateTables: true})
+	w, err := target.Open(b.Context(), sinks.OpenRequest{
+		App: sinktest.App, Target: sinktest.TargetName, Incarnation: "one",
+		Outputs: []sinks.Output{sinktest.Accounts},
 	})
 	if err != nil {
 		b.Fatal(err)

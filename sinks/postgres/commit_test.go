@@ -78,7 +78,7 @@ func TestAmbiguousCommit(t *testing.T) {
 		e.Reconcile = seq == 1
 		return e
 	}
-	const rounds = 1200
+	const rounds = 600
 	lost, unsent := 0, 0
 	for seq := uint64(1); seq <= rounds; {
 		batch := []sinks.Epoch{epoch(seq)}
@@ -153,7 +153,7 @@ func TestCutAnywhere(t *testing.T) {
 	rng := rand.New(rand.NewPCG(7, 8))
 	model := sinktest.NewModel(outputs)
 	cuts := 0
-	for seq := uint64(1); seq < 150; seq++ {
+	for seq := uint64(1); seq < 120; seq++ {
 		e := sinktest.RandomEpoch(rng, seq, 20)
 		if seq == 1 || rng.IntN(10) == 0 {
 			content := sinktest.NewModel(outputs)
@@ -179,7 +179,7 @@ func TestCutAnywhere(t *testing.T) {
 			}
 		}
 	}
-	if cuts < 50 {
+	if cuts < 40 {
 		t.Fatalf("only %d cuts hit", cuts)
 	}
 	t.Logf("%d cuts", cuts)
