@@ -99,7 +99,7 @@ func openPebble(dir string, o Options, scratch bool) (*pebbleDB, error) {
 	cache := pebble.NewCache(o.CacheBytes)
 	defer cache.Unref()
 	p.popts = &pebble.Options{
-		FS:                          o.FS,
+		FS:                          logFS{o.FS, p.health},
 		FormatMajorVersion:          FormatMajorVersion,
 		Cache:                       cache,
 		MemTableSize:                o.MemTableBytes,

@@ -9,10 +9,6 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// tableBytes is the size at which a batch that is being written to tables starts
-// the next one.
-const tableBytes = 64 << 20
-
 // ingestDir is where tables wait for ingestion, below the database's directory.
 const ingestDir = "ingest"
 
@@ -73,7 +69,7 @@ func (b *pebbleBatch) writeTable(kind pebble.InternalKeyKind, key, value []byte)
 			return err
 		}
 	}
-	if b.writer != nil && b.inFile >= tableBytes {
+	if b.writer != nil && b.inFile >= b.p.tableBytes() {
 		if err := b.closeTable(); err != nil {
 			return err
 		}
@@ -107,9 +103,12 @@ func (b *pebbleBatch) moveToTable() error {
 	}
 }
 
+// tableBytes is the size at which a batch starts its next table.
+func (p *pebbleDB) tableBytes() int { return 2 * p.opts.BatchBytes }
+
 func (b *pebbleBatch) openTable() error {
 	p := b.p
-	if err := p.checkRoom(tableBytes); err != nil {
+	if err := p.checkRoom(p.tableBytes()); err != nil {
 		return err
 	}
 	path := p.opts.FS.PathJoin(p.dir, ingestDir, fmt.Sprintf("%d.sst", p.tables.Add(1)))

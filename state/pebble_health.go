@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -160,45 +159,5 @@ func (p *pebbleDB) checkRoom(n int) error {
 			"nothing committed is lost", ErrDiskFull, p.dir, usage.AvailBytes>>20, need>>20)
 	}
 	r.checked, r.written = now, 0
-	return nil
-}
-
-// privateFS keeps the files of a state directory from other users of the machine.
-type privateFS struct{ vfs.FS }
-
-func (f privateFS) Unwrap() vfs.FS { return f.FS }
-
-func (f privateFS) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
-	file, err := f.FS.Create(name, category)
-	return file, makePrivate(name, file, err)
-}
-
-func (f privateFS) ReuseForWrite(old, name string, category vfs.DiskWriteCategory) (vfs.File, error) {
-	file, err := f.FS.ReuseForWrite(old, name, category)
-	return file, makePrivate(name, file, err)
-}
-
-func (f privateFS) OpenReadWrite(
-	name string, category vfs.DiskWriteCategory, opts ...vfs.OpenOption,
-) (vfs.File, error) {
-	file, err := f.FS.OpenReadWrite(name, category, opts...)
-	return file, makePrivate(name, file, err)
-}
-
-func (f privateFS) Lock(name string) (io.Closer, error) {
-	lock, err := f.FS.Lock(name)
-	if err != nil {
-		return nil, err
-	}
-	return lock, makePrivateFile(name, lock)
-}
-
-func makePrivate(name string, file vfs.File, err error) error {
-	if err != nil {
-		return err
-	}
-	if err := os.Chmod(name, 0o600); err != nil {
-		return errors.Join(err, file.Close())
-	}
 	return nil
 }
