@@ -21,17 +21,20 @@ func decimal(t interface{ Fatalf(string, ...any) }, text string) Decimal {
 
 func TestDecimalText(t *testing.T) {
 	for text, want := range map[string]string{
-		"0": "0", "-0": "0", "0.00": "0", "+1.50": "1.5", "00012.3400": "12.34", ".5": "0.5", "5.": "5", "1e3": "1000",
+		"0": "0", "-0": "0", "0.00": "0", "+1.50": "1.5", "00012.3400": "12.34", ".5": "0.5", "5.": "5",
+		"1e3":  "1000",
 		"1E-3": "0.001", "-1.5e+2": "-150", "nan": "NaN", "inf": "Infinity", "-INFINITY": "-Infinity",
 		"9223372036854775807": "9223372036854775807", "-9223372036854775808": "-9223372036854775808",
-		"9223372036854775808000": "9223372036854775808000", "0.0000000000000000000000000000001": "0.0000000000000000000000000000001",
-		"100000000000000000000000": "100000000000000000000000",
+		"9223372036854775808000":            "9223372036854775808000",
+		"0.0000000000000000000000000000001": "0.0000000000000000000000000000001",
+		"100000000000000000000000":          "100000000000000000000000",
 	} {
 		if got := decimal(t, text).String(); got != want {
 			t.Errorf("%q prints as %q, want %q", text, got, want)
 		}
 	}
-	for _, text := range []string{"", "-", ".", "1.2.3", "1e", "1e+", "e1", "1 ", " 1", "1_0", "0x1", "1e1.5", "--1", "infinit",
+	for _, text := range []string{"", "-", ".", "1.2.3", "1e", "1e+", "e1", "1 ", " 1", "1_0", "0x1", "1e1.5",
+		"--1", "infinit",
 		"nanx", "１"} {
 		if _, err := ParseDecimal(text); !errors.Is(err, ErrSyntax) {
 			t.Errorf("%q: %v, want a syntax error", text, err)
@@ -55,10 +58,12 @@ func drawDecimal(t *rapid.T, label string) Decimal {
 		n, _ := new(big.Int).SetString(digits, 10)
 		return NewBigDecimal(n, rapid.Int32Range(-30, 30).Draw(t, label+" exp"))
 	case 2:
-		n := rapid.SampledFrom([]int64{math.MaxInt64, math.MinInt64, math.MinInt64 + 1, 1e18, -1e18, 999999999999999999}).Draw(t, label)
+		n := rapid.SampledFrom([]int64{math.MaxInt64, math.MinInt64, math.MinInt64 + 1, 1e18, -1e18,
+			999999999999999999}).Draw(t, label)
 		return NewDecimal(n, rapid.Int32Range(-20, 20).Draw(t, label+" exp"))
 	}
-	return NewDecimal(rapid.Int64Range(-100_000, 100_000).Draw(t, label), rapid.Int32Range(-6, 6).Draw(t, label+" exp"))
+	return NewDecimal(rapid.Int64Range(-100_000, 100_000).Draw(t, label), rapid.Int32Range(-6, 6).Draw(t,
+		label+" exp"))
 }
 
 func rat(d Decimal) *big.Rat {
@@ -82,10 +87,12 @@ func TestDecimalAgainstRationals(t *testing.T) {
 				t.Fatalf("%s comes back from apd as %s", d, back)
 			}
 			var back Decimal
-			if rest, err := back.DecodeState(append(d.AppendState(nil), 7)); err != nil || len(rest) != 1 || back != d {
+			if rest, err := back.DecodeState(append(d.AppendState(nil), 7)); err != nil || len(rest) != 1 ||
+				back != d {
 				t.Fatalf("%s comes back from state as %s, rest %v, error %v", d, back, rest, err)
 			}
-			if rest, err := back.DecodeOrdered(append(d.AppendOrdered(nil), 7)); err != nil || len(rest) != 1 || back != d {
+			if rest, err := back.DecodeOrdered(append(d.AppendOrdered(nil), 7)); err != nil || len(rest) != 1 ||
+				back != d {
 				t.Fatalf("%s comes back from a key as %s, rest %v, error %v", d, back, rest, err)
 			}
 		}
@@ -123,7 +130,8 @@ func TestDecimalAgainstRationals(t *testing.T) {
 }
 
 func TestDecimalJSON(t *testing.T) {
-	for text, want := range map[string]string{"1.50": "1.5", "NaN": `"NaN"`, "-Infinity": `"-Infinity"`, "1e20": "100000000000000000000"} {
+	for text, want := range map[string]string{"1.50": "1.5", "NaN": `"NaN"`, "-Infinity": `"-Infinity"`,
+		"1e20": "100000000000000000000"} {
 		b, err := json.Marshal(decimal(t, text))
 		if err != nil || string(b) != want {
 			t.Errorf("%s: %s, %v, want %s", text, b, err, want)
@@ -148,7 +156,8 @@ func TestDecimalRefusesDamage(t *testing.T) {
 			t.Errorf("%d bytes of a key: %v", i, err)
 		}
 	}
-	for _, b := range [][]byte{{0}, {7}, {4, 0x80, 0, 0, 1, 0}, {4, 0x80, 0, 0, 1, 102, 0}, {4, 0x80, 0, 0, 1, 1, 0}} {
+	for _, b := range [][]byte{{0}, {7}, {4, 0x80, 0, 0, 1, 0}, {4, 0x80, 0, 0, 1, 102, 0}, {4, 0x80, 0, 0, 1,
+		1, 0}} {
 		var d Decimal
 		if _, err := d.DecodeOrdered(b); !errors.Is(err, ErrEncoding) {
 			t.Errorf("key %v: %s, %v", b, d, err)

@@ -46,9 +46,11 @@ func checkKey[T comparable, P fuzzedKey[T]](t *testing.T, src []byte) {
 }
 
 func FuzzValues(f *testing.F) {
-	for _, s := range []string{"1.5", "-0", "1e10", "NaN", "infinity", "2024-02-29", "0044-03-15 BC", "24:00:00", "12:00:00-07:52:58",
+	for _, s := range []string{"1.5", "-0", "1e10", "NaN", "infinity", "2024-02-29", "0044-03-15 BC",
+		"24:00:00", "12:00:00-07:52:58",
 		"2024-02-29 12:34:56.5+00", "294276-12-31 23:59:59.999999", "1 year 2 mons -3 days +04:05:06.7",
-		"a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "12345678901234567890.123", "16/B374D848", "\x04\x80\x00\x00\x01\x0b\x00"} {
+		"a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "12345678901234567890.123", "16/B374D848",
+		"\x04\x80\x00\x00\x01\x0b\x00"} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, src []byte) {

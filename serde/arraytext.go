@@ -222,7 +222,8 @@ type arrayWriter struct {
 	json *JSONOptions
 }
 
-func appendArray(dst []byte, base unsafe.Pointer, size uintptr, elem *codec, dims []record.Dim, n int) []byte {
+func appendArray(dst []byte, base unsafe.Pointer, size uintptr, elem *codec, dims []record.Dim,
+	n int) []byte {
 	if n == 0 {
 		return append(dst, "{}"...)
 	}

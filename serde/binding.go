@@ -47,8 +47,9 @@ func (p *Plan[T]) BindKey(rel *record.Relation) (*Binding[T], error) {
 			c := &rel.Columns[f.column]
 			key = slices.DeleteFunc(key, func(name string) bool { return name == c.Name })
 			if !c.Key {
-				problems = append(problems, fmt.Sprintf("%s.%s is not part of the table's key; leave %s out of the key type",
-					rel, c.Name, f.field.path))
+				problems = append(problems,
+					fmt.Sprintf("%s.%s is not part of the table's key; leave %s out of the key type",
+						rel, c.Name, f.field.path))
 			}
 			if reason := keyProblem(c, f.field.codec); reason != "" {
 				problems = append(problems, fmt.Sprintf("%s.%s %s", rel, c.Name, reason))
@@ -87,8 +88,9 @@ func (p *Plan[T]) bind(rel *record.Relation) (*Binding[T], []string) {
 		if name == "" {
 			key := keyColumns(rel)
 			if len(key) != 1 {
-				return nil, []string{fmt.Sprintf("the key of %s is (%s); a scalar needs a key of one column, use a struct",
-					rel, strings.Join(key, ", "))}
+				return nil,
+					[]string{fmt.Sprintf("the key of %s is (%s); a scalar needs a key of one column, use a struct",
+						rel, strings.Join(key, ", "))}
 			}
 			name = key[0]
 		}
@@ -110,7 +112,8 @@ func (p *Plan[T]) bind(rel *record.Relation) (*Binding[T], []string) {
 			bf.parse = f.codec.parseFor(t)
 		}
 		if bf.parse == nil {
-			problems = append(problems, fmt.Sprintf("field %s is %s, which can be written but not read", f.path, f.codec.goType))
+			problems = append(problems, fmt.Sprintf("field %s is %s, which can be written but not read", f.path,
+				f.codec.goType))
 			complete = false
 			continue
 		}
@@ -131,7 +134,8 @@ func missing(rel *record.Relation, name string, f *field) string {
 				rel, name, f.path, other, other)
 		}
 	}
-	return fmt.Sprintf("%s has no column %s for field %s; name another with a db tag, or leave it out with `db:\"-\"`",
+	return fmt.Sprintf("%s has no column %s for field %s; name another with a db tag, "+
+		"or leave it out with `db:\"-\"`",
 		rel, name, f.path)
 }
 

@@ -30,7 +30,8 @@ func bindOrders(t testing.TB) *Binding[order] {
 func TestUnchangedColumnsKeepTheirField(t *testing.T) {
 	b := bindOrders(t)
 	var old order
-	if err := b.Decode(&old, text("1", "open", "a long note", "2024-01-01 00:00:00+00", "1", "7")); err != nil {
+	if err := b.Decode(&old, text("1", "open", "a long note", "2024-01-01 00:00:00+00", "1",
+		"7")); err != nil {
 		t.Fatal(err)
 	}
 	row := text("1", "paid", "", "2024-01-01 00:00:00+00", "2", "NULL")
@@ -120,8 +121,10 @@ func TestNull(t *testing.T) {
 	null := record.Value{Kind: record.Null}
 	for name, err := range map[string]error{
 		"int64": second(tryDecode[int64]("bigint", null)), "string": second(tryDecode[string]("text", null)),
-		"[]byte": second(tryDecode[[]byte]("bytea", null)), "[]string": second(tryDecode[[]string]("text[]", null)),
-		"money": second(tryDecode[money]("bigint", null)), "record.JSON": second(tryDecode[record.JSON]("json", null)),
+		"[]byte": second(tryDecode[[]byte]("bytea", null)), "[]string": second(tryDecode[[]string]("text[]",
+			null)),
+		"money": second(tryDecode[money]("bigint", null)), "record.JSON": second(tryDecode[record.JSON]("json",
+			null)),
 	} {
 		if !errors.Is(err, ErrNull) || !strings.Contains(err.Error(), "make the field sql.Null[") {
 			t.Errorf("NULL into %s: %v", name, err)
@@ -136,7 +139,8 @@ func TestNull(t *testing.T) {
 	if v, err := tryDecode[loose]("text", null); err != nil || v.got != nil {
 		t.Errorf("NULL into a scanner that takes it: %v, %v", v, err)
 	}
-	v, err := tryDecode[[]sql.NullString]("text[]", record.Value{Kind: record.Text, Data: []byte(`{a,NULL,"NULL"}`)})
+	v, err := tryDecode[[]sql.NullString]("text[]", record.Value{Kind: record.Text,
+		Data: []byte(`{a,NULL,"NULL"}`)})
 	want := []sql.NullString{{String: "a", Valid: true}, {}, {String: "NULL", Valid: true}}
 	if err != nil || !reflect.DeepEqual(v, want) {
 		t.Errorf("elements that are NULL: %v, %v", v, err)
@@ -147,7 +151,8 @@ func second[T any](_ T, err error) error { return err }
 
 func TestKeysOfTables(t *testing.T) {
 	rel := &record.Relation{Schema: "shop", Name: "lines", Columns: []record.Column{
-		{Name: "note", Type: "text"}, {Name: "order_id", Type: "bigint", Key: true}, {Name: "line", Type: "integer", Key: true}}}
+		{Name: "note", Type: "text"}, {Name: "order_id", Type: "bigint", Key: true}, {Name: "line",
+			Type: "integer", Key: true}}}
 	type lineKey struct {
 		OrderID int64
 		Line    int32
@@ -162,7 +167,8 @@ func TestKeysOfTables(t *testing.T) {
 	}
 	// The old tuple of a delete has the key columns only.
 	var k lineKey
-	err = b.Decode(&k, record.Tuple{{Kind: record.Null}, {Kind: record.Text, Data: []byte("7")}, {Kind: record.Text, Data: []byte("2")}})
+	err = b.Decode(&k, record.Tuple{{Kind: record.Null}, {Kind: record.Text, Data: []byte("7")},
+		{Kind: record.Text, Data: []byte("2")}})
 	if err != nil || k != (lineKey{7, 2}) {
 		t.Errorf("key %v, %v", k, err)
 	}
@@ -175,7 +181,8 @@ func TestKeysOfTables(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = q.BindKey(rel)
-	wantProblems(t, err, ErrUnfit, "shop.lines.note is not part of the table's key", "shop.lines.line is part of the table's key")
+	wantProblems(t, err, ErrUnfit, "shop.lines.note is not part of the table's key",
+		"shop.lines.line is part of the table's key")
 	s, err := ScalarPlan[int64]("")
 	if err != nil {
 		t.Fatal(err)
@@ -214,7 +221,8 @@ func TestKeyColumns(t *testing.T) {
 	} {
 		c.column.Name = "k"
 		err := CheckKeyColumn(&c.column, c.normalized)
-		if (err == nil) != (c.says == "") || err != nil && (!strings.Contains(err.Error(), c.says) || !errors.Is(err, ErrKeyColumn)) {
+		if (err == nil) != (c.says == "") || err != nil && (!strings.Contains(err.Error(), c.says) ||
+			!errors.Is(err, ErrKeyColumn)) {
 			t.Errorf("%+v: %v, want one that says %q", c.column, err, c.says)
 		}
 	}
@@ -272,9 +280,12 @@ func TestFixedSizeTypesDoNotAllocate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	row := text("-123456789", "t", "0.1", "2024-02-29 12:34:56.123456+00", "-12345.67", "2024-02-29 12:34:56", "2024-02-29",
-		"12:34:56.5", "1 mon -2 days +04:05:06", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "NULL", "2024-02-29 12:34:56+00",
-		"18446744073709551615", "-infinity", `\x000102030405060708090a0b0c0d0e0f`, "12:00:00+05:30", "[1,5)", "192.168.0.1")
+	row := text("-123456789", "t", "0.1", "2024-02-29 12:34:56.123456+00", "-12345.67", "2024-02-29 12:34:56",
+		"2024-02-29",
+		"12:34:56.5", "1 mon -2 days +04:05:06", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "NULL",
+		"2024-02-29 12:34:56+00",
+		"18446744073709551615", "-infinity", `\x000102030405060708090a0b0c0d0e0f`, "12:00:00+05:30", "[1,5)",
+		"192.168.0.1")
 	buf := make([]byte, 0, 4096)
 	n := testing.AllocsPerRun(100, func() {
 		var v fixed

@@ -38,16 +38,33 @@ var (
 	typeValuer          = reflect.TypeFor[driver.Valuer]()
 )
 
+// implements reports whether *t has the methods of iface, and they speak for all of
+// t: those of an embedded field beside others speak for that field only.
+func implements(t, iface reflect.Type) bool {
+	if !reflect.PointerTo(t).Implements(iface) {
+		return false
+	}
+	if t.Kind() != reflect.Struct || t.NumField() == 1 {
+		return true
+	}
+	for i := range t.NumField() {
+		f := t.Field(i)
+		if f.Anonymous && (f.Type.Implements(iface) || reflect.PointerTo(f.Type).Implements(iface)) {
+			return false
+		}
+	}
+	return true
+}
+
 // foreignCodec is the codec of a type that reads or writes itself, nil for others.
 // A type needs only the half that is used.
 func foreignCodec(t reflect.Type) *codec {
-	pt := reflect.PointerTo(t)
 	c := &codec{goType: t, sqlType: foreignSQLType(t)}
 	c.alloc = func() unsafe.Pointer { return reflect.New(t).UnsafePointer() }
 	c.zero = func(p unsafe.Pointer) { reflect.NewAt(t, p).Elem().SetZero() }
 	foreign := false
 	switch {
-	case pt.Implements(typeTextUnmarshaler):
+	case implements(t, typeTextUnmarshaler):
 		foreign = true
 		c.fits = func(columnType) bool { return true }
 		c.parse = func(p unsafe.Pointer, src []byte) error {
@@ -59,12 +76,12 @@ func foreignCodec(t reflect.Type) *codec {
 			reflect.NewAt(t, p).Elem().Set(v.Elem())
 			return nil
 		}
-	case pt.Implements(typeScanner):
+	case implements(t, typeScanner):
 		foreign = true
 		scannerCodec(c)
 	}
 	switch {
-	case pt.Implements(typeTextMarshaler):
+	case implements(t, typeTextMarshaler):
 		foreign = true
 		c.text = func(dst []byte, p unsafe.Pointer) []byte {
 			b, err := copyOf(t, p).Interface().(encoding.TextMarshaler).MarshalText()
@@ -76,11 +93,11 @@ func foreignCodec(t reflect.Type) *codec {
 		c.json = func(dst []byte, p unsafe.Pointer, _ *JSONOptions) []byte {
 			return appendJSONString(dst, string(c.text(nil, p)))
 		}
-	case pt.Implements(typeValuer):
+	case implements(t, typeValuer):
 		foreign = true
 		valuerCodec(c)
 	}
-	if pt.Implements(typeJSONMarshaler) && (foreign || t.Kind() != reflect.Struct || hasHidden(t)) {
+	if implements(t, typeJSONMarshaler) && (foreign || t.Kind() != reflect.Struct || hasHidden(t)) {
 		foreign = true
 		marshalerCodec(c)
 	}
@@ -119,8 +136,7 @@ func foreignSQLType(t reflect.Type) string {
 			return "numeric"
 		}
 	}
-	pt := reflect.PointerTo(t)
-	if pt.Implements(typeTextMarshaler) || !pt.Implements(typeValuer) {
+	if implements(t, typeTextMarshaler) || !implements(t, typeValuer) {
 		return "text"
 	}
 	defer func() { _ = recover() }()
@@ -262,7 +278,7 @@ func marshalerCodec(c *codec) {
 		c.sqlType = "jsonb"
 		c.text = func(dst []byte, p unsafe.Pointer) []byte { return c.json(dst, p, plainOptions) }
 	}
-	if reflect.PointerTo(t).Implements(typeJSONUnmarshaler) {
+	if implements(t, typeJSONUnmarshaler) {
 		c.parseJSON = func(p unsafe.Pointer, src []byte) error {
 			v := reflect.New(t)
 			if err := json.Unmarshal(src, v.Interface()); err != nil {

@@ -54,11 +54,15 @@ func TestJSONForm(t *testing.T) {
 		t.Fatal(err)
 	}
 	doc := document{ID: 1 << 60, Big: math.MaxUint64, Small: -3, F: 1e21, Text: "a\"\\\n\x01\xff<é\u2028",
-		Lines: []line{{Product: "p", Price: record.NewDecimal(150, -2), Secret: "s", Only: 4, Neither: 5}}, ByDay: map[string]int64{"b": 2, "a": 1},
+		Lines:    []line{{Product: "p", Price: record.NewDecimal(150, -2), Secret: "s", Only: 4, Neither: 5}},
+		ByDay:    map[string]int64{"b": 2, "a": 1},
 		ByNumber: map[int]bool{10: true, 9: false}, Pointer: &place{"s", "c"}, Raw: "{\n \"x\": [1,\n2]}",
-		At: time.Date(2024, 2, 29, 13, 0, 0, 5000, time.FixedZone("", 3600)), Bytes: []byte{1, 2}, Hash: [3]byte{255}, Pair: [2]int{1, 2},
-		Dec: record.NewDecimal(-5, -1), Matrix: record.Array[int32]{Elems: []int32{1, 2, 3, 4}, Dims: []record.Dim{{Len: 2, Lower: 1}, {Len: 2, Lower: 1}}},
-		Range: record.Range[int32]{Lower: 1, Upper: 5, Bounds: record.LowerIncluded}, Forever: record.InstantInfinity, NaN: math.NaN()}
+		At: time.Date(2024, 2, 29, 13, 0, 0, 5000, time.FixedZone("", 3600)), Bytes: []byte{1, 2},
+		Hash: [3]byte{255}, Pair: [2]int{1, 2},
+		Dec: record.NewDecimal(-5, -1), Matrix: record.Array[int32]{Elems: []int32{1, 2, 3, 4},
+			Dims: []record.Dim{{Len: 2, Lower: 1}, {Len: 2, Lower: 1}}},
+		Range:   record.Range[int32]{Lower: 1, Upper: 5, Bounds: record.LowerIncluded},
+		Forever: record.InstantInfinity, NaN: math.NaN()}
 	want := `{"id":1152921504606846976,"big":18446744073709551615,"small":-3,"f":1e+21,"text":"a\"\\\n\u0001\ufffd<é` + "\u2028" + `",` +
 		`"lines":[{"product":"p","unitPrice":1.5,"only":4}],"by_day":{"a":1,"b":2},"by_number":{"10":true,"9":false},"maybe":null,` +
 		`"pointer":{"street":"s","city":"c"},"none":null,"raw":{"x":[1,2]},"at":"2024-02-29T12:00:00.000005Z",` +
@@ -73,7 +77,8 @@ func TestJSONForm(t *testing.T) {
 		t.Error("this is no JSON")
 	}
 	got = string(j.Append(nil, &doc, JSONOptions{NumbersAsStrings: true}))
-	for _, part := range []string{`"id":"1152921504606846976"`, `"big":"18446744073709551615"`, `"small":-3`, `"unitPrice":"1.5"`,
+	for _, part := range []string{`"id":"1152921504606846976"`, `"big":"18446744073709551615"`, `"small":-3`,
+		`"unitPrice":"1.5"`,
 		`"by_day":{"a":"1","b":"2"}`, `"dec":"-0.5"`, `"f":1e+21`} {
 		if !strings.Contains(got, part) {
 			t.Errorf("%s is not in %s", part, got)
@@ -84,7 +89,8 @@ func TestJSONForm(t *testing.T) {
 // TestJSONAgreesWithEncodingJSON compares strings and floats with the standard
 // library's reading of them.
 func TestJSONAgreesWithEncodingJSON(t *testing.T) {
-	for _, s := range []string{"", "plain", "\x00\x1f\x7f", "\"\\/", "日本語😀", "\xf0\x9f", "a\xffb", "\u2028\u2029"} {
+	for _, s := range []string{"", "plain", "\x00\x1f\x7f", "\"\\/", "日本語😀", "\xf0\x9f", "a\xffb",
+		"\u2028\u2029"} {
 		var got, want string
 		b, err := json.Marshal(s)
 		if err != nil || json.Unmarshal(b, &want) != nil {
@@ -94,9 +100,11 @@ func TestJSONAgreesWithEncodingJSON(t *testing.T) {
 			t.Errorf("%q reads as %q, %v, want %q", s, got, err, want)
 		}
 	}
-	for _, f := range []float64{0, math.Copysign(0, -1), 1, 1e20, 1e21, 1e-6, 1e-7, 0.1, math.MaxFloat64, math.SmallestNonzeroFloat64} {
+	for _, f := range []float64{0, math.Copysign(0, -1), 1, 1e20, 1e21, 1e-6, 1e-7, 0.1, math.MaxFloat64,
+		math.SmallestNonzeroFloat64} {
 		var got float64
-		if err := json.Unmarshal(appendFloat(nil, f, 64), &got); err != nil || got != f || math.Signbit(got) != math.Signbit(f) {
+		if err := json.Unmarshal(appendFloat(nil, f, 64), &got); err != nil || got != f ||
+			math.Signbit(got) != math.Signbit(f) {
 			t.Errorf("%v reads as %v, %v", f, got, err)
 		}
 	}
@@ -116,7 +124,8 @@ func TestKeysInURLs(t *testing.T) {
 	if k, err := scalar.DecodeKey("-42"); err != nil || k != -42 {
 		t.Errorf("%d, %v", k, err)
 	}
-	if _, err := scalar.DecodeKey("4711x"); !errors.Is(err, ErrSyntax) || strings.Contains(err.Error(), "4711") {
+	if _, err := scalar.DecodeKey("4711x"); !errors.Is(err, ErrSyntax) || strings.Contains(err.Error(),
+		"4711") {
 		t.Errorf("%v", err)
 	}
 	str, err := JSONOf[string]()
@@ -141,7 +150,8 @@ func TestKeysInURLs(t *testing.T) {
 		t.Fatal(err)
 	}
 	day, _ := record.ParseDate("2024-02-29")
-	for _, want := range []compound{{"a", day, sql.Null[int64]{}}, {"", day, sql.Null[int64]{V: 1 << 60, Valid: true}}} {
+	for _, want := range []compound{{"a", day, sql.Null[int64]{}}, {"", day, sql.Null[int64]{V: 1 << 60,
+		Valid: true}}} {
 		for _, o := range []JSONOptions{{}, {NumbersAsStrings: true}} {
 			src := j.Append(nil, &want, o)
 			if got, err := j.DecodeKey(string(src)); err != nil || got != want {
@@ -161,7 +171,8 @@ func TestKeysInURLs(t *testing.T) {
 		`"4711"`: "not in the form",
 		``:       "not in the form",
 	} {
-		if _, err := j.DecodeKey(src); err == nil || !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), "4711") {
+		if _, err := j.DecodeKey(src); err == nil || !strings.Contains(err.Error(), says) ||
+			strings.Contains(err.Error(), "4711") {
 			t.Errorf("%s: %v, want one that says %q", src, err, says)
 		}
 	}
@@ -185,8 +196,10 @@ func TestJSONComesBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := readable{A: []string{"x", "\""}, B: []sql.Null[record.Decimal]{{}, {V: record.NewDecimal(15, -1), Valid: true}},
-		C: &place{"s", "c"}, D: []byte{1}, E: [3]byte{1, 2, 3}, F: `{"a":null}`, G: record.InstantInfinity, H: math.Inf(-1),
+	want := readable{A: []string{"x", "\""}, B: []sql.Null[record.Decimal]{{}, {V: record.NewDecimal(15, -1),
+		Valid: true}},
+		C: &place{"s", "c"}, D: []byte{1}, E: [3]byte{1, 2, 3}, F: `{"a":null}`, G: record.InstantInfinity,
+		H: math.Inf(-1),
 		I: &[]int64{1 << 62}, J: record.Range[int32]{Bounds: record.LowerOpen | record.UpperOpen}}
 	src := j.Append(nil, &want, JSONOptions{})
 	got, err := j.Decode(src)
@@ -219,7 +232,8 @@ func TestEncodingUserCodeThatFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	broken := record.JSON("{4711")
-	if e := catch(func() { raw.Append(nil, &broken, JSONOptions{}) }); e == nil || strings.Contains(e.Error(), "4711") {
+	if e := catch(func() { raw.Append(nil, &broken, JSONOptions{}) }); e == nil || strings.Contains(e.Error(),
+		"4711") {
 		t.Errorf("broken JSON: %v", e)
 	}
 }

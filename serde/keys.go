@@ -32,7 +32,8 @@ func columnKeyProblem(c *record.Column, normalized bool) string {
 				"use a column with a deterministic collation as the key, or give a normalizer", c.Collation)
 		}
 		if t.own && lastName(t.name) == "citext" {
-			return "is citext, under which different texts are equal; use a text column as the key, or give a normalizer"
+			return "is citext, under which different texts are equal; use a text column as the key, " +
+				"or give a normalizer"
 		}
 	}
 	if t.array {

@@ -47,9 +47,12 @@ func encodeAs[T interface {
 }
 
 func decimalTexts(r *rand.Rand, n int) []string {
-	texts := []string{"0", "0.00", "-0", "1", "1.0", "-1", "10", "1e1", "0.1", "NaN", "Infinity", "-Infinity", "99", "100",
-		"9.9", "-99", "-100", "1e30", "-1e30", "1e-30", "-1e-30", "1.00000000000000000000001", "123456789012345678",
-		"1234567890123456789", "12345678901234567890", "-12345678901234567890.5", "9223372036854775807", "9223372036854775808"}
+	texts := []string{"0", "0.00", "-0", "1", "1.0", "-1", "10", "1e1", "0.1", "NaN", "Infinity", "-Infinity",
+		"99", "100",
+		"9.9", "-99", "-100", "1e30", "-1e30", "1e-30", "-1e-30", "1.00000000000000000000001",
+		"123456789012345678",
+		"1234567890123456789", "12345678901234567890", "-12345678901234567890.5", "9223372036854775807",
+		"9223372036854775808"}
 	for len(texts) < n {
 		texts = append(texts, decimalText(r))
 	}
@@ -97,7 +100,8 @@ func TestKeysSortAsPostgreSQLSorts(t *testing.T) {
 		{"timestamptz", encodeAs[record.Instant](), literalsOf("timestamp with time zone")},
 		{"date", encodeAs[record.Date](), literalsOf("date")},
 		{"time", encodeAs[record.TimeOfDay](), literalsOf("time without time zone")},
-		{"timetz", encodeAs[record.TimeTZ](), append(literalsOf("time with time zone"), "12:00:00+00", "13:00:00+01",
+		{"timetz", encodeAs[record.TimeTZ](), append(literalsOf("time with time zone"), "12:00:00+00",
+			"13:00:00+01",
 			"11:00:00-01", "24:00:00+00", "00:00:00-15:59", "01:00:00+13:00")},
 		{"uuid", encodeAs[record.UUID](), literalsOf("uuid")},
 	}
@@ -107,7 +111,8 @@ func TestKeysSortAsPostgreSQLSorts(t *testing.T) {
 			for _, v := range c.values {
 				list = append(list, fmt.Sprintf("(%s::%s)", quote(v), c.sqlType))
 			}
-			rows := s.query("SELECT v, dense_rank() OVER (ORDER BY v) FROM (VALUES " + strings.Join(list, ",") + ") x(v) ORDER BY v")
+			rows := s.query("SELECT v, dense_rank() OVER (ORDER BY v) FROM (VALUES " + strings.Join(list,
+				",") + ") x(v) ORDER BY v")
 			var last []byte
 			lastRank := ""
 			for i, row := range rows {
@@ -145,7 +150,8 @@ func TestDecimalCalculatesAsPostgreSQL(t *testing.T) {
 	r.Shuffle(len(texts), func(i, j int) { texts[i], texts[j] = texts[j], texts[i] })
 	var list []string
 	for i := 0; i+1 < len(texts); i += 2 {
-		list = append(list, fmt.Sprintf("(%s::numeric,%s::numeric,%d)", quote(texts[i]), quote(texts[i+1]), i%9-4))
+		list = append(list, fmt.Sprintf("(%s::numeric,%s::numeric,%d)", quote(texts[i]), quote(texts[i+1]),
+			i%9-4))
 	}
 	rows := s.query(`SELECT a, b, n, a+b, a-b, a*b, CASE WHEN b <> 0 THEN a/b END, -a, abs(a), round(a,n),
 		CASE WHEN a<b THEN -1 WHEN a=b THEN 0 ELSE 1 END,

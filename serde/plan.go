@@ -179,7 +179,8 @@ func (b *builder) options(f *field, tg tag, t reflect.Type) {
 		f.codec = &c
 	}
 	if b.mode == forColumns && f.sqlType == "" {
-		b.problem(f.path, "is %s, for which there is no PostgreSQL type; name one with `db:\"%s,type=...\"`", t, f.column)
+		b.problem(f.path, "is %s, for which there is no PostgreSQL type; name one with `db:\"%s,type=...\"`", t,
+			f.column)
 	}
 }
 

@@ -17,7 +17,8 @@ import (
 func TestColumnNames(t *testing.T) {
 	for name, want := range map[string]string{
 		"ID": "id", "CustomerID": "customer_id", "UserIDs": "user_ids", "HTTPServer": "http_server", "URL": "url",
-		"ID2Name": "id2_name", "APIKeyV2": "api_key_v2", "Already_snake": "already_snake", "X": "x", "CreatedAt": "created_at",
+		"ID2Name": "id2_name", "APIKeyV2": "api_key_v2", "Already_snake": "already_snake", "X": "x",
+		"CreatedAt":  "created_at",
 		"IDsOfUsers": "ids_of_users", "OAuthToken": "o_auth_token", "Größe": "größe", "ÄrztIn": "ärzt_in",
 	} {
 		if got := snake(name); got != want {
@@ -53,6 +54,25 @@ func TestColumnsOfNestedStructs(t *testing.T) {
 	_ = wide{}.hidden
 }
 
+// event embeds a value type: its methods must not be taken for those of the event.
+type event struct {
+	record.UUID
+	Line int32
+}
+
+func TestEmbeddedValuesAreColumns(t *testing.T) {
+	if IsScalar(reflect.TypeFor[event]()) {
+		t.Fatal("a struct that embeds a UUID is taken for one")
+	}
+	p, err := PlanOf[event]()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(p.Columns(), ","); got != "uuid,line" {
+		t.Errorf("columns %s", got)
+	}
+}
+
 type node struct {
 	Name string
 	Next *node
@@ -76,8 +96,10 @@ func TestUnsupportedFieldsAreListed(t *testing.T) {
 	}
 	_, err := PlanOf[bad]()
 	wantProblems(t, err, ErrUnsupported,
-		"bad.A is map[string]int", "record.JSON", "bad.B is serde.place", "inline", "bad.C is chan int", "bad.D is time.Duration",
-		"record.Interval", `bad.F and bad.E both stand for "id"`, `bad.G has the unknown option "unheard"`, "bad.H[] is serde.place",
+		"bad.A is map[string]int", "record.JSON", "bad.B is serde.place", "inline", "bad.C is chan int",
+		"bad.D is time.Duration",
+		"record.Interval", `bad.F and bad.E both stand for "id"`, `bad.G has the unknown option "unheard"`,
+		"bad.H[] is serde.place",
 		"bad.I is interface", "bad.K is no slice")
 
 	type badOut struct {
@@ -89,7 +111,8 @@ func TestUnsupportedFieldsAreListed(t *testing.T) {
 		G []time.Duration
 	}
 	_, err = OutPlanOf[badOut]()
-	wantProblems(t, err, ErrUnsupported, "badOut.A is chan int", "badOut.B is map[serde.place]int", "contains itself",
+	wantProblems(t, err, ErrUnsupported, "badOut.A is chan int", "badOut.B is map[serde.place]int",
+		"contains itself",
 		"badOut.D is func()", "badOut.E.F is interface", "badOut.G[] is time.Duration")
 	if _, err := JSONOf[badOut](); err == nil {
 		t.Error("the type has a JSON form")
@@ -260,7 +283,8 @@ func TestForeignTypes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []OutColumn{{"m", "bigint", true}, {"s", "text", false}, {"n", "bigint", true}, {"p", "text", true}}
+	want := []OutColumn{{"m", "bigint", true}, {"s", "text", false}, {"n", "bigint", true}, {"p", "text",
+		true}}
 	if got := p.OutColumns(); !reflect.DeepEqual(got, want) {
 		t.Errorf("columns %v, want %v", got, want)
 	}

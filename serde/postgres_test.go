@@ -26,7 +26,8 @@ func openSession(t *testing.T) session {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, value := range map[string]string{"datestyle": "ISO", "intervalstyle": "postgres", "timezone": "UTC",
+	for name, value := range map[string]string{"datestyle": "ISO", "intervalstyle": "postgres",
+		"timezone":           "UTC",
 		"extra_float_digits": "3", "bytea_output": "hex", "client_encoding": "UTF8"} {
 		cfg.RuntimeParams[name] = value
 	}

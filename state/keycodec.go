@@ -98,6 +98,9 @@ func keyPlanOf(t reflect.Type, path string) (keyPlan, error) {
 	if isNull(t) {
 		return nullKeyPlan(t, path)
 	}
+	if t == typeJSON || t == typeInterval {
+		return keyPlan{}, fmt.Errorf("state: %s of type %s cannot be part of a key: %s", path, t, keyRemedy(t))
+	}
 	switch t.Kind() {
 	case reflect.Bool:
 		return boolKeyPlan, nil
@@ -121,8 +124,12 @@ func keyPlanOf(t reflect.Type, path string) (keyPlan, error) {
 
 func keyRemedy(t reflect.Type) string {
 	switch {
+	case t == typeJSON:
+		return "texts may differ where the values are equal; use a field of it"
+	case t == typeInterval:
+		return "1 month and 30 days are equal in SQL; use an integer"
 	case t == typeTime:
-		return "== compares locations too; use int64 Unix microseconds or a type that implements state.OrderedKey"
+		return "== compares locations too; use record.Instant"
 	case t.Kind() == reflect.Float32 || t.Kind() == reflect.Float64:
 		return "floats have no exact equality; use an integer, an exact decimal or a string"
 	case t.Kind() == reflect.Pointer:

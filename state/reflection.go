@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 	"unsafe"
+
+	"github.com/tailrace/tailrace/record"
 )
 
 // The types that codecs treat in a way of their own.
@@ -19,6 +21,8 @@ var (
 	typeTextMarshaler     = reflect.TypeFor[encoding.TextMarshaler]()
 	typeTextUnmarshaler   = reflect.TypeFor[encoding.TextUnmarshaler]()
 	typeTime              = reflect.TypeFor[time.Time]()
+	typeJSON              = reflect.TypeFor[record.JSON]()
+	typeInterval          = reflect.TypeFor[record.Interval]()
 )
 
 // noescape hides a pointer from escape analysis, so that a key handed on to a plan
