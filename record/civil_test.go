@@ -64,6 +64,31 @@ func TestTimestampAndTime(t *testing.T) {
 	}
 }
 
+// TestZones reads instants as a session with another time zone would write them.
+func TestZones(t *testing.T) {
+	for text, want := range map[string]string{
+		"2024-01-01 00:00:00+05:30":          "2023-12-31 18:30:00+00",
+		"2024-01-01 00:00:00-07:52:58":       "2024-01-01 07:52:58+00",
+		"2024-01-01T00:00:00Z":               "2024-01-01 00:00:00+00",
+		"0001-01-01 00:30:00+01":             "0001-12-31 23:30:00+00 BC",
+		"0001-12-31 23:30:00-01 BC":          "0001-01-01 00:30:00+00",
+		"294276-12-31 23:59:59.999999+00":    "294276-12-31 23:59:59.999999+00",
+		"294277-01-01 00:30:00.5+01":         "294276-12-31 23:30:00.5+00",
+		"4714-11-23 23:30:00-01 BC":          "4714-11-24 00:30:00+00 BC",
+		"2024-02-28 24:00:00+00":             "2024-02-29 00:00:00+00",
+		"2024-02-29 12:00:00.000001+00:00:1": "",
+	} {
+		at, err := ParseInstant(text)
+		if want == "" {
+			if !errors.Is(err, ErrSyntax) {
+				t.Errorf("%s: %v, want a syntax error", text, err)
+			}
+		} else if err != nil || at.String() != want {
+			t.Errorf("%s is %s, %v, want %s", text, at, err, want)
+		}
+	}
+}
+
 func TestInfinitiesOfTimes(t *testing.T) {
 	if _, err := InstantInfinity.Time(); !errors.Is(err, ErrInfinite) {
 		t.Errorf("Time of infinity: %v", err)

@@ -113,6 +113,35 @@ func errOf[T any](sqlType, text string) error {
 	return err
 }
 
+// TestDamagedContainers has arrays and ranges that no server writes.
+func TestDamagedContainers(t *testing.T) {
+	for _, text := range []string{"", "{", "}", "{1", "{1,}", "{,1}", "{,}", "{1}x", "{1}}", "1", "{1,{2}}",
+		"{{1},2}",
+		"{{1},{2,3}}", "{{1,2},{3}}", "{{1}{2}}", "{{}}", "[1:2]={1}", "[2:1]={}", "[1:1]{1}", "[1]={1}",
+		"[1:1]=", "[a:b]={1}",
+		"[1:1][1:1]={1}", "[1:99999999999]={1}", `{"1}`, `{"1"2}`, `{1"2"}`, `{1\`, "{{{{{{{1}}}}}}}"} {
+		for i, err := range []error{errOf[[]int64]("bigint[]", text), errOf[record.Array[int64]]("bigint[]",
+			text),
+			errOf[[]string]("text[]", text)} {
+			if !errors.Is(err, ErrSyntax) {
+				t.Errorf("array %q, type %d: %v, want a syntax error", text, i, err)
+			}
+		}
+	}
+	for _, text := range []string{"", "[", "[1", "[1,", "[1,2", "[1,2]x", "1,2", "(1)", "[1,2,3]", "emptyx",
+		"empt", "[1,2}",
+		`["1,2)`, `[1\`, "[(1,2)"} {
+		if err := errOf[record.Range[int64]]("int8range", text); !errors.Is(err, ErrSyntax) {
+			t.Errorf("range %q: %v, want a syntax error", text, err)
+		}
+	}
+	for _, text := range []string{"", "{", "{[1,2)", "{[1,2)[3,4)}", "{[1,2),}", "{,}", "{[1,2)}x", "[1,2)"} {
+		if err := errOf[record.Multirange[int64]]("int8multirange", text); !errors.Is(err, ErrSyntax) {
+			t.Errorf("multirange %q: %v, want a syntax error", text, err)
+		}
+	}
+}
+
 type fussy string
 
 func (f *fussy) UnmarshalText(src []byte) error { return fmt.Errorf("I do not like %q", src) }

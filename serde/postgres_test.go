@@ -88,6 +88,10 @@ func TestLiteralsComeBack(t *testing.T) {
 					continue
 				}
 				s.same(c, trip, value, text, out, trip.exact)
+				if strings.HasPrefix(trip.goType, "record.") && trip.exact && !strings.Contains(trip.goType, "[") &&
+					out != text {
+					t.Errorf("%s %.60q as %s: written as %.60q", c.sqlType, text, trip.goType, out)
+				}
 			}
 		}
 	}
