@@ -2,6 +2,8 @@ package view
 
 import (
 	"context"
+	"errors"
+	"log/slog"
 	"sync/atomic"
 	"testing"
 
@@ -16,7 +18,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // engine is the least that a driver does: it writes changes into the stores of
 // views, commits them in one batch and publishes.
 type engine struct {
-	t     *testing.T
+	t     testing.TB
 	db    state.DB
 	env   *state.Env
 	host  *Host
@@ -24,6 +26,8 @@ type engine struct {
 	seq   uint64
 	lsn   uint64
 	last  uint32
+	// silent commits without publishing.
+	silent bool
 }
 
 // node is the running form of one view.
@@ -36,8 +40,25 @@ func (n *node) Dirty(fn func(key, value []byte, deleted bool) bool) error {
 	return n.stores[0].Dirty(fn)
 }
 
-func newEngine(t *testing.T, opts HostOptions) *engine {
-	db := state.NewMemory()
+func newEngine(t testing.TB, opts HostOptions) *engine {
+	return newEngineOn(t, state.NewMemory(), opts)
+}
+
+// onDisk opens a database on disk that ends after the engine on it.
+func onDisk(t testing.TB) state.DB {
+	db, err := state.OpenPebble(t.TempDir(), state.Options{Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return db
+}
+
+func newEngineOn(t testing.TB, db state.DB, opts HostOptions) *engine {
 	e := &engine{t: t, db: db, env: &state.Env{DB: db}, host: NewHost(opts)}
 	t.Cleanup(func() {
 		if err := e.host.Close(context.Background()); err != nil {
@@ -118,22 +139,29 @@ func (e *engine) commitHeld(held map[string]Standing) {
 			}
 		}
 	}
-	if err := e.db.Commit(b, true); err != nil {
+	if err := errors.Join(e.db.Commit(b, false), b.Close()); err != nil {
 		e.t.Fatal(err)
 	}
 	e.seq++
 	e.lsn += 16
+	if !e.silent {
+		e.publish(held)
+	}
+	for _, n := range e.nodes {
+		for _, s := range n.stores {
+			s.Committed()
+		}
+	}
+}
+
+func (e *engine) publish(held map[string]Standing) {
+	e.t.Helper()
 	err := e.host.Publish(Commit{
 		Seq: e.seq, Positions: e.positions(), Held: held, AsOf: int64(e.seq) * 1_000_000,
 		Snapshot: &guarded{Snapshot: e.db.NewSnapshot(), t: e.t}, Changes: e.changed,
 	})
 	if err != nil {
 		e.t.Fatal(err)
-	}
-	for _, n := range e.nodes {
-		for _, s := range n.stores {
-			s.Committed()
-		}
 	}
 }
 
@@ -160,7 +188,7 @@ func (e *engine) advance() {
 // guarded is a snapshot that notices who uses it after its end.
 type guarded struct {
 	state.Snapshot
-	t      *testing.T
+	t      testing.TB
 	closed atomic.Bool
 }
 

@@ -189,7 +189,8 @@ func TestServerSlowHeaders(t *testing.T) {
 		}
 		conns[i] = c
 	}
-	if r, body := ask(t, addr, "GET /views/revenue HTTP/1.1", "Host: localhost"); r.StatusCode != http.StatusOK {
+	r, body := ask(t, addr, "GET /views/revenue HTTP/1.1", "Host: localhost")
+	if r.StatusCode != http.StatusOK {
 		t.Errorf("while slow clients wait: %d %s", r.StatusCode, body)
 	}
 	for _, c := range conns {
@@ -265,7 +266,8 @@ func TestServerStream(t *testing.T) {
 	expect("id: shop:0/10")
 	for start := time.Now(); time.Since(start) < 900*time.Millisecond; {
 		// Requests with deadlines of their own are answered meanwhile.
-		if r, body := ask(t, addr, "GET /views/revenue HTTP/1.1", "Host: localhost"); r.StatusCode != http.StatusOK {
+		r, body := ask(t, addr, "GET /views/revenue HTTP/1.1", "Host: localhost")
+		if r.StatusCode != http.StatusOK {
 			t.Fatalf("%d %s", r.StatusCode, body)
 		}
 	}

@@ -13,8 +13,13 @@ import (
 // TestNeverTorn moves money between two views while readers add up both at one
 // moment, and one of them alone in a walk.
 func TestNeverTorn(t *testing.T) {
+	t.Run("memory", func(t *testing.T) { neverTorn(t, state.NewMemory()) })
+	t.Run("disk", func(t *testing.T) { neverTorn(t, onDisk(t)) })
+}
+
+func neverTorn(t *testing.T, db state.DB) {
 	const accounts, total, commits = 50, 50 * 2 * 1000, 1500
-	e := newEngine(t, HostOptions{})
+	e := newEngineOn(t, db, HostOptions{})
 	a, b := addView[int64, int64](e, "a"), addView[int64, int64](e, "b")
 	for i := range int64(accounts) {
 		a.set(t, i, 1000)
