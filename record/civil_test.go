@@ -187,3 +187,21 @@ func parseWith[T any, P interface {
 	var v T
 	return P(&v).UnmarshalText([]byte(text))
 }
+
+// TestIntervalLimits has values that old versions of PostgreSQL print but do not
+// read, and the infinities of version 17.
+func TestIntervalLimits(t *testing.T) {
+	for text, want := range map[string]Interval{
+		"2562047788:00:54.775807":  {Micros: 1<<63 - 1},
+		"-2562047788:00:54.775808": {Micros: -1 << 63},
+		"infinity":                 IntervalInfinity,
+		"-infinity":                IntervalMinusInfinity,
+		"-178956970 years -8 mons": {Months: -1 << 31},
+		"00:00:00":                 {},
+	} {
+		v, err := ParseInterval(text)
+		if err != nil || v != want || v.String() != text {
+			t.Errorf("%s is %#v, %v, and prints as %s", text, v, err, v)
+		}
+	}
+}
