@@ -36,6 +36,9 @@ func (c *connector) Drop(ctx context.Context, req sources.DropRequest) error {
 		if err := sl.mine(conn.Database); err != nil {
 			return err
 		}
+		if err := lockSlot(ctx, q, cfg); err != nil {
+			return err
+		}
 		if _, err := waitInactive(ctx, q, cfg.Slot, cfg.SlotWait); err != nil {
 			return err
 		}

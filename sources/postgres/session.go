@@ -51,6 +51,9 @@ type session struct {
 	status *statusSender
 	// reconnecting says that there was a connection before; the stream's goroutine uses it.
 	reconnecting bool
+	// guard holds the lock on the slot's name while the slot isn't active; it is the
+	// run's goroutine's.
+	guard *pgx.Conn
 
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -204,6 +207,8 @@ func (s *session) failure() error {
 func (s *session) run(snap *snapshotter) {
 	defer s.wg.Done()
 	if snap != nil {
+		s.guard = snap.anchor
+		defer s.unguard()
 		out := s.snapshotOut
 		err := snap.run(s.ctx, out)
 		if err != nil {
@@ -215,6 +220,14 @@ func (s *session) run(snap *snapshotter) {
 		}
 	}
 	s.streamLoop()
+}
+
+// unguard gives up the lock on the slot's name, once the slot is active.
+func (s *session) unguard() {
+	if s.guard != nil {
+		s.guard.Close(context.WithoutCancel(s.ctx))
+		s.guard = nil
+	}
 }
 
 // streamLoop streams, over as many connections as it takes.

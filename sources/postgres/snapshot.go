@@ -38,20 +38,35 @@ type snapshotter struct {
 // rewritten between the snapshot and the moment it was locked: a rewritten table
 // looks empty to an older snapshot.
 func (o *opening) beginSnapshot(ctx context.Context) (*snapshotter, error) {
+	anchor, err := connect(ctx, o.conn)
+	if err != nil {
+		return nil, err
+	}
+	s, err := o.pinSnapshot(ctx, anchor)
+	if err != nil {
+		anchor.Close(context.WithoutCancel(ctx))
+		return nil, err
+	}
+	o.repl = nil // It is the snapshot's now.
+	return s, nil
+}
+
+func (o *opening) pinSnapshot(ctx context.Context, anchor *pgx.Conn) (*snapshotter, error) {
+	// Until the stream runs the slot isn't active, so that only this lock tells other
+	// instances that it has an owner.
+	if err := lockSlot(ctx, anchor, o.cfg); err != nil {
+		return nil, err
+	}
 	for attempt := 1; ; attempt++ {
 		if err := o.dropOrphan(ctx); err != nil {
 			return nil, err
 		}
-		s, rewritten, err := o.pinSnapshot(ctx)
+		s, rewritten, err := o.trySnapshot(ctx, anchor)
 		if err == nil && rewritten == "" {
-			o.repl, s.slotConn = nil, o.repl
 			return s, nil
 		}
-		if s != nil {
-			s.anchor.Close(ctx)
-		}
-		// The slot exists and nobody needs it; its connection must be idle for the drop.
-		if e := dropSlot(context.WithoutCancel(ctx), o.query, o.cfg.Slot); err == nil {
+		background := context.WithoutCancel(ctx)
+		if e := dropSlot(background, o.query, o.cfg.Slot); err == nil {
 			err = e
 		}
 		if err == nil && attempt == 5 {
@@ -59,6 +74,32 @@ func (o *opening) beginSnapshot(ctx context.Context) (*snapshotter, error) {
 		}
 		if err != nil {
 			return nil, err
+		}
+		if _, err := anchor.Exec(ctx, "ROLLBACK"); err != nil {
+			return nil, fmt.Errorf("postgres: begin the snapshot again: %w", err)
+		}
+	}
+}
+
+// lockSlot takes an advisory lock named for the slot, for as long as the connection
+// lives.
+func lockSlot(ctx context.Context, c *pgx.Conn, cfg Config) error {
+	deadline := time.Now().Add(cfg.SlotWait)
+	for pause := 20 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		var ok bool
+		err := c.QueryRow(ctx, "SELECT pg_try_advisory_lock(hashtextextended($1, 0))", "tailrace slot "+cfg.Slot).Scan(&ok)
+		if err != nil {
+			return fmt.Errorf("postgres: lock slot %q: %w", cfg.Slot, err)
+		}
+		if ok {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("postgres: another process has been taking its first snapshot with slot %q for more than %s:"+
+				" stop the other instance of this app: %w", cfg.Slot, cfg.SlotWait, sources.ErrInUse)
+		}
+		if err := sleep(ctx, pause); err != nil {
+			return err
 		}
 	}
 }
@@ -74,9 +115,9 @@ func (o *opening) dropOrphan(ctx context.Context) error {
 	return dropSlot(ctx, o.query, o.cfg.Slot)
 }
 
-// pinSnapshot makes the slot, imports its snapshot and locks the tables. It names a
+// trySnapshot makes the slot, imports its snapshot and locks the tables. It names a
 // table that was rewritten meanwhile.
-func (o *opening) pinSnapshot(ctx context.Context) (s *snapshotter, rewritten string, err error) {
+func (o *opening) trySnapshot(ctx context.Context, anchor *pgx.Conn) (s *snapshotter, rewritten string, err error) {
 	slow := time.AfterFunc(10*time.Second, func() {
 		o.log.Warn("waiting for transactions that were open before, to create the replication slot", "slot", o.cfg.Slot)
 	})
@@ -88,15 +129,12 @@ func (o *opening) pinSnapshot(ctx context.Context) (s *snapshotter, rewritten st
 	if err := failpoint.Hit(failpoint.SlotCreated); err != nil {
 		return nil, "", err
 	}
-	s = &snapshotter{o: o, point: point, limit: newRateLimit(o.cfg.SnapshotRateLimit)}
-	if s.anchor, err = connect(ctx, o.conn); err != nil {
-		return nil, "", err
-	}
-	if err := importSnapshot(ctx, s.anchor.PgConn(), name); err != nil {
+	s = &snapshotter{o: o, point: point, limit: newRateLimit(o.cfg.SnapshotRateLimit), anchor: anchor, slotConn: o.repl}
+	if err := importSnapshot(ctx, anchor.PgConn(), name); err != nil {
 		return s, "", err
 	}
 	var again string
-	err = s.anchor.QueryRow(ctx, "SELECT pg_export_snapshot(), (extract(epoch FROM now()) * 1000000)::int8").
+	err = anchor.QueryRow(ctx, "SELECT pg_export_snapshot(), (extract(epoch FROM now()) * 1000000)::int8").
 		Scan(&again, &s.taken)
 	if err != nil {
 		return s, "", fmt.Errorf("postgres: export the snapshot: %w", err)
@@ -185,9 +223,7 @@ func (s *snapshotter) run(ctx context.Context, out chan<- *sources.Batch) error 
 	defer func() {
 		cancel(nil)
 		wg.Wait()
-		background := context.WithoutCancel(ctx)
-		s.anchor.Close(background)
-		s.slotConn.Close(background)
+		s.slotConn.Close(context.WithoutCancel(ctx))
 	}()
 	tasks, err := s.tasks(ctx)
 	if err != nil {
@@ -220,6 +256,10 @@ func (s *snapshotter) run(ctx context.Context, out chan<- *sources.Batch) error 
 	}
 	if err := s.deliver(ctx, tasks, window, out); err != nil {
 		return ctxError(ctx, err)
+	}
+	// The tables' locks go; the one on the slot stays until the stream runs.
+	if _, err := s.anchor.Exec(ctx, "COMMIT"); err != nil {
+		s.o.log.Warn("the snapshot's connection was lost after the last row", "error", err)
 	}
 	last := &batch{}
 	last.spans = append(last.spans, span{tx: tx, last: true})

@@ -102,15 +102,16 @@ func (p tablePart) ranges(rows int) []string {
 	}
 }
 
-// parts returns the table itself, or its partitions. Partitions that our role may not
-// read by themselves are read through their root, in one piece.
+// parts returns the table itself, or its partitions. A table that our role may read
+// only some columns of, which the place of a row is none of, is read in one piece, and
+// so is one with partitions that it may not read by themselves.
 func (s *snapshotter) parts(ctx context.Context, t *table) ([]tablePart, error) {
 	if len(s.selected(t, s.relations[t.req.Name]).at) == 0 && t.kind == 'p' {
 		return []tablePart{{from: t.sql(), whole: true}}, nil
 	}
 	rows, err := s.anchor.Query(ctx, `SELECT n.nspname::text, c.relname::text, c.relkind::text, c.reltuples::float8,
 		c.relpages::int8, pg_relation_size(c.oid) / current_setting('block_size')::int8,
-		has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE') AND NOT c.relrowsecurity
+		has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE') AND (NOT c.relrowsecurity OR $2 <> 'p')
 		FROM (SELECT $1::int8::oid AS relid WHERE $2 <> 'p'
 			UNION ALL SELECT relid::oid FROM pg_partition_tree($1::int8::oid::regclass) WHERE isleaf AND $2 = 'p') p
 		JOIN pg_class c ON c.oid = p.relid JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -128,7 +129,7 @@ func (s *snapshotter) parts(ctx context.Context, t *table) ([]tablePart, error) 
 			return nil, fmt.Errorf("postgres: size of table %s: %w", t.sql(), err)
 		}
 		p.from = "ONLY " + ident(schema, name)
-		direct = direct && kind == "r" && (readable || t.kind != 'p')
+		direct = direct && kind == "r" && readable
 		out = append(out, p)
 	}
 	if err := rows.Err(); err != nil {

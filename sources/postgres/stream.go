@@ -55,6 +55,7 @@ func (s *session) streamOnce() error {
 	if err := w.startCopy(s.ctx, s.startCommand(from), 'W'); err != nil {
 		return s.explain(err)
 	}
+	s.unguard()
 	stopStatus := s.status.start(w)
 	interrupt := w.interrupt(s.ctx)
 	r := &receiver{s: s, w: w, spools: newSpools(s.cfg)}
