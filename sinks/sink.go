@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/tailrace/tailrace/record"
@@ -128,10 +129,18 @@ type Epoch struct {
 	// that are not in it have to go; events are delivered as ever. It is set on the
 	// first epoch a target gets from a new incarnation.
 	Reconcile bool
+	// Fresh limits Reconcile to these outputs, where the others of the target go on
+	// from what it holds (a topology that joined later). Nil means all.
+	Fresh []uint32
 	// Items yields the epoch's items: table rows at most once a key, events in
 	// order. It may be walked again after an error. The slices are valid until the
 	// next one.
 	Items func(yield func(Item) bool) error
+}
+
+// Whole reports whether Items is the whole content of an output.
+func (e *Epoch) Whole(output uint32) bool {
+	return e.Reconcile && (e.Fresh == nil || slices.Contains(e.Fresh, output))
 }
 
 // Item is a row or an event.

@@ -278,7 +278,7 @@ func (e *Engine) readQueue(t *targetRun, first bool) ([]sinks.Epoch, state.Snaps
 		}
 		epochs = append(epochs, sinks.Epoch{
 			Seq: p.seq, Positions: h.Positions, CommitTime: h.commitTime(),
-			Reconcile: len(h.Fresh) > 0, Items: e.items(snap, t, p.seq, h),
+			Reconcile: len(h.Fresh) > 0, Fresh: h.Fresh, Items: e.items(snap, t, p.seq, h),
 		})
 		if size += p.bytes; size >= deliverBytes || len(h.Fresh) > 0 {
 			break

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -28,7 +29,7 @@ func (w *Writer) Apply(ctx context.Context, epochs []sinks.Epoch) error {
 		if epochs = w.unapplied(epochs); len(epochs) == 0 {
 			return nil
 		}
-		if !w.has && !epochs[0].Reconcile {
+		if !w.has && !epochs[0].Reconcile && w.hasTables() {
 			return fmt.Errorf("sinks/postgres: target %q: epoch %d is the first of its incarnation and "+
 				"does not reconcile; this is a bug of the caller", w.target, epochs[0].Seq)
 		}
@@ -48,6 +49,11 @@ func (w *Writer) Apply(ctx context.Context, epochs []sinks.Epoch) error {
 		}
 	}
 	return fmt.Errorf("sinks/postgres: target %q: %w without end; this is a bug", w.target, errMoved)
+}
+
+// hasTables reports whether an output is a table, whose rows of before matter.
+func (w *Writer) hasTables() bool {
+	return slices.ContainsFunc(w.tables, func(t *table) bool { return !t.events })
 }
 
 // unapplied leaves out the epochs that the target holds.

@@ -9,14 +9,14 @@ import (
 	"github.com/tailrace/tailrace/sinks"
 )
 
-// reconcile makes the tables hold exactly the rows of the epoch. An empty table is
+// reconcile makes the tables of the fresh outputs hold exactly the rows of the epoch. An empty table is
 // loaded; otherwise the rows are staged, what is not staged is deleted, and what
 // differs is written: rows that are right already are not touched.
 func (t *transaction) reconcile(ctx context.Context, e sinks.Epoch) error {
 	if err := t.flush(ctx); err != nil {
 		return err
 	}
-	loaders, err := t.loaders(ctx)
+	loaders, err := t.loaders(ctx, e)
 	if err != nil {
 		return err
 	}
@@ -50,11 +50,11 @@ func (t *transaction) reconcile(ctx context.Context, e sinks.Epoch) error {
 }
 
 // loaders says for each table where its rows go: into the table, or into a staging
-// table; nil for an events table.
-func (t *transaction) loaders(ctx context.Context) ([]*loader, error) {
+// table; nil for an events table, and for one that goes on from what it holds.
+func (t *transaction) loaders(ctx context.Context, e sinks.Epoch) ([]*loader, error) {
 	loaders := make([]*loader, len(t.w.tables))
 	for i, tab := range t.w.tables {
-		if tab.events {
+		if tab.events || !e.Whole(tab.id) {
 			continue
 		}
 		var empty bool

@@ -37,8 +37,8 @@ func NewModel(outputs []sinks.Output) Model {
 
 // Apply does to the oracle what an epoch should do to the target.
 func (m Model) Apply(e sinks.Epoch) {
-	if e.Reconcile {
-		for id := range m {
+	for id := range m {
+		if e.Whole(id) {
 			m[id] = map[string][]string{}
 		}
 	}

@@ -31,6 +31,7 @@ func ExerciseTables(t *testing.T, fresh func(t *testing.T) Tables) {
 		{"an epoch that fails leaves nothing", failedItems},
 		{"any cut of the epochs gives the same tables", randomEpochs},
 		{"a new incarnation reconciles", reconcile},
+		{"an output that joins later leaves the others alone", joinLater},
 		{"the same state directory fences its predecessor", fenceSame},
 		{"another incarnation waits for a living one", heldByLiving},
 		{"another incarnation takes over from a dead one", takeOver},
@@ -195,6 +196,19 @@ func reconcile(t *testing.T, s *session) {
 		if err := w.Close(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// joinLater reconciles one output while the other gets its ordinary changes.
+func joinLater(_ *testing.T, s *session) {
+	w := s.open("one")
+	s.apply(w, Whole(Epoch(1, Put(Accounts, 1, "a", 1), Put(Accounts, 2, "b", 2), Put(Places, nil, "old", 1),
+		Put(Places, "EU", "old", 1))))
+	for seq := uint64(100); seq < 300; seq += 100 {
+		e := Whole(Epoch(seq, Put(Places, "EU", "Rome", seq), Del(Accounts, 1), Put(Accounts, 3, "c", seq)))
+		e.Fresh = []uint32{Places.ID}
+		s.apply(w, e, Epoch(seq+10, Put(Places, nil, "old", 2)))
+		s.apply(w, Epoch(seq+20, Put(Accounts, 1, "a", 1)))
 	}
 }
 
