@@ -2,6 +2,7 @@ package view
 
 import (
 	"context"
+	"net/http"
 	"net/http/httptest"
 	"testing"
 )
@@ -83,7 +84,7 @@ func BenchmarkGet(b *testing.B) {
 func BenchmarkHTTPPage(b *testing.B) {
 	e, _ := benchShop(b)
 	h := Handler(e.host, HTTPOptions{})
-	r := httptest.NewRequest("GET", "/views/accounts?from=500&to=600", nil)
+	r := httptest.NewRequest(http.MethodGet, "/views/accounts?from=500&to=600", nil)
 	for range b.N {
 		rec := httptest.NewRecorder()
 		if h.ServeHTTP(rec, r); rec.Code != 200 {

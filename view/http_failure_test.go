@@ -54,7 +54,8 @@ func TestHTTPFailures(t *testing.T) {
 		t.Errorf("log: %s", log.String())
 	}
 
-	err := e.host.Publish(Commit{Seq: 2, Positions: e.positions(), Snapshot: brokenSnapshot{e.db.NewSnapshot()}})
+	broken := brokenSnapshot{e.db.NewSnapshot()}
+	err := e.host.Publish(Commit{Seq: 2, Positions: e.positions(), Snapshot: broken})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +92,8 @@ func TestStreamSlowRows(t *testing.T) {
 		if took := time.Since(start); took < 30*time.Second || took > time.Minute {
 			t.Errorf("the stream ended after %v", took)
 		}
-		if body := w.Body.String(); !strings.Contains(body, `event: failure`) || !strings.Contains(body, "too_slow") {
+		body := w.Body.String()
+		if !strings.Contains(body, `event: failure`) || !strings.Contains(body, "too_slow") {
 			t.Errorf("it ended with %s", body[max(0, len(body)-300):])
 		}
 		if n := e.host.open.Load(); n != 1 {

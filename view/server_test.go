@@ -164,7 +164,8 @@ func TestServerNeedsProtection(t *testing.T) {
 	if _, err := NewServer("8080", http.NotFoundHandler(), ServerOptions{}); err == nil {
 		t.Error("an address without port is taken")
 	}
-	for _, s := range []string{fmt.Sprint(secret), fmt.Sprintf("%+v %#v", ServerOptions{Token: secret}, secret)} {
+	opts := ServerOptions{Token: secret}
+	for _, s := range []string{fmt.Sprint(secret), fmt.Sprintf("%+v %#v", opts, secret)} {
 		if strings.Contains(s, string(secret)) {
 			t.Errorf("token is printed: %s", s)
 		}
