@@ -3,6 +3,7 @@ package view
 import (
 	"context"
 	"math/rand/v2"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -27,6 +28,7 @@ func neverTorn(t *testing.T, db state.DB) {
 	}
 	e.commit()
 	var reads, positions atomic.Int64
+	var seen atomic.Uint64
 	var stop atomic.Bool
 	var wg sync.WaitGroup
 	for range 4 {
@@ -40,6 +42,7 @@ func neverTorn(t *testing.T, db state.DB) {
 				}
 				if seq != last {
 					positions.Add(1)
+					seen.Store(seq)
 				}
 				last = seq
 				reads.Add(1)
@@ -54,10 +57,14 @@ func neverTorn(t *testing.T, db state.DB) {
 			b.set(t, to, b.rows[to]+n)
 		}
 		e.commit()
+		// Every fifth commit waits for a reader, so that a busy machine tests as much.
+		for e.seq%5 == 0 && seen.Load()+5 < e.seq && !t.Failed() {
+			runtime.Gosched()
+		}
 	}
 	stop.Store(true)
 	wg.Wait()
-	if reads.Load() == 0 || positions.Load() < 10 {
+	if reads.Load() == 0 || positions.Load() < commits/10 {
 		t.Fatalf("only %d reads at %d positions", reads.Load(), positions.Load())
 	}
 	t.Logf("%d reads, %d positions seen", reads.Load(), positions.Load())
