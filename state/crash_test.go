@@ -141,7 +141,7 @@ type clone struct {
 // data kept, and wants the state of one commit, none before the last synced one.
 func TestCrashKeepsWholeCommits(t *testing.T) {
 	ingested, crashes := 0, 0
-	for seed := range crashSeeds(t, 120) {
+	for seed := range crashSeeds(t, 40) {
 		mem := vfs.NewCrashableMem()
 		l := newLedger(uint64(seed))
 		var mu sync.Mutex
@@ -189,7 +189,7 @@ func TestCrashKeepsWholeCommits(t *testing.T) {
 // commit reports it, and what is on disk is the state of one commit.
 func TestIOErrorStopsCleanly(t *testing.T) {
 	failures := 0
-	for seed := range crashSeeds(t, 150) {
+	for seed := range crashSeeds(t, 50) {
 		mem := vfs.NewCrashableMem()
 		l := newLedger(uint64(seed))
 		var ops, failAt atomic.Int64

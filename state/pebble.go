@@ -90,11 +90,10 @@ type pebbleDB struct {
 
 func openPebble(dir string, o Options, scratch bool) (*pebbleDB, error) {
 	p := &pebbleDB{dir: dir, opts: o, health: newHealth(dir, o.Logger)}
-	if err := p.checkFormat(); err != nil {
-		return nil, err
-	}
-	if err := p.clearTables(); err != nil {
-		return nil, p.wrap(err)
+	for _, prepare := range []func() error{p.checkSums, p.checkFormat, p.clearTables, p.removeSums} {
+		if err := prepare(); err != nil {
+			return nil, p.wrap(err)
+		}
 	}
 	cache := pebble.NewCache(o.CacheBytes)
 	defer cache.Unref()
@@ -114,6 +113,9 @@ func openPebble(dir string, o Options, scratch bool) (*pebbleDB, error) {
 	}
 	p.popts.EnsureDefaults()
 	db, err := openGuarded(dir, p.popts, p.health)
+	if isNotExist(err) {
+		return nil, corruptError(dir, err) // the manifest names files that are gone
+	}
 	if err != nil {
 		return nil, p.wrap(err)
 	}
@@ -165,7 +167,11 @@ func (p *pebbleDB) Close() error {
 	select {
 	case <-p.health.failed:
 	default:
-		return p.wrap(p.db.Close())
+		err := p.db.Close()
+		if err == nil && !p.popts.DisableWAL {
+			err = p.writeSums()
+		}
+		return p.wrap(err)
 	}
 	done := make(chan error, 1)
 	go func() { done <- p.db.Close() }()

@@ -104,7 +104,7 @@ func (b *pebbleBatch) moveToTable() error {
 }
 
 // tableBytes is the size at which a batch starts its next table.
-func (p *pebbleDB) tableBytes() int { return 2 * p.opts.BatchBytes }
+func (p *pebbleDB) tableBytes() int { return max(2*p.opts.BatchBytes, 8<<10) }
 
 func (b *pebbleBatch) openTable() error {
 	p := b.p
