@@ -162,7 +162,7 @@ func TestKeysThatAreRefused(t *testing.T) {
 	}
 	_ = hidden{}.b
 	refused[float64](t, "float64", "exact decimal")
-	refused[time.Time](t, "Time", "Unix microseconds")
+	refused[time.Time](t, "Time", "record.Instant")
 	refused[*int](t, "*int", "sql.Null")
 	refused[any](t, "interface", "OrderedKey")
 	refused[[2]int](t, "[2]int", "struct")
