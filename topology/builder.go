@@ -81,8 +81,8 @@ func Add(b *Builder, n Node) *Node {
 			continue
 		}
 		if in.ID >= len(b.nodes) || b.nodes[in.ID] != in {
-			b.Errorf("topology %q: %s %q: input %q belongs to topology %q; a node can only read nodes of its own builder",
-				b.name, n.Kind, node.Name, in.Name, in.Topology)
+			b.Errorf("topology %q: %s %q: input %q belongs to topology %q; "+
+				"a node can only read nodes of its own builder", b.name, n.Kind, node.Name, in.Name, in.Topology)
 		}
 	}
 	node.hash = node.computeHash()
