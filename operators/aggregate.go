@@ -18,7 +18,8 @@ type aggregateOptions struct {
 }
 
 // KeepEmpty keeps a group's row when the last row of the group has left, as Kafka
-// Streams does. By default the group's row is deleted, as in SQL.
+// Streams does. By default the group's row is deleted, as in SQL. Since rows that
+// came and went count, each transaction becomes a step of its own.
 func KeepEmpty() AggregateOption { return func(o *aggregateOptions) { o.keepEmpty = true } }
 
 // NodeVersion numbers the meaning of the node's functions; raising it rebuilds the
@@ -57,12 +58,14 @@ func Aggregate[G comparable, V, R any](
 		detail += " keep-empty"
 	}
 	return topology.AddTable[G, R](b, topology.Node{
-		Name:           name,
-		Kind:           "aggregate",
-		Inputs:         []*topology.Node{in.input},
-		Stores:         stores,
-		Version:        o.version,
-		PerTransaction: in.detail != "",
+		Name:    name,
+		Kind:    "aggregate",
+		Inputs:  []*topology.Node{in.input},
+		Stores:  stores,
+		Version: o.version,
+		// An empty group that is kept depends on every version: rows that come and go
+		// within a step would leave nothing behind.
+		PerTransaction: in.detail != "" || o.keepEmpty,
 		UsesTime:       in.detail != "",
 		Detail:         detail,
 		New: func(rt *topology.Runtime) (topology.Operator, error) {

@@ -158,7 +158,7 @@ func (j *tableJoin[K, L, R, O]) compute(yield func([]record.Change[K, O]) bool) 
 // emit appends the change of one key unless its result stays the same.
 func (j *tableJoin[K, L, R, O]) emit(key K, l *record.Versions[L], r *record.Versions[R]) {
 	j.at(key)
-	j.out = append(j.out, record.Change[K, O]{Key: key, Time: max(l.Time, r.Time)})
+	j.out = append(j.out, record.Change[K, O]{Key: key, Time: lastTime(l, r)})
 	c := &j.out[len(j.out)-1]
 	c.Sides = joinSides(j.join, l, r, &c.Old, &c.New)
 	j.out = dropEqual(j.out, j.equalOut)
@@ -176,9 +176,22 @@ func (j *tableJoin[K, L, R, O]) At(key K) (record.Versions[O], error) {
 		return out, err
 	}
 	j.at(key)
-	out.Time = max(l.Time, r.Time)
+	out.Time = lastTime(&l, &r)
 	out.Sides = joinSides(j.join, &l, &r, &out.Old, &out.New)
 	return out, nil
+}
+
+// lastTime is the event time of a result: the later one of the sides that have a
+// row, or had one before the step. (A table may or may not remember when a row that is
+// gone was deleted.)
+func lastTime[L, R any](l *record.Versions[L], r *record.Versions[R]) int64 {
+	switch {
+	case l.Sides == 0:
+		return r.Time
+	case r.Sides == 0:
+		return l.Time
+	}
+	return max(l.Time, r.Time)
 }
 
 // joinSides joins old with old and new with new.

@@ -231,14 +231,17 @@ func (j *foreignKeyJoin[K, F, L, R, O]) rightOf(
 		}
 		out = r
 		out.Narrow(record.HasOld)
+		out.Time = l.Time // the row that was left behind says nothing of the result
 	}
 	if hasFK {
 		r, err := j.right.At(newFK)
 		if err != nil {
 			return out, err
 		}
-		out.New, out.Time = r.New, max(out.Time, r.Time)
-		out.Sides |= r.Sides & record.HasNew
+		if r.HasNew() {
+			out.New, out.Time = r.New, r.Time
+			out.Sides |= record.HasNew
+		}
 	}
 	return out, nil
 }
@@ -247,7 +250,7 @@ func (j *foreignKeyJoin[K, F, L, R, O]) append(
 	key K, l *record.Versions[L], r *record.Versions[R],
 ) {
 	j.at(key)
-	j.out = append(j.out, record.Change[K, O]{Key: key, Time: max(l.Time, r.Time)})
+	j.out = append(j.out, record.Change[K, O]{Key: key, Time: lastTime(l, r)})
 	c := &j.out[len(j.out)-1]
 	c.Sides = joinSides(j.join, l, r, &c.Old, &c.New)
 	j.out = dropEqual(j.out, j.equalOut)
@@ -331,7 +334,7 @@ func (j *foreignKeyJoin[K, F, L, R, O]) At(key K) (record.Versions[O], error) {
 		return out, err
 	}
 	j.at(key)
-	out.Time = max(l.Time, r.Time)
+	out.Time = lastTime(&l, &r)
 	out.Sides = joinSides(j.join, &l, &r, &out.Old, &out.New)
 	return out, nil
 }

@@ -1,6 +1,8 @@
 package topologytest
 
 import (
+	"time"
+
 	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/topology"
 )
@@ -62,6 +64,10 @@ func (d *Driver) transact(fn func(tx *Tx), snapshot bool) error {
 	d.Crash()
 	return err
 }
+
+// CommitTime sets the commit time of the transaction, which may be before that of
+// others. By default it is the driver's Now.
+func (tx *Tx) CommitTime(at time.Time) { tx.tx.CommitTime = at.UnixMicro() }
 
 // add appends a row event.
 func (tx *Tx) add(table *sourceTable, row record.Row) {
