@@ -43,8 +43,8 @@ lint-if-installed:
 	else echo "golangci-lint $(GOLANGCI_VERSION) is not installed: make lint does that"; fi
 
 .PHONY: fmt
-fmt: ## formats the code
-	gofmt -w .
+fmt: $(GOLANGCI)-$(GOLANGCI_VERSION) ## formats the code and breaks long lines
+	$(GOLANGCI) fmt --enable golines ./...
 
 .PHONY: race
 race: ## the tests of the concurrent and the stateful packages under the race detector

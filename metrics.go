@@ -34,56 +34,91 @@ type metrics struct {
 
 func newMetrics(app string) *metrics {
 	m := &metrics{registry: prometheus.NewRegistry()}
-	reg := prometheus.WrapRegistererWith(prometheus.Labels{"app": app}, m.registry)
-	counter := func(name, help string) prometheus.Counter {
-		c := prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
-		reg.MustRegister(c)
-		return c
-	}
-	counters := func(name, help string, labels ...string) *prometheus.CounterVec {
-		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
-		reg.MustRegister(c)
-		return c
-	}
-	gauges := func(name, help string, labels ...string) *prometheus.GaugeVec {
-		g := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, labels)
-		reg.MustRegister(g)
-		return g
-	}
-	histogram := func(name, help string) prometheus.Histogram {
-		h := prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: name, Help: help, Buckets: prometheus.ExponentialBuckets(0.0001, 2.5, 14),
-		})
-		reg.MustRegister(h)
-		return h
-	}
-	m.transactions = counter("tailrace_transactions_processed_total", "Source transactions committed into the state.")
-	m.rows = counter("tailrace_records_processed_total", "Row events committed into the state.")
-	m.commits = counter("tailrace_commits_total", "Epochs committed.")
-	m.computeSeconds = histogram("tailrace_process_seconds", "Time to compute one epoch.")
-	m.commitSeconds = histogram("tailrace_commit_seconds", "Time to make one epoch durable and visible.")
-	m.endToEnd = histogram("tailrace_end_to_end_seconds",
-		"Time from a transaction's commit in the source to its visibility in the views, by the two clocks.")
-	m.streamTime = prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "tailrace_source_commit_time_seconds", Help: "Commit time of the last transaction in the views, Unix seconds."})
-	reg.MustRegister(m.streamTime)
-	m.dropped = counters("tailrace_records_dropped_total", "Records that a rule dropped, such as late ones.",
-		"topology", "node", "reason")
-	m.held = gauges("tailrace_topology_held", "1 while a topology stands still before a transaction it cannot read.", "topology")
-	m.sourceHead = gauges("tailrace_source_head_bytes", "Newest position of the source's log.", "database")
-	m.sourcePosition = gauges("tailrace_source_position_bytes", "Position up to which the source is in the views.", "database")
-	m.lagBytes = gauges("tailrace_replication_slot_lag_bytes", "Log between the views and the source's newest position.", "database")
-	m.retainedBytes = gauges("tailrace_replication_slot_retained_bytes", "Log that the source keeps for this app.", "database")
-	m.reconnects = counters("tailrace_source_reconnects_total", "Connections to the source that were lost and mended.", "database")
-	m.snapshotRows = gauges("tailrace_snapshot_rows", "Rows of a table copied by the running or last snapshot.", "database", "table")
-	m.snapshotTotal = gauges("tailrace_snapshot_estimated_rows", "Rows of a table by the source's estimate.", "database", "table")
-	m.sinkLag = gauges("tailrace_sink_commit_time_seconds", "Source commit time of the last epoch a target holds, Unix seconds.", "target")
-	m.queueBytes = gauges("tailrace_sink_queue_bytes", "Bytes that wait for a target.", "target")
-	m.sinkEpochs = counters("tailrace_sink_epochs_total", "Epochs that a target has taken.", "target")
-	m.sinkRetries = counters("tailrace_sink_retries_total", "Attempts to write a target that failed and are repeated.", "target")
-	info := gauges("tailrace_build_info", "Always 1; the labels tell the version.", "version", "go")
+	r := registrar{prometheus.WrapRegistererWith(prometheus.Labels{"app": app}, m.registry)}
+	m.registerWork(r)
+	m.registerSources(r)
+	m.registerTargets(r)
+	info := r.gauges("tailrace_build_info", "Always 1; the labels tell the version.", "version", "go")
 	info.WithLabelValues(version(), runtime.Version()).Set(1)
 	return m
+}
+
+func (m *metrics) registerWork(r registrar) {
+	m.transactions = r.counter("tailrace_transactions_processed_total",
+		"Source transactions committed into the state.")
+	m.rows = r.counter("tailrace_records_processed_total", "Row events committed into the state.")
+	m.commits = r.counter("tailrace_commits_total", "Epochs committed.")
+	m.computeSeconds = r.histogram("tailrace_process_seconds", "Time to compute one epoch.")
+	m.commitSeconds = r.histogram("tailrace_commit_seconds", "Time to make one epoch durable and visible.")
+	m.endToEnd = r.histogram("tailrace_end_to_end_seconds",
+		"Time from a transaction's commit in the source to its visibility in the views, by the two clocks.")
+	m.streamTime = r.gauge("tailrace_source_commit_time_seconds",
+		"Commit time of the last transaction in the views, Unix seconds.")
+	m.dropped = r.counters("tailrace_records_dropped_total",
+		"Records that a rule dropped, such as late ones.", "topology", "node", "reason")
+	m.held = r.gauges("tailrace_topology_held",
+		"1 while a topology stands still before a transaction it cannot read.", "topology")
+}
+
+func (m *metrics) registerSources(r registrar) {
+	m.sourceHead = r.gauges("tailrace_source_head_bytes",
+		"Newest position of the source's log.", "database")
+	m.sourcePosition = r.gauges("tailrace_source_position_bytes",
+		"Position up to which the source is in the views.", "database")
+	m.lagBytes = r.gauges("tailrace_replication_slot_lag_bytes",
+		"Log between the views and the source's newest position.", "database")
+	m.retainedBytes = r.gauges("tailrace_replication_slot_retained_bytes",
+		"Log that the source keeps for this app.", "database")
+	m.reconnects = r.counters("tailrace_source_reconnects_total",
+		"Connections to the source that were lost and mended.", "database")
+	m.snapshotRows = r.gauges("tailrace_snapshot_rows",
+		"Rows of a table copied by the running or last snapshot.", "database", "table")
+	m.snapshotTotal = r.gauges("tailrace_snapshot_estimated_rows",
+		"Rows of a table by the source's estimate.", "database", "table")
+}
+
+func (m *metrics) registerTargets(r registrar) {
+	m.sinkLag = r.gauges("tailrace_sink_commit_time_seconds",
+		"Source commit time of the last epoch a target holds, Unix seconds.", "target")
+	m.queueBytes = r.gauges("tailrace_sink_queue_bytes", "Bytes that wait for a target.", "target")
+	m.sinkEpochs = r.counters("tailrace_sink_epochs_total", "Epochs that a target has taken.", "target")
+	m.sinkRetries = r.counters("tailrace_sink_retries_total",
+		"Attempts to write a target that failed and are repeated.", "target")
+}
+
+// registrar makes metrics and registers them.
+type registrar struct{ prometheus.Registerer }
+
+func (r registrar) counter(name, help string) prometheus.Counter {
+	c := prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+	r.MustRegister(c)
+	return c
+}
+
+func (r registrar) counters(name, help string, labels ...string) *prometheus.CounterVec {
+	c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+	r.MustRegister(c)
+	return c
+}
+
+func (r registrar) gauge(name, help string) prometheus.Gauge {
+	g := prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
+	r.MustRegister(g)
+	return g
+}
+
+func (r registrar) gauges(name, help string, labels ...string) *prometheus.GaugeVec {
+	g := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, labels)
+	r.MustRegister(g)
+	return g
+}
+
+func (r registrar) histogram(name, help string) prometheus.Histogram {
+	h := prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: name, Help: help, Buckets: prometheus.ExponentialBuckets(0.0001, 2.5, 14),
+	})
+	r.MustRegister(h)
+	return h
 }
 
 // version is the module's version as built.

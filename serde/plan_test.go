@@ -153,14 +153,19 @@ func TestUnfitColumnsAreListed(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = p.Bind(orders)
-	wantProblems(t, err, ErrUnfit,
+	wantProblems(
+		t,
+		err,
+		ErrUnfit,
 		"public.orders.id is bigint; field narrow.ID is int32; use int64",
 		"public.orders.status is text; field narrow.Status is []uint8; use string",
 		"public.orders.total is numeric(10,2); field narrow.Total is int64; use record.Decimal, apd.Decimal or a type with UnmarshalText",
 		"public.orders.created_at is timestamp with time zone; field narrow.CreatedAt is record.Timestamp; use time.Time",
-		"sql.Null[int16]", "int32 or int64, in a sql.Null",
+		"sql.Null[int16]",
+		"int32 or int64, in a sql.Null",
 		"no column createdat for field narrow.Created; if you mean created_at",
-		"no column nothing for field narrow.Nothing")
+		"no column nothing for field narrow.Nothing",
+	)
 }
 
 // TestFits has which Go type takes which column.

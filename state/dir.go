@@ -353,7 +353,10 @@ func (d *Dir) drop(prefix []byte) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var names, ids [][]byte
-	if err := d.each(prefix, func(key, id []byte) { names, ids = append(names, key), append(ids, id) }); err != nil {
+	if err := d.each(
+		prefix,
+		func(key, id []byte) { names, ids = append(names, key), append(ids, id) },
+	); err != nil {
 		return err
 	}
 	if len(names) == 0 {

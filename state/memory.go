@@ -211,7 +211,8 @@ type memoryIter struct {
 }
 
 func (it *memoryIter) stand(n *treapNode) bool {
-	if n != nil && (bytes.Compare(n.key, it.lower) < 0 || it.upper != nil && bytes.Compare(n.key, it.upper) >= 0) {
+	if n != nil &&
+		(bytes.Compare(n.key, it.lower) < 0 || it.upper != nil && bytes.Compare(n.key, it.upper) >= 0) {
 		n = nil
 	}
 	it.at = n

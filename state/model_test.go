@@ -117,7 +117,8 @@ func checkAt(t *rapid.T, tab *state.Table[int16, value], m *modelTable, k int16)
 	must(t, err)
 	old, had := m.before[k]
 	now, has := m.now[k]
-	if v.HasOld() != had || v.HasNew() != has || had && !sameValue(v.Old, old.v) || has && !sameValue(v.New, now.v) {
+	if v.HasOld() != had || v.HasNew() != has || had && !sameValue(v.Old, old.v) ||
+		has && !sameValue(v.New, now.v) {
 		t.Fatalf("At(%d) = %+v, want %v %+v, %v %+v", k, v, had, old, has, now)
 	}
 	if has && v.Time != now.time {
@@ -437,7 +438,10 @@ func TestModelPebbleSpill(t *testing.T) {
 	open := func() state.DB { return openPebble(t, "db", state.Options{FS: vfs.NewMem(), BatchBytes: 2000}) }
 	runModel(t, open, func(db state.DB, spills *int) *state.Env {
 		return &state.Env{DB: db, Memory: state.NewBudget(5000), Scratch: func() (state.Scratch, error) {
-			s, err := state.OpenScratch("scratch", state.Options{FS: vfs.NewMem(), Logger: quiet, MemTableBytes: 1 << 20})
+			s, err := state.OpenScratch(
+				"scratch",
+				state.Options{FS: vfs.NewMem(), Logger: quiet, MemTableBytes: 1 << 20},
+			)
 			return countingScratch{s, spills}, err
 		}}
 	})

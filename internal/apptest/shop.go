@@ -196,14 +196,29 @@ func randomStatement(r *rand.Rand) string {
 	}
 	switch n := r.IntN(200); {
 	case n < 30:
-		return fmt.Sprintf("insert into orders values (%d,%s,'%s',%s) on conflict (id) do update set customer_id=excluded.customer_id, status=excluded.status;",
-			order, fk, status(r), big(r))
+		return fmt.Sprintf(
+			"insert into orders values (%d,%s,'%s',%s) on conflict (id) do update set customer_id=excluded.customer_id, status=excluded.status;",
+			order,
+			fk,
+			status(r),
+			big(r),
+		)
 	case n < 60:
-		return fmt.Sprintf("insert into lines values (%d,%d,%d,%d.5) on conflict (order_id,no) do update set cents=excluded.cents;",
-			order, r.IntN(4), r.IntN(1000), r.IntN(10))
+		return fmt.Sprintf(
+			"insert into lines values (%d,%d,%d,%d.5) on conflict (order_id,no) do update set cents=excluded.cents;",
+			order,
+			r.IntN(4),
+			r.IntN(1000),
+			r.IntN(10),
+		)
 	case n < 80:
-		return fmt.Sprintf("insert into customers values (%d,'n%d',%s,%s) on conflict (id) do update set name=excluded.name;",
-			customer, r.IntN(1000), region(r), big(r))
+		return fmt.Sprintf(
+			"insert into customers values (%d,'n%d',%s,%s) on conflict (id) do update set name=excluded.name;",
+			customer,
+			r.IntN(1000),
+			region(r),
+			big(r),
+		)
 	case n < 100:
 		return fmt.Sprintf("update customers set region=%s where id=%d;", region(r), customer)
 	case n < 120:
@@ -222,11 +237,19 @@ func randomStatement(r *rand.Rand) string {
 		return fmt.Sprintf("update orders set id=%d where id=%d and not exists (select from orders where id=%d);",
 			order, r.IntN(120), order)
 	case n < 190:
-		return fmt.Sprintf("update customers set id=%d where id=%d and not exists (select from customers where id=%d);",
-			customer, r.IntN(40), customer)
+		return fmt.Sprintf(
+			"update customers set id=%d where id=%d and not exists (select from customers where id=%d);",
+			customer,
+			r.IntN(40),
+			customer,
+		)
 	case n < 196:
-		return fmt.Sprintf("update lines set order_id=%d, cents=cents+1 where order_id=%d and not exists (select from lines where order_id=%d);",
-			order, r.IntN(120), order)
+		return fmt.Sprintf(
+			"update lines set order_id=%d, cents=cents+1 where order_id=%d and not exists (select from lines where order_id=%d);",
+			order,
+			r.IntN(120),
+			order,
+		)
 	case n < 198:
 		return "truncate lines;"
 	case n < 199:

@@ -244,7 +244,9 @@ func (c *tornTally) readSink(ctx context.Context, t *testing.T, wh *pgservertest
 			return
 		default:
 		}
-		if wh.String("select to_regclass('right_branches') is null or to_regclass('tailrace_progress') is null") == "t" {
+		if wh.String(
+			"select to_regclass('right_branches') is null or to_regclass('tailrace_progress') is null",
+		) == "t" {
 			time.Sleep(10 * time.Millisecond)
 			continue
 		}

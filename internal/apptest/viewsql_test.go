@@ -149,7 +149,9 @@ func compareSink(
 		if slices.EqualFunc(got, want, slices.Equal) {
 			break
 		}
-		p := wh.String(fmt.Sprintf("select coalesce(max(positions->>'shop'),'0/0') from tailrace_progress where app='%s'", app))
+		p := wh.String(
+			fmt.Sprintf("select coalesce(max(positions->>'shop'),'0/0') from tailrace_progress where app='%s'", app),
+		)
 		if lsn, err := record.ParseLSN(p); err == nil && lsn >= at {
 			got = wh.Strings(`select key, status, customer, note_len, bio_len, lines, cents from docs order by key`)
 			break

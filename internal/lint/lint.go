@@ -46,7 +46,10 @@ type file struct {
 	set    *token.FileSet
 }
 
-func (f *file) isTest() bool { return strings.HasSuffix(f.path, "_test.go") }
+// isTest holds for tests and for packages of test support, such as statetest.
+func (f *file) isTest() bool {
+	return strings.HasSuffix(f.path, "_test.go") || strings.HasSuffix(path.Dir(f.path), "test")
+}
 
 func (f *file) line(pos token.Pos) int { return f.set.Position(pos).Line }
 

@@ -2,6 +2,7 @@ package lint
 
 import (
 	"go/ast"
+	"go/token"
 	"path"
 	"regexp"
 	"strings"
@@ -19,15 +20,34 @@ func length(f *file) []Problem {
 	return nil
 }
 
+// columns lets pass what breaking would not make easier to read: lines of a text in
+// back quotes, and in tests lines with a long literal.
 func columns(f *file) []Problem {
+	free := make(map[int]bool)
+	ast.Inspect(f.syntax, func(n ast.Node) bool {
+		text, ok := n.(*ast.BasicLit)
+		if !ok || text.Kind != token.STRING {
+			return true
+		}
+		first, last := f.line(text.Pos()), f.line(text.End())
+		if last > first || f.isTest() && len(text.Value) > longLiteral {
+			for line := first; line <= last; line++ {
+				free[line] = true
+			}
+		}
+		return true
+	})
 	var problems []Problem
 	for i, line := range f.lines {
-		if n := utf8.RuneCountInString(line); n > MaxColumns {
+		if n := utf8.RuneCountInString(line); n > MaxColumns && !free[i+1] {
 			problems = append(problems, f.problem(i+1, "%d columns, more than %d", n, MaxColumns))
 		}
 	}
 	return problems
 }
+
+// longLiteral is the length from which a literal is not broken in a test.
+const longLiteral = 50
 
 func functions(f *file) []Problem {
 	if f.isTest() {
@@ -96,9 +116,11 @@ func unfinished(f *file) []Problem {
 
 // placesNamed: package registries (a mirror must do as well) and directories of
 // somebody's machine.
-var placesNamed = regexp.MustCompile(`(repo1\.|repo\.)?mav` + `en\.(org|apache\.org)|proxy\.gol` + `ang\.org|` +
-	`sum\.gol` + `ang\.org|npm` + `js\.(org|com)|py` + `pi\.org|crat` + `es\.io|deb` + `ian\.org|` +
-	`(^|[\s"'=(:` + "`" + `])/(wo` + `rk|fa` + `rm|ro` + `ot|Us` + `ers|ho` + `me)/`)
+var placesNamed = regexp.MustCompile(
+	`(repo1\.|repo\.)?mav` + `en\.(org|apache\.org)|proxy\.gol` + `ang\.org|` +
+		`sum\.gol` + `ang\.org|npm` + `js\.(org|com)|py` + `pi\.org|crat` + `es\.io|deb` + `ian\.org|` +
+		`(^|[\s"'=(:` + "`" + `])/(wo` + `rk|fa` + `rm|ro` + `ot|Us` + `ers|ho` + `me)/`,
+)
 
 func places(f *file) []Problem {
 	return match(f, placesNamed, "names a registry's host or a place on one machine: %q")

@@ -219,7 +219,11 @@ func (a *assembler) change(kind pgoutput.Kind, body []byte, blk *block) error {
 	return nil
 }
 
-func (a *assembler) tuple(m *pgoutput.Change, width int, decode func([]record.Value) error) (record.Tuple, error) {
+func (a *assembler) tuple(
+	m *pgoutput.Change,
+	width int,
+	decode func([]record.Value) error,
+) (record.Tuple, error) {
 	if m.Width() != width {
 		return nil, fmt.Errorf("%w: row of %d columns in a table of %d", pgoutput.ErrMalformed, m.Width(), width)
 	}

@@ -13,7 +13,10 @@ const minVersion = 14
 func checkServer(s *server, cfg Config) []Problem {
 	var out []Problem
 	add := func(subject, fix, text string, args ...any) {
-		out = append(out, Problem{Subject: subject, Text: fmt.Sprintf(text, args...), Fix: fix, Kind: sources.ErrConfig})
+		out = append(
+			out,
+			Problem{Subject: subject, Text: fmt.Sprintf(text, args...), Fix: fix, Kind: sources.ErrConfig},
+		)
 	}
 	if s.version < minVersion {
 		add("server version", "upgrade the server", "PostgreSQL %d is older than %d", s.version, minVersion)
@@ -36,8 +39,12 @@ func checkServer(s *server, cfg Config) []Problem {
 		add("Config.LocalOnly", "leave it out", "origin filters need PostgreSQL 16, this is %d", s.version)
 	}
 	if s.senders >= s.maxSenders {
-		add("max_wal_senders", fmt.Sprintf("ALTER SYSTEM SET max_wal_senders = %d; then restart the server", s.maxSenders+4),
-			"all %d are in use", s.maxSenders)
+		add(
+			"max_wal_senders",
+			fmt.Sprintf("ALTER SYSTEM SET max_wal_senders = %d; then restart the server", s.maxSenders+4),
+			"all %d are in use",
+			s.maxSenders,
+		)
 	}
 	return out
 }
@@ -75,14 +82,26 @@ func checkTables(s *server, reqs []sources.TableRequest, found map[string]*table
 func checkTable(s *server, t *table) []Problem {
 	var out []Problem
 	add := func(kind error, fix, text string, args ...any) {
-		out = append(out, Problem{Subject: "table " + t.sql(), Text: fmt.Sprintf(text, args...), Fix: fix, Kind: kind})
+		out = append(
+			out,
+			Problem{Subject: "table " + t.sql(), Text: fmt.Sprintf(text, args...), Fix: fix, Kind: kind},
+		)
 	}
 	if t.kind != 'r' && t.kind != 'p' {
-		add(sources.ErrConfig, "read the tables it is made of", "it is a %s: the log has tables only", kindName(t.kind))
+		add(
+			sources.ErrConfig,
+			"read the tables it is made of",
+			"it is a %s: the log has tables only",
+			kindName(t.kind),
+		)
 		return out
 	}
 	if t.persistence != 'p' {
-		add(sources.ErrConfig, "ALTER TABLE "+t.sql()+" SET LOGGED;", "it is unlogged or temporary: its changes are not in the log")
+		add(
+			sources.ErrConfig,
+			"ALTER TABLE "+t.sql()+" SET LOGGED;",
+			"it is unlogged or temporary: its changes are not in the log",
+		)
 	}
 	if t.schema == "pg_catalog" || t.schema == "information_schema" {
 		add(sources.ErrConfig, "read a table of your own", "system tables are not in the log")
@@ -121,8 +140,12 @@ func checkIdentity(t *table) []Problem {
 		return []Problem{{Subject: "table " + t.sql(), Text: fmt.Sprintf(text, args...), Fix: fix, Kind: kind}}
 	}
 	if missing := missingColumns(t); len(missing) > 0 {
-		return problem(sources.ErrSchema, "add the column, or correct the key's db tags", "it has no column %s for the key",
-			names(missing))
+		return problem(
+			sources.ErrSchema,
+			"add the column, or correct the key's db tags",
+			"it has no column %s for the key",
+			names(missing),
+		)
 	}
 	if !t.req.Changes {
 		return nil
@@ -130,14 +153,22 @@ func checkIdentity(t *table) []Problem {
 	alter := "ALTER TABLE " + t.sql() + " "
 	switch {
 	case t.virtual:
-		return problem(sources.ErrConfig, alter+"REPLICA IDENTITY DEFAULT;",
-			"its replica identity is FULL, which takes in a virtual generated column: PostgreSQL cannot publish its updates")
+		return problem(
+			sources.ErrConfig,
+			alter+"REPLICA IDENTITY DEFAULT;",
+			"its replica identity is FULL, which takes in a virtual generated column:"+
+				" PostgreSQL cannot publish its updates",
+		)
 	case t.identity == 'n':
 		return problem(sources.ErrConfig, alter+"REPLICA IDENTITY DEFAULT;",
 			"its replica identity is NOTHING, so the log doesn't tell which row an update or delete is about")
 	case t.identity == 'i' && len(t.key) == 0:
-		return problem(sources.ErrConfig, alter+"REPLICA IDENTITY DEFAULT;",
-			"the index of its replica identity was dropped, so the log doesn't tell which row an update or delete is about")
+		return problem(
+			sources.ErrConfig,
+			alter+"REPLICA IDENTITY DEFAULT;",
+			"the index of its replica identity was dropped, so the log doesn't tell which row"+
+				" an update or delete is about",
+		)
 	case len(t.key) == 0:
 		return problem(sources.ErrConfig, alter+"ADD PRIMARY KEY (...); or read it as an append-only stream",
 			"it has no primary key (one that is not deferrable), so updates and deletes cannot be followed")
@@ -178,7 +209,11 @@ func checkRights(s *server, t *table) []Problem {
 			Kind: sources.ErrConfig})
 	}
 	if !t.usage {
-		add("GRANT USAGE ON SCHEMA "+ident(t.schema)+" TO "+ident(s.role)+";", "role %q may not use its schema", s.role)
+		add(
+			"GRANT USAGE ON SCHEMA "+ident(t.schema)+" TO "+ident(s.role)+";",
+			"role %q may not use its schema",
+			s.role,
+		)
 	}
 	var denied []string
 	want := t.readable()
@@ -191,8 +226,12 @@ func checkRights(s *server, t *table) []Problem {
 		add("GRANT SELECT ON "+t.sql()+" TO "+ident(s.role)+";", "role %q may not read %s", s.role, names(denied))
 	}
 	if t.rls && !s.superuser && !s.bypassRLS && !t.owner {
-		add("ALTER ROLE "+ident(s.role)+" BYPASSRLS;", "row level security would hide rows of the snapshot from role %q"+
-			" that the log has", s.role)
+		add(
+			"ALTER ROLE "+ident(s.role)+" BYPASSRLS;",
+			"row level security would hide rows of the snapshot from role %q"+
+				" that the log has",
+			s.role,
+		)
 	}
 	return out
 }

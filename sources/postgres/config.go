@@ -97,7 +97,12 @@ const (
 
 // String returns a form without secrets.
 func (c Config) String() string {
-	return fmt.Sprintf("postgres.Config{URL: %q, Slot: %q, Publication: %q}", redacted(c.URL), c.Slot, c.Publication)
+	return fmt.Sprintf(
+		"postgres.Config{URL: %q, Slot: %q, Publication: %q}",
+		redacted(c.URL),
+		c.Slot,
+		c.Publication,
+	)
 }
 
 // GoString returns a form without secrets.

@@ -40,9 +40,12 @@ var sessionSettings = map[string]string{
 func parseURL(url string) (*pgx.ConnConfig, error) {
 	cfg, err := pgx.ParseConfig(url)
 	if err != nil {
-		return nil, fmt.Errorf("postgres: Config.URL is not a connection URL (postgres://user:password@host:port/db"+
-			"?sslmode=verify-full) or keyword/value string that can be used: special characters in it must be"+
-			" percent-encoded, and the files it names must exist: %w", sources.ErrConfig)
+		return nil, fmt.Errorf(
+			"postgres: Config.URL is not a connection URL (postgres://user:password@host:port/db"+
+				"?sslmode=verify-full) or keyword/value string that can be used: special characters in it must be"+
+				" percent-encoded, and the files it names must exist: %w",
+			sources.ErrConfig,
+		)
 	}
 	maps.Copy(cfg.RuntimeParams, sessionSettings)
 	cfg.DefaultQueryExecMode = pgx.QueryExecModeExec
@@ -133,7 +136,13 @@ func majorVersion(s string) int {
 // connectError says where a connection failed. A role or database the server refuses
 // is a matter of configuration; all else may pass.
 func connectError(cfg *pgx.ConnConfig, err error) error {
-	where := fmt.Sprintf("postgres: connect to %s:%d database %q as %q", cfg.Host, cfg.Port, cfg.Database, cfg.User)
+	where := fmt.Sprintf(
+		"postgres: connect to %s:%d database %q as %q",
+		cfg.Host,
+		cfg.Port,
+		cfg.Database,
+		cfg.User,
+	)
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) {
 		return fmt.Errorf("%s: %w", where, err)

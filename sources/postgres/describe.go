@@ -87,7 +87,8 @@ func (d *catalogDescriber) fresh(m pgoutput.RelationMessage) (*record.Relation, 
 		}
 		if have != nil && have.TypeOID == col.TypeOID && have.TypeMod == col.TypeMod {
 			out.Type, out.Base = have.Type, have.Base
-		} else if err := c.QueryRow(ctx, "SELECT format_type($1::int8::oid, $2::int4)", int64(col.TypeOID), col.TypeMod).
+		} else if err := c.QueryRow(ctx,
+			"SELECT format_type($1::int8::oid, $2::int4)", int64(col.TypeOID), col.TypeMod).
 			Scan(&out.Type); err != nil {
 			return nil, fmt.Errorf("postgres: name of type %d: %w", col.TypeOID, err)
 		}

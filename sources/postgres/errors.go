@@ -29,9 +29,12 @@ var (
 )
 
 // errForked: after a reconnect the log goes on differently.
-var errForked = fmt.Errorf("postgres: after a reconnect the server continued with another transaction than the one"+
-	" that was cut off: the database was restored or failed over to a server that had not received it. Drop the"+
-	" app's state and begin with a new snapshot: %w", sources.ErrWrongSystem)
+var errForked = fmt.Errorf(
+	"postgres: after a reconnect the server continued with another transaction than the one"+
+		" that was cut off: the database was restored or failed over to a server that had not received it."+
+		" Drop the app's state and begin with a new snapshot: %w",
+	sources.ErrWrongSystem,
+)
 
 // Problem is one thing that has to be mended before a session can open.
 type Problem struct {

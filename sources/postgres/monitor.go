@@ -60,16 +60,24 @@ func (s *session) lag(c *pgx.Conn) (int64, error) {
 
 // retainedTooMuch ends the session, and with it the slot where that is the policy.
 func (s *session) retainedTooMuch(c *pgx.Conn, retained int64) {
-	err := fmt.Errorf("postgres: slot %q makes the server retain %d bytes of log, MaxRetainedWAL is %d", s.cfg.Slot,
-		retained, s.cfg.MaxRetainedWAL)
+	err := fmt.Errorf(
+		"postgres: slot %q makes the server retain %d bytes of log, MaxRetainedWAL is %d",
+		s.cfg.Slot,
+		retained,
+		s.cfg.MaxRetainedWAL,
+	)
 	if s.cfg.RetainedPolicy == RetainedStop {
-		s.fail(fmt.Errorf("%w: make the app faster or the limit higher and start again; until then the server goes on"+
-			" retaining: %w", err, ErrRetainedWAL))
+		s.fail(
+			fmt.Errorf("%w: make the app faster or the limit higher and start again; until then the server goes on"+
+				" retaining: %w", err, ErrRetainedWAL),
+		)
 		return
 	}
 	// The stream has to be gone before its slot can be.
 	background := context.WithoutCancel(s.ctx)
-	s.fail(fmt.Errorf("%w: the slot is dropped; %s: %w: %w", err, again(s.cfg.Slot), ErrRetainedWAL, ErrSlotMissing))
+	s.fail(
+		fmt.Errorf("%w: the slot is dropped; %s: %w: %w", err, again(s.cfg.Slot), ErrRetainedWAL, ErrSlotMissing),
+	)
 	ctx, cancel := context.WithTimeout(background, s.cfg.SlotWait)
 	defer cancel()
 	if _, err := waitInactive(ctx, c, s.cfg.Slot, s.cfg.SlotWait); err != nil {
@@ -101,7 +109,12 @@ func (s *session) heartbeats() {
 				continue
 			}
 		}
-		if _, err = c.Exec(s.ctx, "SELECT pg_logical_emit_message(true, $1, $2)", sources.HeartbeatPrefix, s.cfg.Slot); err != nil {
+		if _, err = c.Exec(
+			s.ctx,
+			"SELECT pg_logical_emit_message(true, $1, $2)",
+			sources.HeartbeatPrefix,
+			s.cfg.Slot,
+		); err != nil {
 			c.Close(s.ctx)
 			c = nil
 		}

@@ -155,11 +155,15 @@ func (o *opening) checkSlot() []Problem {
 		}
 		return nil
 	}
-	drop := fmt.Sprintf("set Config.Slot to another name, or, if nobody needs it: SELECT pg_drop_replication_slot(%s);",
-		literal(o.cfg.Slot))
+	drop := fmt.Sprintf(
+		"set Config.Slot to another name, or, if nobody needs it: SELECT pg_drop_replication_slot(%s);",
+		literal(o.cfg.Slot),
+	)
 	if err := o.slot.mine(o.server.database); err != nil {
-		return []Problem{{Subject: "slot " + o.cfg.Slot, Text: strings.TrimPrefix(err.Error(), "postgres: "), Fix: drop,
-			Kind: ErrSlotForeign}}
+		return []Problem{
+			{Subject: "slot " + o.cfg.Slot, Text: strings.TrimPrefix(err.Error(), "postgres: "), Fix: drop,
+				Kind: ErrSlotForeign},
+		}
 	}
 	if main := o.plan.main(); o.req.Resume == 0 && !o.own && (main == nil || main.comment != o.plan.comment) {
 		return []Problem{{Subject: "slot " + o.cfg.Slot, Kind: ErrSlotForeign, Fix: drop,
@@ -184,15 +188,27 @@ func (o *opening) resume(ctx context.Context, plan plan) error {
 		return err
 	}
 	if s.walStatus == "unreserved" {
-		o.log.Warn("the server is about to remove log that the slot needs; raise max_slot_wal_keep_size", "slot", s.name)
+		o.log.Warn(
+			"the server is about to remove log that the slot needs; raise max_slot_wal_keep_size",
+			"slot",
+			s.name,
+		)
 	}
 	if plan.creates {
-		return fmt.Errorf("postgres: publication %s is not there: what was written meanwhile was not published; drop the"+
-			" app's state and begin with a new snapshot: %w", strings.Join(plan.missing(&o.plan), ", "), ErrPublicationMissing)
+		return fmt.Errorf(
+			"postgres: publication %s is not there: what was written meanwhile was not published; drop the"+
+				" app's state and begin with a new snapshot: %w",
+			strings.Join(plan.missing(&o.plan), ", "),
+			ErrPublicationMissing,
+		)
 	}
 	for _, sql := range plan.sql {
-		o.log.Warn("publication changed since the last run; what was written to a table while it was not published is"+
-			" missing, unless the table is new to the app", "sql", sql)
+		o.log.Warn(
+			"publication changed since the last run; what was written to a table while it was not published is"+
+				" missing, unless the table is new to the app",
+			"sql",
+			sql,
+		)
 	}
 	return nil
 }
@@ -239,8 +255,14 @@ func (o *opening) start(ctx context.Context, plan plan) (sources.Session, error)
 	if o.req.EventTime {
 		prefixes[sources.HeartbeatPrefix] = true
 	}
-	s.asm = &assembler{source: o.req.Database, prefixes: prefixes, rels: map[uint32]relation{}, describe: describe,
-		from: from, cur: &batch{}}
+	s.asm = &assembler{
+		source:   o.req.Database,
+		prefixes: prefixes,
+		rels:     map[uint32]relation{},
+		describe: describe,
+		from:     from,
+		cur:      &batch{},
+	}
 	if snap != nil {
 		s.snapshotOut = make(chan *sources.Batch, 1)
 		s.snapshot = s.snapshotOut

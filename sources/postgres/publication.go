@@ -37,7 +37,12 @@ type member struct {
 func (p *publication) changes() bool { return p.update || p.remove }
 
 // readPublications looks publications up by name.
-func readPublications(ctx context.Context, c *pgx.Conn, version int, wanted ...string) (map[string]*publication, error) {
+func readPublications(
+	ctx context.Context,
+	c *pgx.Conn,
+	version int,
+	wanted ...string,
+) (map[string]*publication, error) {
 	generated := "false"
 	if version >= 18 {
 		generated = "p.pubgencols = 's'"
@@ -319,7 +324,12 @@ func (p *planner) foreign(t *table) []Problem {
 	pubs := p.covering(t)
 	name := p.cfg.Publication
 	problem := func(fix, text string, args ...any) Problem {
-		return Problem{Subject: "table " + t.sql(), Text: fmt.Sprintf(text, args...), Fix: fix, Kind: sources.ErrConfig}
+		return Problem{
+			Subject: "table " + t.sql(),
+			Text:    fmt.Sprintf(text, args...),
+			Fix:     fix,
+			Kind:    sources.ErrConfig,
+		}
 	}
 	if len(pubs) == 0 {
 		if t.kind == 'p' && p.main() != nil && !p.main().viaRoot {
@@ -363,25 +373,43 @@ func alterPublish(pub *publication, t *table) string {
 
 // foreignMember checks what a publication says of a table: nothing may make a write
 // of the application fail, and all that is mapped must be there.
-func (p *planner) foreignMember(t *table, pub *publication, problem func(fix, text string, args ...any) Problem) []Problem {
+func (p *planner) foreignMember(
+	t *table,
+	pub *publication,
+	problem func(fix, text string, args ...any) Problem,
+) []Problem {
 	m := pub.members[t.oid]
 	drop := "ALTER PUBLICATION " + ident(pub.name) + " DROP TABLE " + t.sql() + "; ALTER PUBLICATION " +
 		ident(pub.name) + " ADD TABLE " + t.rows() + ";"
 	var out []Problem
 	if pub.changes() && !t.identified() {
 		out = append(out, problem(
-			"ALTER TABLE "+t.sql()+" REPLICA IDENTITY FULL; or take it out of "+ident(pub.name)+" and CREATE PUBLICATION "+
-				ident(p.cfg.Publication+insertSuffix)+" FOR TABLE "+t.rows()+" WITH (publish = 'insert');",
+			"ALTER TABLE "+t.sql()+" REPLICA IDENTITY FULL; or take it out of "+ident(
+				pub.name,
+			)+" and CREATE PUBLICATION "+
+				ident(
+					p.cfg.Publication+insertSuffix,
+				)+" FOR TABLE "+t.rows()+" WITH (publish = 'insert');",
 			"it has no replica identity, and publication %q publishes updates or deletes: PostgreSQL refuses the"+
-				" application's own UPDATE and DELETE", pub.name))
+				" application's own UPDATE and DELETE",
+			pub.name,
+		))
 	}
 	if m.columns != nil && t.identity == 'f' && pub.changes() {
 		return append(out, problem(drop, "publication %q has a column list for it although its replica identity is"+
 			" FULL: PostgreSQL refuses the application's own UPDATE and DELETE", pub.name))
 	}
 	if m.columns != nil {
-		if missing := without(append(slices.Clone(t.req.Columns), t.req.KeyColumns...), m.columns); len(missing) > 0 {
-			out = append(out, problem(drop, "the column list of publication %q leaves out %s", pub.name, names(missing)))
+		if missing := without(
+			append(slices.Clone(t.req.Columns), t.req.KeyColumns...),
+			m.columns,
+		); len(
+			missing,
+		) > 0 {
+			out = append(
+				out,
+				problem(drop, "the column list of publication %q leaves out %s", pub.name, names(missing)),
+			)
 		}
 		if missing := without(t.identityColumns(), m.columns); pub.changes() && len(missing) > 0 {
 			out = append(out, problem(drop, "the column list of publication %q doesn't cover the replica identity"+
@@ -394,8 +422,11 @@ func (p *planner) foreignMember(t *table, pub *publication, problem func(fix, te
 			"publication %q leaves out generated columns that are mapped or part of the replica identity", pub.name))
 	}
 	if bad := m.filterBeyond(t.identityColumns()); pub.changes() && len(bad) > 0 {
-		out = append(out, problem(drop, "the row filter of publication %q uses %s, which the replica identity doesn't"+
-			" have: PostgreSQL refuses the application's own UPDATE and DELETE", pub.name, names(bad)))
+		out = append(
+			out,
+			problem(drop, "the row filter of publication %q uses %s, which the replica identity doesn't"+
+				" have: PostgreSQL refuses the application's own UPDATE and DELETE", pub.name, names(bad)),
+		)
 	}
 	return out
 }

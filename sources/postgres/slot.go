@@ -39,8 +39,9 @@ func readSlot(ctx context.Context, c *pgx.Conn, name string) (*slot, error) {
 		coalesce(active_pid, 0), coalesce(restart_lsn, '0/0')::text, coalesce(confirmed_flush_lsn, '0/0')::text,
 		coalesce(wal_status, ''), coalesce(`+reason+`, '')::text,
 		CASE WHEN pg_is_in_recovery() THEN '0/0' ELSE pg_current_wal_lsn()::text END
-		FROM pg_replication_slots WHERE slot_name = $1`, name).Scan(&s.plugin, &s.database, &s.logical, &s.active, &s.pid,
-		&restart, &confirmed, &s.walStatus, &s.reason, &head)
+		FROM pg_replication_slots WHERE slot_name = $1`, name).
+		Scan(&s.plugin, &s.database, &s.logical, &s.active, &s.pid,
+			&restart, &confirmed, &s.walStatus, &s.reason, &head)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil
 	}
@@ -64,21 +65,37 @@ func readSlot(ctx context.Context, c *pgx.Conn, name string) (*slot, error) {
 func (s *slot) mine(database string) error {
 	switch {
 	case !s.logical:
-		return fmt.Errorf("postgres: slot %q is a physical slot: set Config.Slot to another name: %w", s.name, ErrSlotForeign)
+		return fmt.Errorf(
+			"postgres: slot %q is a physical slot: set Config.Slot to another name: %w",
+			s.name,
+			ErrSlotForeign,
+		)
 	case s.plugin != "pgoutput":
-		return fmt.Errorf("postgres: slot %q is of plugin %q: set Config.Slot to another name: %w", s.name, s.plugin,
-			ErrSlotForeign)
+		return fmt.Errorf(
+			"postgres: slot %q is of plugin %q: set Config.Slot to another name: %w",
+			s.name,
+			s.plugin,
+			ErrSlotForeign,
+		)
 	case s.database != database:
-		return fmt.Errorf("postgres: slot %q belongs to database %q, we read %q: set Config.Slot to another name: %w",
-			s.name, s.database, database, ErrSlotForeign)
+		return fmt.Errorf(
+			"postgres: slot %q belongs to database %q, we read %q: set Config.Slot to another name: %w",
+			s.name,
+			s.database,
+			database,
+			ErrSlotForeign,
+		)
 	}
 	return nil
 }
 
 // again is the remedy where the log we need is gone.
 func again(name string) string {
-	return fmt.Sprintf("the changes since cannot be had any more: drop the app's state, which also removes what is left"+
-		" of the slot (SELECT pg_drop_replication_slot(%s);), and begin with a new snapshot", literal(name))
+	return fmt.Sprintf(
+		"the changes since cannot be had any more: drop the app's state, which also removes what is left"+
+			" of the slot (SELECT pg_drop_replication_slot(%s);), and begin with a new snapshot",
+		literal(name),
+	)
 }
 
 // resumable returns an error unless the slot can deliver everything after position.
@@ -90,29 +107,58 @@ func (s *slot) resumable(position uint64) error {
 		if reason == "" {
 			reason = "see max_slot_wal_keep_size and the server's log"
 		}
-		return fmt.Errorf("postgres: slot %q was invalidated by the server (%s); the state is at %s; %s: %w", s.name, reason,
-			at, again(s.name), ErrSlotLost)
+		return fmt.Errorf(
+			"postgres: slot %q was invalidated by the server (%s); the state is at %s; %s: %w",
+			s.name,
+			reason,
+			at,
+			again(s.name),
+			ErrSlotLost,
+		)
 	case s.head != 0 && s.head < position:
-		return fmt.Errorf("postgres: the state is at %s and the server only at %s: it was restored from a backup or failed"+
-			" over to a server that had not received everything; drop the app's state and begin with a new snapshot: %w",
-			at, record.LSN(s.head), sources.ErrWrongSystem)
+		return fmt.Errorf(
+			"postgres: the state is at %s and the server only at %s: it was restored from a backup or failed"+
+				" over to a server that had not received everything; drop the app's state and begin with a"+
+				" new snapshot: %w",
+			at,
+			record.LSN(s.head),
+			sources.ErrWrongSystem,
+		)
 	case s.confirmed > position:
-		return fmt.Errorf("postgres: slot %q has been confirmed up to %s and the state is at %s (another reader used the"+
-			" slot, or the state is an old copy); %s: %w", s.name, record.LSN(s.confirmed), at, again(s.name), ErrSlotAhead)
+		return fmt.Errorf(
+			"postgres: slot %q has been confirmed up to %s and the state is at %s (another reader used the"+
+				" slot, or the state is an old copy); %s: %w",
+			s.name,
+			record.LSN(s.confirmed),
+			at,
+			again(s.name),
+			ErrSlotAhead,
+		)
 	}
 	return nil
 }
 
 func slotMissing(name string, position uint64) error {
-	return fmt.Errorf("postgres: slot %q is not there, the state is at %s; %s: %w", name, record.LSN(position), again(name),
-		ErrSlotMissing)
+	return fmt.Errorf(
+		"postgres: slot %q is not there, the state is at %s; %s: %w",
+		name,
+		record.LSN(position),
+		again(name),
+		ErrSlotMissing,
+	)
 }
 
 // inUse is the error of a slot that stays active.
 func (s *slot) inUse(waited time.Duration) error {
-	return fmt.Errorf("postgres: slot %q is in use by the connection of process %d for more than %s: stop the other"+
-		" instance of this app, or end the connection: SELECT pg_terminate_backend(%d);: %w", s.name, s.pid,
-		waited, s.pid, sources.ErrInUse)
+	return fmt.Errorf(
+		"postgres: slot %q is in use by the connection of process %d for more than %s: stop the other"+
+			" instance of this app, or end the connection: SELECT pg_terminate_backend(%d);: %w",
+		s.name,
+		s.pid,
+		waited,
+		s.pid,
+		sources.ErrInUse,
+	)
 }
 
 // waitInactive returns the slot once no connection uses it, nil if it is gone, and
@@ -146,7 +192,11 @@ func sleep(ctx context.Context, d time.Duration) error {
 
 // createSlot makes the slot and exports the snapshot at its consistent point. The
 // snapshot lives until the next command on the connection.
-func createSlot(ctx context.Context, c *pgconn.PgConn, cfg Config) (snapshot string, point uint64, err error) {
+func createSlot(
+	ctx context.Context,
+	c *pgconn.PgConn,
+	cfg Config,
+) (snapshot string, point uint64, err error) {
 	sql := "CREATE_REPLICATION_SLOT " + ident(cfg.Slot) + " LOGICAL pgoutput EXPORT_SNAPSHOT"
 	if cfg.Failover {
 		sql = "CREATE_REPLICATION_SLOT " + ident(cfg.Slot) + " LOGICAL pgoutput (SNAPSHOT 'export', FAILOVER)"
