@@ -127,6 +127,7 @@ type Engine struct {
 	quietAt time.Time  // when positions alone were last made durable
 	pins    chan *pin
 	due     []*pin
+	ended   chan struct{} // closed when Run has ended
 
 	status status
 	// ackMu guards what acknowledge reads: topologyRun.committed and
@@ -140,7 +141,7 @@ type Engine struct {
 func New(cfg Config) (*Engine, error) {
 	e := &Engine{
 		cfg: cfg, limits: cfg.Limits.withDefaults(), log: cfg.Logger,
-		pins: make(chan *pin, 16),
+		pins: make(chan *pin, 16), ended: make(chan struct{}),
 	}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
@@ -168,6 +169,7 @@ func New(cfg Config) (*Engine, error) {
 // Ending by ctx is no error.
 func (e *Engine) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
+	defer close(e.ended)
 	defer cancel(nil)
 	var workers sync.WaitGroup
 	defer workers.Wait()

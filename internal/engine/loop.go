@@ -103,6 +103,9 @@ func (e *Engine) next(ctx context.Context, wait bool) (*databaseRun, *sources.Ba
 		return nil, nil, context.Cause(ctx)
 	case i == n+1:
 		e.due = append(e.due, v.Interface().(*pin))
+		if !e.closed() {
+			return e.next(ctx, wait) // the epoch cannot end here
+		}
 	}
 	return nil, nil, nil
 }
@@ -114,13 +117,14 @@ func (e *Engine) take(ctx context.Context, d *databaseRun, in *sources.Batch) er
 			in.Release()
 		}
 	}()
+	session := d.session
 	for i := range in.Txs {
 		p := &in.Txs[i]
 		if d.open == nil {
 			// Everything before this transaction is complete: a good place to end the
 			// epoch for those who wait for a position before it.
-			if err := e.cutBefore(ctx, d, p.Tx); err != nil {
-				return err
+			if err := e.cutBefore(ctx, d, p.Tx); err != nil || d.session != session {
+				return err // after a recovery the new session sends the rest again
 			}
 			if err := failpoint.Hit(failpoint.Received); err != nil {
 				return err
@@ -133,14 +137,13 @@ func (e *Engine) take(ctx context.Context, d *databaseRun, in *sources.Batch) er
 			if err := e.commitOrRecover(ctx); err != nil {
 				return err
 			}
-			if d.session == nil {
-				return nil
+			if d.session != session {
+				return nil // the new session sends the rest again
 			}
 		}
 	}
 	if in.Idle > d.idle && d.open == nil {
-		d.idle = in.Idle
-		return e.advanceIdle(ctx, d)
+		return e.advanceIdle(ctx, d, in.Idle)
 	}
 	return nil
 }
@@ -206,7 +209,7 @@ func (e *Engine) begin(d *databaseRun, tx *record.Tx) {
 func (e *Engine) commitOrRecover(ctx context.Context) error {
 	err := e.commit(ctx)
 	if err == nil {
-		return e.resolvePins()
+		return e.resolvePins(ctx)
 	}
 	return e.recover(ctx, err)
 }
@@ -282,13 +285,12 @@ func (e *Engine) runOf(n *topology.Node) *topologyRun {
 
 // advanceIdle moves the frontier of an idle database: views show it at once, and it
 // is made durable, and then acknowledged, now and then.
-func (e *Engine) advanceIdle(ctx context.Context, d *databaseRun) error {
-	if err := e.commitOrRecover(ctx); err != nil {
-		return err
+func (e *Engine) advanceIdle(ctx context.Context, d *databaseRun, to uint64) error {
+	session := d.session
+	if err := e.commitOrRecover(ctx); err != nil || d.session != session {
+		return err // after a recovery the new session sends the rest again
 	}
-	if d.session == nil {
-		return nil
-	}
+	d.idle = to
 	for _, r := range d.active() {
 		if _, ok := r.committed[d.name]; ok {
 			r.task.AdvancePosition(d.name, d.idle)
@@ -303,5 +305,5 @@ func (e *Engine) advanceIdle(ctx context.Context, d *databaseRun) error {
 			return err
 		}
 	}
-	return e.resolvePins()
+	return e.resolvePins(ctx)
 }

@@ -2,18 +2,29 @@ package engine
 
 import (
 	"context"
+	"errors"
 
 	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/view"
 )
 
+// ErrEnded says that the engine does not run any more.
+var ErrEnded = errors.New("engine: not running")
+
 // pin asks for the views exactly as of a position of one database: neither a
-// transaction less nor one more.
+// transaction less nor one more. While the position is not known yet the loop stands
+// still between two transactions.
 type pin struct {
 	ctx      context.Context
 	database string
 	at       uint64
 	done     chan pinned
+
+	// known is false for a hold until resolve brings its position; paused is closed
+	// once the loop stands still for it.
+	known   bool
+	paused  chan struct{}
+	resolve chan uint64
 }
 
 type pinned struct {
@@ -26,32 +37,97 @@ type pinned struct {
 // reached. The caller closes the moment.
 //
 // The position must be at or after the current one; otherwise the result is the
-// current moment, and its position tells.
+// current moment, and its position tells. Use Hold where the position is still to be
+// chosen while the source goes on.
 func (e *Engine) MomentAt(ctx context.Context, database string, at uint64) (*view.Moment, error) {
-	p := &pin{ctx: ctx, database: database, at: at, done: make(chan pinned, 1)}
+	p := &pin{ctx: ctx, database: database, at: at, known: true, done: make(chan pinned, 1)}
+	if err := e.ask(ctx, p); err != nil {
+		return nil, err
+	}
+	return e.answer(p)
+}
+
+// Hold is an engine that stands still between two transactions, until At or
+// Release.
+type Hold struct {
+	engine *Engine
+	pin    *pin
+	cancel context.CancelFunc
+}
+
+// Hold stops the engine at the next boundary between transactions, so that a position
+// of the database that is chosen from now on is at or after all that the views
+// show. Release it; sources and readers of views go on meanwhile.
+func (e *Engine) Hold(ctx context.Context, database string) (*Hold, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	h := &Hold{engine: e, cancel: cancel, pin: &pin{
+		ctx: ctx, database: database, done: make(chan pinned, 1),
+		paused: make(chan struct{}), resolve: make(chan uint64, 1),
+	}}
+	if err := e.ask(ctx, h.pin); err != nil {
+		cancel()
+		return nil, err
+	}
+	select {
+	case <-h.pin.paused:
+		return h, nil
+	case <-ctx.Done():
+		err := ctx.Err()
+		cancel()
+		return nil, err
+	case <-e.ended:
+		cancel()
+		return nil, ErrEnded
+	}
+}
+
+// At lets the engine go on, and returns the views as of the position once they have
+// reached it: they hold every transaction whose commit record begins before it, and
+// no other. The caller closes the moment. It may be called once.
+func (h *Hold) At(at uint64) (*view.Moment, error) {
+	h.pin.resolve <- at
+	return h.engine.answer(h.pin)
+}
+
+// Release lets the engine go on. It may be called at any time, and again.
+func (h *Hold) Release() { h.cancel() }
+
+func (e *Engine) ask(ctx context.Context, p *pin) error {
 	select {
 	case e.pins <- p:
+		return nil
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return ctx.Err()
+	case <-e.ended:
+		return ErrEnded
 	}
+}
+
+func (e *Engine) answer(p *pin) (*view.Moment, error) {
 	select {
 	case r := <-p.done:
 		return r.moment, r.err
-	case <-ctx.Done():
+	case <-e.ended:
+		return nil, ErrEnded
+	case <-p.ctx.Done():
 		// The loop may pin all the same; it then closes what nobody takes.
 		go func() {
-			if r := <-p.done; r.moment != nil {
-				r.moment.Close()
+			select {
+			case r := <-p.done:
+				if r.moment != nil {
+					r.moment.Close()
+				}
+			case <-e.ended:
 			}
 		}()
-		return nil, ctx.Err()
+		return nil, p.ctx.Err()
 	}
 }
 
 // cutBefore ends the epoch before a transaction that lies behind a position that
 // somebody waits for.
 func (e *Engine) cutBefore(ctx context.Context, d *databaseRun, tx *record.Tx) error {
-	e.collectPins()
+	e.collectPins(ctx)
 	var hit bool
 	for _, p := range e.due {
 		hit = hit || p.database == d.name && tx.CommitStart >= p.at
@@ -59,15 +135,19 @@ func (e *Engine) cutBefore(ctx context.Context, d *databaseRun, tx *record.Tx) e
 	if !hit {
 		return nil
 	}
-	if err := e.commitOrRecover(ctx); err != nil {
+	session := d.session
+	if err := e.commitOrRecover(ctx); err != nil || d.session != session {
 		return err
 	}
 	return e.pinWhere(func(p *pin) bool { return p.database == d.name && tx.CommitStart >= p.at })
 }
 
 // resolvePins answers those whose position has been reached.
-func (e *Engine) resolvePins() error {
-	e.collectPins()
+func (e *Engine) resolvePins(ctx context.Context) error {
+	if !e.closed() {
+		return nil
+	}
+	e.collectPins(ctx)
 	if len(e.due) == 0 {
 		return nil
 	}
@@ -75,13 +155,28 @@ func (e *Engine) resolvePins() error {
 	return e.pinWhere(func(p *pin) bool { return frontier[p.database] >= p.at })
 }
 
-func (e *Engine) collectPins() {
+// collectPins takes what has been asked for, and stands still for those who choose
+// their position now. No transaction is open.
+func (e *Engine) collectPins(ctx context.Context) {
 	for {
 		select {
 		case p := <-e.pins:
 			e.due = append(e.due, p)
+			continue
 		default:
-			return
+		}
+		break
+	}
+	for _, p := range e.due {
+		if p.known {
+			continue
+		}
+		close(p.paused)
+		p.known = true
+		select {
+		case p.at = <-p.resolve:
+		case <-p.ctx.Done():
+		case <-ctx.Done():
 		}
 	}
 }
