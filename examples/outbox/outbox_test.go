@@ -1,0 +1,103 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tailrace/tailrace/examples/outbox/outbox"
+	"github.com/tailrace/tailrace/internal/example/exampletest"
+	"github.com/tailrace/tailrace/internal/pgserver/pgservertest"
+	"github.com/tailrace/tailrace/sinks"
+	"github.com/tailrace/tailrace/sinks/file"
+	"github.com/tailrace/tailrace/sources"
+	"github.com/tailrace/tailrace/sources/postgres"
+)
+
+func TestMain(m *testing.M) { pgservertest.Main(m) }
+
+// line is what is looked at of a line of the file.
+type line struct {
+	Key   string
+	Value struct {
+		Kind                   string
+		OrderID                int64 `json:"order_id"`
+		Status, Customer, City *string
+		Payload                struct{ Order int64 }
+	}
+}
+
+func TestOutbox(t *testing.T) {
+	s := exampletest.NewShop(t)
+	path := filepath.Join(t.TempDir(), "events.jsonl")
+	topo, err := outbox.Topology(
+		sources.NewDatabase("shop", postgres.Source(postgres.Config{URL: s.URL})),
+		sinks.NewTarget("events", file.Target(file.Config{Path: path})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// An event from before the first start is delivered too.
+	s.Exec(`WITH event AS (INSERT INTO outbox (id, kind, order_id, customer_id, payload)
+			VALUES (gen_random_uuid(), 'OrderPlaced', 7, 3, '{"order": 7}') RETURNING *)
+		INSERT INTO sent SELECT e.id, e.kind, e.order_id, e.customer_id, c.name, c.city, o.status
+		FROM event AS e, customers AS c, orders AS o WHERE c.id = 3 AND o.id = 7`)
+	app := s.Run(t, "outbox", topo)
+	s.Write(t, app)
+
+	want := map[string]string{}
+	for _, r := range s.Strings(`SELECT id, kind, order_id, status, customer, city FROM sent`) {
+		want[r[0]] = strings.Join(r[1:], "|")
+	}
+	if deleted := s.String(`SELECT count(*) FROM sent WHERE id NOT IN (SELECT id FROM outbox)`); deleted == "0" {
+		t.Error("no event was deleted by its own transaction, which this test is about too")
+	}
+	var got []line
+	for deadline := time.Now().Add(30 * time.Second); len(got) < len(want) && time.Now().Before(deadline); {
+		time.Sleep(20 * time.Millisecond)
+		got = read(t, path)
+	}
+	s.Settle(t, app) // So that an event too many would have come.
+	got = read(t, path)
+	seen := map[string]bool{}
+	for _, l := range got {
+		v := l.Value
+		have := strings.Join([]string{v.Kind, strconv.FormatInt(v.OrderID, 10), text(v.Status), text(v.Customer),
+			text(v.City)}, "|")
+		if seen[l.Key] || want[l.Key] != have || v.Payload.Order != v.OrderID {
+			t.Errorf("event %s: again %v, got %s, want %s", l.Key, seen[l.Key], have, want[l.Key])
+		}
+		seen[l.Key] = true
+	}
+	if len(seen) != len(want) || len(want) < 300 {
+		t.Errorf("%d events came out, %d were written", len(seen), len(want))
+	}
+}
+
+func text(s *string) string {
+	if s == nil {
+		return pgservertest.Null
+	}
+	return *s
+}
+
+func read(t *testing.T, path string) (lines []line) {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for scan := bufio.NewScanner(f); scan.Scan(); {
+		var l line
+		if err := json.Unmarshal(scan.Bytes(), &l); err != nil {
+			break // a line that is being written
+		}
+		lines = append(lines, l)
+	}
+	return lines
+}
