@@ -235,7 +235,7 @@ func (s *session) streamLoop() {
 	var pause time.Duration
 	var inUseSince time.Time
 	for {
-		began := time.Now()
+		began, received := time.Now(), s.received.Load()
 		err := s.streamOnce()
 		if s.ctx.Err() != nil {
 			s.fail(context.Cause(s.ctx))
@@ -256,8 +256,8 @@ func (s *session) streamLoop() {
 		}
 		s.log.Warn("lost the connection to PostgreSQL, reconnecting", "slot", s.cfg.Slot, "error", err)
 		s.observer.Reconnected(err)
-		if time.Since(began) > 10*time.Second {
-			pause = 0
+		if s.received.Load() > received {
+			pause = 0 // That connection was good for something.
 		}
 		pause = min(max(2*pause, 50*time.Millisecond), 10*time.Second)
 		if sleep(s.ctx, pause) != nil {
