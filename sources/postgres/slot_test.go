@@ -1,0 +1,262 @@
+package postgres_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tailrace/tailrace/internal/failpoint"
+	"github.com/tailrace/tailrace/internal/pgserver/pgservertest"
+	"github.com/tailrace/tailrace/sources"
+	"github.com/tailrace/tailrace/sources/postgres"
+)
+
+// withState is a fixture that has run once: its next open continues.
+func withState(t *testing.T, opts ...pgservertest.Option) *fixture {
+	t.Helper()
+	f := newFixture(t, opts...)
+	f.exec("CREATE TABLE t (id int PRIMARY KEY, x int)")
+	f.want("public.t", "id;x")
+	f.cfg.SlotWait = 300 * time.Millisecond
+	s := f.open()
+	m := newModel(t)
+	f.exec("INSERT INTO t VALUES (1, 1)")
+	f.readTo(s, m, f.head())
+	f.resume(s, m.position)
+	s.Close()
+	eventually(t, "the slot is free", func() bool {
+		var active bool
+		err := f.db.Pool.QueryRow(t.Context(), "SELECT active FROM pg_replication_slots WHERE slot_name = $1", f.cfg.Slot).Scan(&active)
+		return err == nil && !active
+	})
+	return f
+}
+
+// Every state of the slot that cannot go on has its name and remedy.
+func TestSlotStates(t *testing.T) {
+	t.Parallel()
+	other := func(f *fixture) string { return "other_" + f.db.Name }
+	for _, c := range []struct {
+		name string
+		do   func(f *fixture)
+		kind []error
+		says string
+	}{
+		{"missing", func(f *fixture) { f.exec("SELECT pg_drop_replication_slot($1)", f.cfg.Slot) },
+			[]error{postgres.ErrSlotMissing, sources.ErrDataGap}, "begin with a new snapshot"},
+		{"ahead", func(f *fixture) {
+			f.exec("INSERT INTO t VALUES (2, 2)")
+			f.exec("SELECT pg_replication_slot_advance($1, pg_current_wal_lsn())", f.cfg.Slot)
+		}, []error{postgres.ErrSlotAhead, sources.ErrDataGap}, "has been confirmed up to"},
+		{"other plugin", func(f *fixture) {
+			f.exec("SELECT pg_drop_replication_slot($1)", f.cfg.Slot)
+			f.exec("SELECT pg_create_logical_replication_slot($1, 'test_decoding')", f.cfg.Slot)
+		}, []error{postgres.ErrSlotForeign, sources.ErrConfig}, `plugin "test_decoding"`},
+		{"physical", func(f *fixture) {
+			f.exec("SELECT pg_drop_replication_slot($1)", f.cfg.Slot)
+			f.exec("SELECT pg_create_physical_replication_slot($1)", f.cfg.Slot)
+		}, []error{postgres.ErrSlotForeign, sources.ErrConfig}, "physical"},
+		{"other database", func(f *fixture) {
+			g := newFixture(f.t)
+			f.exec("SELECT pg_drop_replication_slot($1)", f.cfg.Slot)
+			g.exec("SELECT pg_create_logical_replication_slot($1, 'pgoutput')", f.cfg.Slot)
+		}, []error{postgres.ErrSlotForeign, sources.ErrConfig}, "belongs to database"},
+		{"went back", func(f *fixture) { f.req.Resume += 1 << 40 },
+			[]error{sources.ErrWrongSystem}, "restored from a backup"},
+		{"another system", func(f *fixture) { f.req.System = "7000000000000000000/" + f.db.Name },
+			[]error{sources.ErrWrongSystem}, "7000000000000000000/"},
+		{"publication missing", func(f *fixture) { f.exec("DROP PUBLICATION " + f.cfg.Slot) },
+			[]error{postgres.ErrPublicationMissing, sources.ErrDataGap}, "was not published"},
+		{"in use", func(f *fixture) {
+			g := *f
+			s := g.open()
+			g.readUntil(s, newModel(f.t), func() bool {
+				_, err := f.tryOpen()
+				return errors.Is(err, sources.ErrInUse)
+			})
+		}, []error{sources.ErrInUse}, "SELECT pg_terminate_backend("},
+		{"foreign orphan", func(f *fixture) {
+			f.req.Resume, f.req.System = 0, ""
+			f.cfg.Slot = other(f)
+			f.exec("SELECT pg_create_logical_replication_slot($1, 'pgoutput')", f.cfg.Slot)
+		}, []error{postgres.ErrSlotForeign, sources.ErrConfig}, "nothing shows that this app made it"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			f := withState(t)
+			c.do(f)
+			_, err := f.tryOpen()
+			for _, kind := range c.kind {
+				if !errors.Is(err, kind) {
+					t.Errorf("error is %v, want %v", err, kind)
+				}
+			}
+			if err == nil || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("error doesn't say %q: %v", c.says, err)
+			}
+		})
+	}
+}
+
+// A slot that lost its log is named, at the start and while running, and so is too
+// much retained log, by policy.
+func TestRetainedWAL(t *testing.T) {
+	t.Parallel()
+	f := withState(t, pgservertest.Private(map[string]string{"fsync": "off", "max_slot_wal_keep_size": "1MB",
+		"min_wal_size": "32MB", "max_wal_size": "32MB"}))
+	f.exec("CREATE TABLE noise (x text)")
+	noise := func() { f.exec("INSERT INTO noise SELECT repeat('x', 1000) FROM generate_series(1, 2000)") }
+
+	f.cfg.MaxRetainedWAL, f.cfg.RetainedPolicy, f.cfg.MonitorInterval = 1<<20, postgres.RetainedStop, 20*time.Millisecond
+	s := f.open()
+	noise()
+	if err := f.readError(s); !errors.Is(err, postgres.ErrRetainedWAL) || errors.Is(err, sources.ErrDataGap) {
+		t.Errorf("policy stop: %v", err)
+	}
+	s.Close()
+	if f.obs.retained < 1<<20 || f.obs.head == 0 {
+		t.Errorf("observed lag of %d bytes at %d", f.obs.retained, f.obs.head)
+	}
+	f.cfg.MaxRetainedWAL = 0
+	for range 10 {
+		noise()
+		f.exec("SELECT pg_switch_wal()")
+	}
+	f.exec("CHECKPOINT")
+	_, err := f.tryOpen()
+	if !errors.Is(err, postgres.ErrSlotLost) || !errors.Is(err, sources.ErrDataGap) ||
+		!strings.Contains(err.Error(), "SELECT pg_drop_replication_slot('"+f.cfg.Slot+"')") {
+		t.Errorf("lost: %v", err)
+	}
+	// The remedy: without state the slot is made anew.
+	f.req.Resume, f.req.System = 0, ""
+	f.cfg.MaxRetainedWAL, f.cfg.RetainedPolicy, f.cfg.SlotWait = 1<<20, postgres.RetainedDrop, 10*time.Second
+	s = f.open()
+	f.readUntil(s, newModel(t), func() bool { return true })
+	noise()
+	if err := f.readError(s); !errors.Is(err, postgres.ErrRetainedWAL) || !errors.Is(err, sources.ErrDataGap) {
+		t.Errorf("policy drop: %v", err)
+	}
+	eventually(t, "the slot is gone", func() bool {
+		var n int
+		err := f.db.Pool.QueryRow(t.Context(), "SELECT count(*) FROM pg_replication_slots").Scan(&n)
+		return err == nil && n == 0
+	})
+}
+
+// A start that ended between the slot and the first state leaves a slot that the next
+// start replaces; one that is at its snapshot cannot be robbed of it.
+func TestOrphanSlot(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.exec("CREATE TABLE t (id int PRIMARY KEY, x int)")
+	f.exec("INSERT INTO t SELECT i, 0 FROM generate_series(1, 5000) i")
+	f.want("public.t", "id;x")
+	f.cfg.SlotWait = 200 * time.Millisecond
+	f.cfg.SnapshotRateLimit = 500 // The snapshot lasts.
+	f.cfg.SnapshotChunkRows = 100
+	s := f.open()
+	m := newModel(t)
+	f.readUntil(s, m, func() bool { return m.snapshot > 0 })
+	if _, err := f.tryOpen(); !errors.Is(err, sources.ErrInUse) {
+		t.Errorf("second start: %v", err)
+	}
+	if err := postgres.Source(f.cfg).Drop(t.Context(), sources.DropRequest{App: "app", Database: "shop"}); !errors.Is(err, sources.ErrInUse) {
+		t.Errorf("drop: %v", err)
+	}
+	s.Close() // In the snapshot: there is a slot and no state.
+	f.cfg.SnapshotRateLimit = 0
+	f.exec("UPDATE t SET x = 1")
+	s = f.open()
+	m = newModel(t)
+	f.readTo(s, m, f.head())
+	f.same(m, "public.t", "id", "x")
+	if m.snapshot != 5000 {
+		t.Errorf("snapshot of %d rows", m.snapshot)
+	}
+}
+
+// A table that is emptied or rewritten between the slot's snapshot and our lock looks
+// empty to that snapshot: the snapshot begins again.
+func TestRewriteDuringSlotCreation(t *testing.T) {
+	f := newFixture(t) // Not parallel: the failpoint is the process's.
+	f.exec("CREATE TABLE t (id int PRIMARY KEY, x int)")
+	f.exec("INSERT INTO t SELECT i, 0 FROM generate_series(1, 100) i")
+	f.want("public.t", "id;x")
+	rewrites := []string{"ALTER TABLE t ALTER x TYPE bigint", "VACUUM FULL t"}
+	off := failpoint.Set(failpoint.SlotCreated, func(hit int) error {
+		if hit <= len(rewrites) {
+			f.exec(rewrites[hit-1])
+		}
+		return nil
+	})
+	s := f.open()
+	off()
+	m := newModel(t)
+	f.readTo(s, m, f.head())
+	if m.snapshot != 100 {
+		t.Errorf("snapshot of %d rows, want 100", m.snapshot)
+	}
+	f.same(m, "public.t", "id", "x")
+}
+
+// The snapshot reports its progress and keeps its rate.
+func TestSnapshotRate(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.exec("CREATE TABLE t (id int PRIMARY KEY, x int)")
+	f.exec("INSERT INTO t SELECT i, 0 FROM generate_series(1, 3000) i; ANALYZE t")
+	f.want("public.t", "id;x")
+	f.cfg.SnapshotRateLimit, f.cfg.SnapshotChunkRows = 3000, 300
+	start := time.Now()
+	s := f.open()
+	m := newModel(t)
+	f.readUntil(s, m, func() bool { return len(m.commits) == 1 })
+	if d := time.Since(start); d < 900*time.Millisecond {
+		t.Errorf("3000 rows in %s at 3000 rows/s", d)
+	}
+	f.obs.mu.Lock()
+	defer f.obs.mu.Unlock()
+	if f.obs.rows["public.t"] != 3000 {
+		t.Errorf("progress is %v", f.obs.rows)
+	}
+}
+
+// A session whose reader has gone away ends without leaving anything running, at any
+// moment of its life.
+func TestCloseAnytime(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.exec("CREATE TABLE t (id int PRIMARY KEY, x int)")
+	f.exec("INSERT INTO t SELECT i, 0 FROM generate_series(1, 20000) i")
+	f.want("public.t", "id;x")
+	f.cfg.SnapshotChunkRows = 500
+	for i := range 8 {
+		s := f.open()
+		m := newModel(t)
+		f.readUntil(s, m, func() bool { return m.snapshot >= i*2500 || len(m.commits) > 0 })
+		done := make(chan error, 1)
+		go func() { done <- s.Close() }()
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatal("Close hangs")
+		}
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cancel(fmt.Errorf("enough"))
+		if _, err := s.Next(ctx); err == nil {
+			t.Error("Next on a context that is done")
+		}
+	}
+	eventually(t, "all connections are gone", func() bool {
+		var n int
+		err := f.db.Pool.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tailrace' AND datname = $1", f.db.Name).Scan(&n)
+		return err == nil && n == 0
+	})
+}
