@@ -145,6 +145,7 @@ func (a *assembler) frontier(lsn uint64) {
 	a.received = max(a.received, lsn)
 	if a.tx == nil && lsn >= a.from {
 		a.cur.idle = max(a.cur.idle, lsn)
+		a.from = lsn
 	}
 }
 

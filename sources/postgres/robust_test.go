@@ -313,6 +313,12 @@ func TestIdleFrontier(t *testing.T) {
 	if len(m.commits) != 1 {
 		t.Errorf("%d transactions came of a table that nobody reads", len(m.commits))
 	}
+	// A connection lost now goes on from the frontier, which the slot has been told.
+	lost := f.obs.count()
+	f.exec("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = $1", f.cfg.Slot)
+	eventually(t, "the loss is noticed", func() bool { return f.obs.count() > lost })
+	f.exec("INSERT INTO other VALUES ('z')")
+	f.readTo(s, m, f.head())
 	// What is not acknowledged is not confirmed, whatever the server's position is.
 	at := m.position
 	for range 20 {
