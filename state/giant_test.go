@@ -85,3 +85,49 @@ func TestGiantStepStaysWithinMemory(t *testing.T) {
 		rows, time.Since(start).Round(time.Millisecond), peak>>10, m.HeapSys>>20)
 	must(t, env.Close())
 }
+
+// A giant step that is rolled back leaves a cache of the size of what is kept, with
+// the same content; so does one that is committed once its rows are clean.
+func TestCacheShrinksAfterGiantStep(t *testing.T) {
+	db := state.NewMemory()
+	env := &state.Env{DB: db, Memory: state.NewBudget(4 << 20)}
+	tab := newTable[int64, order](t, env, 16)
+	commit := func() {
+		b := db.NewBatch()
+		must(t, tab.Flush(b))
+		must(t, db.Commit(b, true))
+		must(t, b.Close())
+		tab.Committed()
+	}
+	for k := range int64(50) {
+		must(t, tab.Put(k, testOrder(k), 1))
+	}
+	commit()
+	small := tab.Bytes()
+	const many = 20_000
+	for k := range int64(many) {
+		must(t, tab.Put(k, order{ID: k}, 2))
+	}
+	giant := tab.Bytes()
+	tab.Rollback()
+	if tab.Bytes() > small || giant < 10*small {
+		t.Errorf("%d bytes before, %d in the step, %d after its rollback", small, giant, tab.Bytes())
+	}
+	for k := range int64(50) {
+		if v, err := tab.Get(k); err != nil || v == nil || v.Customer != testOrder(k).Customer {
+			t.Fatalf("row %d is %+v, %v", k, v, err)
+		}
+	}
+	for k := range int64(many) {
+		must(t, tab.Put(k, testOrder(k), 2))
+	}
+	commit()
+	if _, err := tab.Get(1); err != nil || tab.Bytes() > 4<<20 {
+		t.Errorf("%d bytes after the commit, %v", tab.Bytes(), err)
+	}
+	for k := range int64(many) {
+		if v, err := tab.Get(k); err != nil || v == nil || v.ID != k {
+			t.Fatalf("row %d is %+v, %v", k, v, err)
+		}
+	}
+}

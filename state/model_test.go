@@ -121,6 +121,9 @@ func checkAt(t *rapid.T, tab *state.Table[int16, value], m *modelTable, k int16)
 		has && !sameValue(v.New, now.v) {
 		t.Fatalf("At(%d) = %+v, want %v %+v, %v %+v", k, v, had, old, has, now)
 	}
+	if p, err := tab.Get(k); err != nil || (p != nil) != has || has && !sameValue(*p, now.v) {
+		t.Fatalf("Get(%d) = %+v, %v; want %v %+v", k, p, err, has, now)
+	}
 	if has && v.Time != now.time {
 		t.Fatalf("At(%d).Time = %d, want %d", k, v.Time, now.time)
 	}
@@ -208,6 +211,13 @@ func checkOrdered(t *rapid.T, w *world) {
 	}))
 	if !slices.Equal(got, want) {
 		t.Fatalf("scan %q %q %v gives %q, want %q", lower, upper, reverse, got, want)
+	}
+	for _, k := range append(slices.Sorted(maps.Keys(w.pending)), lower, upper) {
+		got, ok, err := w.ordered.Get([]byte("p"), []byte(k))
+		must(t, err)
+		if want, has := w.index[k]; ok != has || string(got) != "p"+want {
+			t.Fatalf("Get(%q) = %q, %v; want %q, %v", k, got, ok, want, has)
+		}
 	}
 	dirty := map[string]string{}
 	last := ""
