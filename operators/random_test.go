@@ -113,9 +113,14 @@ func newGraph(t *rapid.T) *graph {
 	}
 	x := g.pick(t)
 	g.grouped = x
-	g.nullGroups = operators.Aggregate("null-groups",
-		operators.GroupBy(x.table, func(_ int64, r row) sql.Null[int64] { return sql.Null[int64]{V: r.B, Valid: r.F.Valid} }),
-		aggregate.Count[row]())
+	g.nullGroups = operators.Aggregate(
+		"null-groups",
+		operators.GroupBy(
+			x.table,
+			func(_ int64, r row) sql.Null[int64] { return sql.Null[int64]{V: r.B, Valid: r.F.Valid} },
+		),
+		aggregate.Count[row](),
+	)
 	return g
 }
 
@@ -313,7 +318,11 @@ func (g *graph) addAggregate(t *rapid.T, x *randomNode) {
 		}
 		panic(fmt.Sprintf("%s of %s: the result is %q, which no committed state has", a.name, x.name, s))
 	}
-	table := operators.Aggregate(g.name("aggregate"), operators.GroupBy(x.table, group), aggregate.Map(a.agg, whole))
+	table := operators.Aggregate(
+		g.name("aggregate"),
+		operators.GroupBy(x.table, group),
+		aggregate.Map(a.agg, whole),
+	)
 	g.add(fmt.Sprintf("%s of (%s)", a.name, x.name), table, func(w *world) rowMap {
 		out := rowMap{}
 		for k, s := range results(w) {
@@ -389,7 +398,11 @@ func byBS(r row) struct {
 
 var randomAggregates = []randomAggregate{
 	{"count", sprint(aggregate.Count[row]()), func(rs []keyed) string { return text(len(rs)) }},
-	{"count not null", sprint(aggregate.CountNotNull(byF)), func(rs []keyed) string { return text(len(valid(rs))) }},
+	{
+		"count not null",
+		sprint(aggregate.CountNotNull(byF)),
+		func(rs []keyed) string { return text(len(valid(rs))) },
+	},
 	{"sum", sprint(aggregate.Sum(byB)), func(rs []keyed) string { return text(total(of(rs, byB))) }},
 	{"sum null", sprint(aggregate.SumNull(byF)), func(rs []keyed) string { return orNull(valid(rs), total) }},
 	{"min", sprint(aggregate.Min(byB)), func(rs []keyed) string { return text(slices.Min(of(rs, byB))) }},
@@ -398,12 +411,21 @@ var randomAggregates = []randomAggregate{
 		func(rs []keyed) string { return orNull(valid(rs), slices.Min[[]int64]) }},
 	{"max null", sprint(aggregate.MaxNull(byF)),
 		func(rs []keyed) string { return orNull(valid(rs), slices.Max[[]int64]) }},
-	{"sum float", aggregate.Map(aggregate.SumFloat(tenths), func(f float64) string { return text(math.Round(f * 1e6)) }),
-		func(rs []keyed) string { return text(float64(total(of(rs, byB)) * 100000)) }},
+	{
+		"sum float",
+		aggregate.Map(aggregate.SumFloat(tenths), func(f float64) string { return text(math.Round(f * 1e6)) }),
+		func(rs []keyed) string { return text(float64(total(of(rs, byB)) * 100000)) },
+	},
 	{"sum decimal", sprint(aggregate.SumDecimal(cents)),
 		func(rs []keyed) string { return text(record.NewDecimal(total(of(rs, byB)), -2)) }},
-	{"avg", aggregate.Map(aggregate.Avg(byB), func(d record.Decimal) string { return fmt.Sprintf("%.9f", d.Float64()) }),
-		func(rs []keyed) string { return fmt.Sprintf("%.9f", float64(total(of(rs, byB)))/float64(len(rs))) }},
+	{
+		"avg",
+		aggregate.Map(
+			aggregate.Avg(byB),
+			func(d record.Decimal) string { return fmt.Sprintf("%.9f", d.Float64()) },
+		),
+		func(rs []keyed) string { return fmt.Sprintf("%.9f", float64(total(of(rs, byB)))/float64(len(rs))) },
+	},
 	{"collect", sprint(aggregate.Collect(byB, byS)), func(rs []keyed) string {
 		slices.SortStableFunc(rs, func(a, b keyed) int { return cmp.Compare(a.B, b.B) })
 		return text(of(rs, byS))
@@ -413,7 +435,10 @@ var randomAggregates = []randomAggregate{
 		return text(of(rs[:min(2, len(rs))], byS))
 	}},
 	{"arg max of a struct", sprint(aggregate.ArgMax(byBS, byB)), func(rs []keyed) string {
-		slices.SortStableFunc(rs, func(a, b keyed) int { return cmp.Or(cmp.Compare(a.B, b.B), cmp.Compare(b.S, a.S)) })
+		slices.SortStableFunc(
+			rs,
+			func(a, b keyed) int { return cmp.Or(cmp.Compare(a.B, b.B), cmp.Compare(b.S, a.S)) },
+		)
 		return text(rs[0].B)
 	}},
 	{"combination", aggregate.Combine3(aggregate.Count[row](), aggregate.Max(byB), aggregate.Collect(byS, byB),

@@ -84,7 +84,10 @@ func BenchmarkParse(b *testing.B) {
 	run("int8", decoderOf[int64]("bigint", "1234567890"))
 	run("timestamptz", decoderOf[record.Instant]("timestamp with time zone", "2024-02-29 12:34:56.123456+00"))
 	run("numeric", decoderOf[record.Decimal]("numeric", "12345.67"))
-	run("numeric of 40 digits", decoderOf[record.Decimal]("numeric", "12345678901234567890.12345678901234567890"))
+	run(
+		"numeric of 40 digits",
+		decoderOf[record.Decimal]("numeric", "12345678901234567890.12345678901234567890"),
+	)
 	run("date", decoderOf[record.Date]("date", "2024-02-29"))
 	run("double", decoderOf[float64]("double precision", "12345.678"))
 }

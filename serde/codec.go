@@ -77,11 +77,6 @@ func only(names ...string) func(columnType) bool {
 	}
 }
 
-// textTypes fits columns of text, and types that only their text describes.
-func textTypes(t columnType) bool {
-	return !t.array && (t.own || only("text", "character varying", "character", "name", `"char"`)(t))
-}
-
 // known are the types with a codec of their own, whatever methods they have.
 var known = func() map[reflect.Type]*codec {
 	m := map[reflect.Type]*codec{}

@@ -137,6 +137,7 @@ func decodeJSON(c *codec, p unsafe.Pointer, src []byte, path string) error {
 	if err == nil {
 		return nil
 	}
+	//nolint:errorlint // Only the error itself is merged: a wrapper's text must not be lost.
 	if inner, ok := err.(*JSONError); ok {
 		return &JSONError{Path: path + inner.Path, Err: inner.Err}
 	}

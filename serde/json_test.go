@@ -208,7 +208,7 @@ func TestJSONComesBack(t *testing.T) {
 	}
 }
 
-type refuses struct{ v int }
+type refuses struct{}
 
 func (refuses) MarshalText() ([]byte, error) { return nil, errors.New("never 4711") }
 

@@ -3,6 +3,7 @@ package serde
 import (
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"math"
 	"reflect"
 	"strconv"
@@ -272,8 +273,7 @@ func floatCodec[T float32 | float64](bits int, sqlType string, columns ...string
 }
 
 func isRange(err error) bool {
-	e, ok := err.(*strconv.NumError)
-	return ok && e.Err == strconv.ErrRange
+	return errors.Is(err, strconv.ErrRange)
 }
 
 // plainFloat refuses what ParseFloat takes beyond PostgreSQL's form: underscores

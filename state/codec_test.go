@@ -233,7 +233,11 @@ func TestCodecEvolution(t *testing.T) {
 	}
 	c4, err := state.CodecOf[retyped]()
 	must(t, err)
-	if err := c4.Decode(stored, new(retyped)); !errors.Is(err, state.ErrCorrupt) || !strings.Contains(err.Error(), "retyped.A") {
+	if err := c4.Decode(
+		stored,
+		new(retyped),
+	); !errors.Is(err, state.ErrCorrupt) ||
+		!strings.Contains(err.Error(), "retyped.A") {
 		t.Errorf("another type: %v", err)
 	}
 	c5, err := state.CodecOf[narrowed]()

@@ -103,7 +103,10 @@ func TestScalarKeysCompareAsBytes(t *testing.T) {
 	ordered(t, []uint32{0, 1, 256, math.MaxUint32})
 	ordered(t, []uint8{0, 127, 128, 255})
 	ordered(t, []bool{false, true})
-	ordered(t, []string{"", "\x00", "\x00\x00", "\x00\x01", "\x00a", "\x01", "a", "a\x00", "aa", "\xff", "\xff\xff"})
+	ordered(
+		t,
+		[]string{"", "\x00", "\x00\x00", "\x00\x01", "\x00a", "\x01", "a", "a\x00", "aa", "\xff", "\xff\xff"},
+	)
 	ordered(t, []name{"", "x"})
 	ordered(t, []time.Duration{-1, 0, 1})
 	ordered(t, []sql.Null[int64]{{}, {V: -1, Valid: true}, {V: 0, Valid: true}})

@@ -173,8 +173,11 @@ func (p *pebbleDB) Close() error {
 		}
 		return p.wrap(err)
 	}
-	done := make(chan error, 1)
-	go func() { done <- p.db.Close() }()
+	done := make(chan struct{})
+	go func() {
+		_ = p.db.Close() // What failed before is what p.health has.
+		close(done)
+	}()
 	select {
 	case <-done:
 	case <-time.After(closeAfterFailure):
@@ -189,7 +192,7 @@ func (p *pebbleDB) Get(dst, key []byte) ([]byte, bool, error) { return p.get(p.d
 
 func (p *pebbleDB) get(r pebble.Reader, dst, key []byte) ([]byte, bool, error) {
 	v, closer, err := r.Get(key)
-	if err == pebble.ErrNotFound {
+	if errors.Is(err, pebble.ErrNotFound) {
 		return dst, false, nil
 	}
 	if err != nil {

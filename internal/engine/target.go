@@ -132,7 +132,8 @@ func (e *Engine) deliver(ctx context.Context, t *targetRun) error {
 			return nil
 		}
 		for _, sentinel := range []error{
-			sinks.ErrFenced, sinks.ErrHeld, sinks.ErrTargetSchema, sinks.ErrRejected, state.ErrCorrupt, errLostProgress,
+			sinks.ErrFenced, sinks.ErrHeld, sinks.ErrTargetSchema, sinks.ErrRejected,
+			state.ErrCorrupt, errLostProgress,
 		} {
 			if errors.Is(err, sentinel) {
 				return err
@@ -328,7 +329,7 @@ func (e *Engine) items(
 			kind, rest := it.Key()[12], it.Key()[13:]
 			if kind == itemEvent {
 				held, err = t.nextEvent(h, rest, it.Value(), held, yield)
-				if err == errStopItems {
+				if errors.Is(err, errStopItems) {
 					return nil
 				}
 			} else if err = t.decodeItem(h, kind, rest, it.Value(), &item); err == nil && !yield(item) {

@@ -143,7 +143,7 @@ func (s *specials) decode(src []byte) (rest []byte, err error) {
 	}
 	src = src[1:]
 	for _, n := range []*int64{&s.nan, &s.plus, &s.minus} {
-		size := 0
+		var size int
 		if *n, size = binary.Varint(src); size <= 0 {
 			return nil, errSum
 		}

@@ -36,8 +36,6 @@ func newChunk(width, keyLen int) *chunk {
 	return &chunk{width: width, keyLen: keyLen, index: map[string]int32{}}
 }
 
-func (c *chunk) empty() bool { return len(c.rows) == 0 }
-
 // put takes a row, or for a deleted one its key columns. It returns how many bytes the
 // chunk grew by.
 func (c *chunk) put(key []byte, values [][]byte, deleted bool) int {

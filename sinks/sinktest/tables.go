@@ -2,7 +2,6 @@ package sinktest
 
 import (
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -316,5 +315,5 @@ func dropKeepsRows(t *testing.T, s *session) {
 	s.compare()
 	w = s.open("one")
 	s.progress(w, 0, false)
-	s.apply(w, Whole(Epoch(1, Put(Accounts, 2, fmt.Sprint("b"), 1))))
+	s.apply(w, Whole(Epoch(1, Put(Accounts, 2, "b", 1))))
 }

@@ -197,7 +197,12 @@ func newFixture(t *testing.T, opts ...pgservertest.Option) *fixture {
 	f := &fixture{t: t, db: db, obs: obs}
 	f.cfg = postgres.Config{URL: db.URL, SlotWait: 5 * time.Second, StatusInterval: 50 * time.Millisecond,
 		Slot: "s_" + db.Name, MonitorInterval: 100 * time.Millisecond}
-	f.req = sources.OpenRequest{App: "app", Database: "shop", Observe: obs, Logger: slog.New(slog.NewTextHandler(testLog{t}, nil))}
+	f.req = sources.OpenRequest{
+		App:      "app",
+		Database: "shop",
+		Observe:  obs,
+		Logger:   slog.New(slog.NewTextHandler(testLog{t}, nil)),
+	}
 	return f
 }
 
@@ -354,7 +359,8 @@ func (f *fixture) confirmed() uint64 {
 	f.t.Helper()
 	var text string
 	err := f.db.Pool.QueryRow(f.t.Context(), "SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = $1",
-		f.cfg.Slot).Scan(&text)
+		f.cfg.Slot).
+		Scan(&text)
 	if err != nil {
 		f.t.Fatal(err)
 	}

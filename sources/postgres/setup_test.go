@@ -30,15 +30,20 @@ type setup struct {
 func (f *fixture) major() int {
 	f.t.Helper()
 	var n int
-	if err := f.db.Pool.QueryRow(f.t.Context(), "SELECT current_setting('server_version_num')::int / 10000").Scan(&n); err != nil {
+	if err := f.db.Pool.QueryRow(f.t.Context(), "SELECT current_setting('server_version_num')::int / 10000").
+		Scan(&n); err != nil {
 		f.t.Fatal(err)
 	}
 	return n
 }
 
 var setups = []setup{
-	{name: "table missing", kind: sources.ErrSchema, says: []string{`"public"."nope"`, "public.nope", "is not in database"},
-		want: func(f *fixture) { f.want("public.nope", "id;x") }},
+	{
+		name: "table missing",
+		kind: sources.ErrSchema,
+		says: []string{`"public"."nope"`, "public.nope", "is not in database"},
+		want: func(f *fixture) { f.want("public.nope", "id;x") },
+	},
 	{name: "no schema", kind: sources.ErrSchema, says: []string{"table t:", "the name is not schema.table"},
 		sql:  []string{"CREATE TABLE t (id int PRIMARY KEY, x int)"},
 		want: func(f *fixture) { f.want("t", "id;x") }},
@@ -46,56 +51,100 @@ var setups = []setup{
 		sql:  []string{"CREATE TABLE t (id int PRIMARY KEY, x int)"},
 		mend: []string{"ALTER TABLE t ADD y int"},
 		want: func(f *fixture) { f.want("public.t", "id;x,y") }},
-	{name: "no primary key", kind: sources.ErrConfig, says: []string{"no primary key", "ADD PRIMARY KEY"},
-		sql: []string{"CREATE TABLE t (id int NOT NULL, x int)"}, mend: []string{"ALTER TABLE t ADD PRIMARY KEY (id)"},
-		want: func(f *fixture) { f.want("public.t", "id;x") }},
+	{
+		name: "no primary key",
+		kind: sources.ErrConfig,
+		says: []string{"no primary key", "ADD PRIMARY KEY"},
+		sql: []string{
+			"CREATE TABLE t (id int NOT NULL, x int)",
+		},
+		mend: []string{"ALTER TABLE t ADD PRIMARY KEY (id)"},
+		want: func(f *fixture) { f.want("public.t", "id;x") },
+	},
 	{name: "deferrable primary key", kind: sources.ErrConfig, says: []string{"not deferrable"},
 		sql:  []string{"CREATE TABLE t (id int PRIMARY KEY DEFERRABLE, x int)"},
 		want: func(f *fixture) { f.want("public.t", "id;x") }},
 	{name: "another key", kind: sources.ErrSchema, says: []string{"primary key is (a, b)", "key type has (a)"},
 		sql:  []string{"CREATE TABLE t (a int, b int, PRIMARY KEY (a, b))"},
 		want: func(f *fixture) { f.want("public.t", "a;b") }},
-	{name: "identity nothing", kind: sources.ErrConfig, says: []string{"NOTHING", `ALTER TABLE "public"."t" REPLICA IDENTITY DEFAULT;`},
+	{
+		name: "identity nothing",
+		kind: sources.ErrConfig,
+		says: []string{"NOTHING", `ALTER TABLE "public"."t" REPLICA IDENTITY DEFAULT;`},
 		sql:  []string{"CREATE TABLE t (id int PRIMARY KEY, x int)", "ALTER TABLE t REPLICA IDENTITY NOTHING"},
 		mend: []string{`ALTER TABLE "public"."t" REPLICA IDENTITY DEFAULT`},
-		want: func(f *fixture) { f.want("public.t", "id;x") }},
-	{name: "identity index", kind: sources.ErrSchema, says: []string{"replica identity index is (x)", "key type has (id)"},
+		want: func(f *fixture) { f.want("public.t", "id;x") },
+	},
+	{
+		name: "identity index",
+		kind: sources.ErrSchema,
+		says: []string{"replica identity index is (x)", "key type has (id)"},
 		sql: []string{"CREATE TABLE t (id int PRIMARY KEY, x int NOT NULL)", "CREATE UNIQUE INDEX u ON t (x)",
 			"ALTER TABLE t REPLICA IDENTITY USING INDEX u"},
 		mend: []string{"ALTER TABLE t REPLICA IDENTITY DEFAULT"},
-		want: func(f *fixture) { f.want("public.t", "id;x") }},
-	{name: "identity index dropped", kind: sources.ErrConfig, says: []string{"was dropped", "REPLICA IDENTITY DEFAULT"},
+		want: func(f *fixture) { f.want("public.t", "id;x") },
+	},
+	{
+		name: "identity index dropped",
+		kind: sources.ErrConfig,
+		says: []string{"was dropped", "REPLICA IDENTITY DEFAULT"},
 		sql: []string{"CREATE TABLE t (id int PRIMARY KEY, x int NOT NULL)", "CREATE UNIQUE INDEX u ON t (x)",
 			"ALTER TABLE t REPLICA IDENTITY USING INDEX u", "DROP INDEX u"},
 		mend: []string{"ALTER TABLE t REPLICA IDENTITY DEFAULT"},
-		want: func(f *fixture) { f.want("public.t", "id;x") }},
-	{name: "view", kind: sources.ErrConfig, says: []string{"it is a view"}, sql: []string{"CREATE VIEW t AS SELECT 1 AS id"},
-		want: func(f *fixture) { f.want("public.t", "id;") }},
+		want: func(f *fixture) { f.want("public.t", "id;x") },
+	},
+	{
+		name: "view",
+		kind: sources.ErrConfig,
+		says: []string{"it is a view"},
+		sql:  []string{"CREATE VIEW t AS SELECT 1 AS id"},
+		want: func(f *fixture) { f.want("public.t", "id;") },
+	},
 	{name: "unlogged", kind: sources.ErrConfig, says: []string{"unlogged", "SET LOGGED"},
 		sql:  []string{"CREATE UNLOGGED TABLE t (id int PRIMARY KEY)"},
 		mend: []string{`ALTER TABLE "public"."t" SET LOGGED`},
 		want: func(f *fixture) { f.want("public.t", "id;") }},
-	{name: "generated column", until: 17, kind: sources.ErrSchema, says: []string{"generated", "from PostgreSQL 18 on"},
-		sql:  []string{"CREATE TABLE t (id int PRIMARY KEY, y int GENERATED ALWAYS AS (id + 1) STORED)"},
-		want: func(f *fixture) { f.want("public.t", "id;y") }},
+	{
+		name:  "generated column",
+		until: 17,
+		kind:  sources.ErrSchema,
+		says:  []string{"generated", "from PostgreSQL 18 on"},
+		sql:   []string{"CREATE TABLE t (id int PRIMARY KEY, y int GENERATED ALWAYS AS (id + 1) STORED)"},
+		want:  func(f *fixture) { f.want("public.t", "id;y") },
+	},
 	{name: "virtual column", from: 18, kind: sources.ErrSchema, says: []string{"virtual generated"},
 		sql:  []string{"CREATE TABLE t (id int PRIMARY KEY, y int GENERATED ALWAYS AS (id + 1) VIRTUAL)"},
 		want: func(f *fixture) { f.want("public.t", "id;y") }},
-	{name: "virtual column in a full identity", from: 18, kind: sources.ErrConfig, says: []string{"virtual generated column",
-		"REPLICA IDENTITY DEFAULT"}, mend: []string{"ALTER TABLE t REPLICA IDENTITY DEFAULT"},
+	{
+		name: "virtual column in a full identity",
+		from: 18,
+		kind: sources.ErrConfig,
+		says: []string{"virtual generated column",
+			"REPLICA IDENTITY DEFAULT"},
+		mend: []string{"ALTER TABLE t REPLICA IDENTITY DEFAULT"},
 		sql: []string{"CREATE TABLE t (id int PRIMARY KEY, y int GENERATED ALWAYS AS (id + 1) VIRTUAL)",
 			"ALTER TABLE t REPLICA IDENTITY FULL"},
-		want: func(f *fixture) { f.want("public.t", "id;") }},
+		want: func(f *fixture) { f.want("public.t", "id;") },
+	},
 	{name: "foreign publication lacks the table", kind: sources.ErrConfig,
 		says: []string{`not in publication "p"`, `ALTER PUBLICATION "p" ADD TABLE ONLY "public"."t";`},
 		sql:  []string{"CREATE TABLE t (id int PRIMARY KEY)", "CREATE PUBLICATION p"},
 		mend: []string{`ALTER PUBLICATION "p" ADD TABLE ONLY "public"."t"`},
 		want: func(f *fixture) { f.cfg.Publication = "p"; f.want("public.t", "id;") }},
-	{name: "foreign publication without updates", kind: sources.ErrConfig,
-		says: []string{"doesn't publish its updates", `ALTER PUBLICATION "p" SET (publish = 'insert, update, delete, truncate');`},
-		sql:  []string{"CREATE TABLE t (id int PRIMARY KEY)", "CREATE PUBLICATION p FOR TABLE t WITH (publish = 'insert')"},
+	{
+		name: "foreign publication without updates",
+		kind: sources.ErrConfig,
+		says: []string{
+			"doesn't publish its updates",
+			`ALTER PUBLICATION "p" SET (publish = 'insert, update, delete, truncate');`,
+		},
+		sql: []string{
+			"CREATE TABLE t (id int PRIMARY KEY)",
+			"CREATE PUBLICATION p FOR TABLE t WITH (publish = 'insert')",
+		},
 		mend: []string{`ALTER PUBLICATION "p" SET (publish = 'insert, update, delete, truncate')`},
-		want: func(f *fixture) { f.cfg.Publication = "p"; f.want("public.t", "id;") }},
+		want: func(f *fixture) { f.cfg.Publication = "p"; f.want("public.t", "id;") },
+	},
 	{name: "foreign publication breaks writes", kind: sources.ErrConfig,
 		says: []string{"no replica identity", "REPLICA IDENTITY FULL", "refuses the application's own UPDATE"},
 		sql:  []string{"CREATE TABLE t (x int)", "CREATE PUBLICATION p FOR TABLE t"},
@@ -107,39 +156,77 @@ var setups = []setup{
 			"CREATE TABLE t1 PARTITION OF t FOR VALUES FROM (0) TO (10)", "CREATE PUBLICATION p FOR TABLE t"},
 		mend: []string{`ALTER PUBLICATION "p" SET (publish_via_partition_root = true)`},
 		want: func(f *fixture) { f.cfg.Publication = "p"; f.want("public.t", "id;") }},
-	{name: "column list leaves out a column", from: 15, kind: sources.ErrConfig, says: []string{"column list", "leaves out y"},
-		sql:  []string{"CREATE TABLE t (id int PRIMARY KEY, x int, y int)", "CREATE PUBLICATION p FOR TABLE t (id, x)"},
+	{
+		name: "column list leaves out a column",
+		from: 15,
+		kind: sources.ErrConfig,
+		says: []string{"column list", "leaves out y"},
+		sql: []string{
+			"CREATE TABLE t (id int PRIMARY KEY, x int, y int)",
+			"CREATE PUBLICATION p FOR TABLE t (id, x)",
+		},
 		mend: []string{"ALTER PUBLICATION p SET TABLE t (id, y)"},
-		want: func(f *fixture) { f.cfg.Publication = "p"; f.want("public.t", "id;y") }},
+		want: func(f *fixture) { f.cfg.Publication = "p"; f.want("public.t", "id;y") },
+	},
 	{name: "column list leaves out the key", from: 15, kind: sources.ErrConfig,
 		says: []string{"doesn't cover the replica identity", "id missing"},
 		sql:  []string{"CREATE TABLE t (id int PRIMARY KEY, x int)", "CREATE PUBLICATION p FOR TABLE t (x)"},
 		mend: []string{"ALTER PUBLICATION p SET (publish = 'insert')"},
 		want: func(f *fixture) {
 			f.cfg.Publication = "p"
-			f.req.Tables = append(f.req.Tables, sources.TableRequest{Name: "public.t", Columns: []string{"x"}, Snapshot: true})
+			f.req.Tables = append(
+				f.req.Tables,
+				sources.TableRequest{Name: "public.t", Columns: []string{"x"}, Snapshot: true},
+			)
 		}},
-	{name: "column list with a full identity", from: 15, kind: sources.ErrConfig, says: []string{"identity is FULL"},
+	{
+		name: "column list with a full identity",
+		from: 15,
+		kind: sources.ErrConfig,
+		says: []string{"identity is FULL"},
 		sql: []string{"CREATE TABLE t (id int PRIMARY KEY, x int)", "ALTER TABLE t REPLICA IDENTITY FULL",
 			"CREATE PUBLICATION p FOR TABLE t (id, x)"},
 		mend: []string{"ALTER PUBLICATION p SET TABLE t"},
-		want: func(f *fixture) { f.cfg.Publication = "p"; f.want("public.t", "id;x") }},
-	{name: "row filter beyond the key", from: 15, kind: sources.ErrConfig, says: []string{"row filter", "uses x"},
-		sql:  []string{"CREATE TABLE t (id int PRIMARY KEY, x int)", "CREATE PUBLICATION p FOR TABLE t WHERE (x > 1)"},
+		want: func(f *fixture) { f.cfg.Publication = "p"; f.want("public.t", "id;x") },
+	},
+	{
+		name: "row filter beyond the key",
+		from: 15,
+		kind: sources.ErrConfig,
+		says: []string{"row filter", "uses x"},
+		sql: []string{
+			"CREATE TABLE t (id int PRIMARY KEY, x int)",
+			"CREATE PUBLICATION p FOR TABLE t WHERE (x > 1)",
+		},
 		mend: []string{"ALTER PUBLICATION p SET TABLE t WHERE (id > 1)"},
-		want: func(f *fixture) { f.cfg.Publication = "p"; f.want("public.t", "id;x") }},
-	{name: "row filter beyond the key with a column list", from: 15, kind: sources.ErrConfig, says: []string{"row filter", "uses x"},
-		sql:  []string{"CREATE TABLE t (id int PRIMARY KEY, x int, y int)", "CREATE PUBLICATION p FOR TABLE t (id, x, y) WHERE (x > 1)"},
+		want: func(f *fixture) { f.cfg.Publication = "p"; f.want("public.t", "id;x") },
+	},
+	{
+		name: "row filter beyond the key with a column list",
+		from: 15,
+		kind: sources.ErrConfig,
+		says: []string{"row filter", "uses x"},
+		sql: []string{
+			"CREATE TABLE t (id int PRIMARY KEY, x int, y int)",
+			"CREATE PUBLICATION p FOR TABLE t (id, x, y) WHERE (x > 1)",
+		},
 		mend: []string{"ALTER PUBLICATION p SET TABLE t (id, x, y) WHERE (id > 1)"},
-		want: func(f *fixture) { f.cfg.Publication = "p"; f.want("public.t", "id;x,y") }},
-	{name: "publications left to others", kind: sources.ErrConfig, says: []string{`CREATE PUBLICATION "p" FOR TABLE ONLY "public"."t"`,
-		`CREATE PUBLICATION "p_insert"`, "publish_via_partition_root = true"},
-		sql:  []string{"CREATE TABLE t (id int PRIMARY KEY)"},
-		mend: []string{`CREATE PUBLICATION "p" FOR TABLE ONLY "public"."t" WITH (publish_via_partition_root = true)`},
+		want: func(f *fixture) { f.cfg.Publication = "p"; f.want("public.t", "id;x,y") },
+	},
+	{
+		name: "publications left to others",
+		kind: sources.ErrConfig,
+		says: []string{`CREATE PUBLICATION "p" FOR TABLE ONLY "public"."t"`,
+			`CREATE PUBLICATION "p_insert"`, "publish_via_partition_root = true"},
+		sql: []string{"CREATE TABLE t (id int PRIMARY KEY)"},
+		mend: []string{
+			`CREATE PUBLICATION "p" FOR TABLE ONLY "public"."t" WITH (publish_via_partition_root = true)`,
+		},
 		want: func(f *fixture) {
 			f.cfg.Publication, f.cfg.ManagePublication = "p", postgres.PublicationNever
 			f.want("public.t", "id;")
-		}},
+		},
+	},
 	{name: "failover before 17", until: 16, kind: sources.ErrConfig, says: []string{"Config.Failover", "17"},
 		sql:  []string{"CREATE TABLE t (id int PRIMARY KEY)"},
 		want: func(f *fixture) { f.cfg.Failover = true; f.want("public.t", "id;") }},
@@ -183,14 +270,14 @@ func checkProblem(t *testing.T, err, kind error, says ...string) {
 	if !errors.As(err, &setup) || !errors.Is(err, kind) {
 		t.Fatalf("error is %v", err)
 	}
-	any := false
+	said := false
 	for _, s := range says {
-		any = any || strings.Contains(err.Error(), s)
+		said = said || strings.Contains(err.Error(), s)
 		if !strings.Contains(err.Error(), s) && s != says[0] {
 			t.Errorf("error doesn't say %q: %v", s, err)
 		}
 	}
-	if !any {
+	if !said {
 		t.Errorf("error says none of %q: %v", says, err)
 	}
 }
@@ -200,7 +287,8 @@ func (f *fixture) nothingMade() {
 	f.t.Helper()
 	var slots, pubs int
 	err := f.db.Pool.QueryRow(f.t.Context(), `SELECT (SELECT count(*) FROM pg_replication_slots WHERE slot_name = $1),
-		(SELECT count(*) FROM pg_publication WHERE obj_description(oid, 'pg_publication') IS NOT NULL)`, f.cfg.Slot).Scan(&slots, &pubs)
+		(SELECT count(*) FROM pg_publication WHERE obj_description(oid, 'pg_publication') IS NOT NULL)`, f.cfg.Slot).
+		Scan(&slots, &pubs)
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -219,7 +307,8 @@ func TestAllProblemsAtOnce(t *testing.T) {
 	f.want("public.a", "id;").want("public.b", "id;nope").want("public.c", "id;").want("public.d", "id;")
 	_, err := f.tryOpen()
 	var setup *postgres.SetupError
-	if !errors.As(err, &setup) || len(setup.Problems) < 4 || !errors.Is(err, sources.ErrConfig) || !errors.Is(err, sources.ErrSchema) {
+	if !errors.As(err, &setup) || len(setup.Problems) < 4 || !errors.Is(err, sources.ErrConfig) ||
+		!errors.Is(err, sources.ErrSchema) {
 		t.Fatalf("error is %v", err)
 	}
 	for _, name := range []string{"a", "b", "c", "d"} {
@@ -311,7 +400,8 @@ func TestLeastPrivilege(t *testing.T) {
 		t.Errorf("%d log lines, want the 2 inserts", n)
 	}
 	s.Close()
-	if err := postgres.Source(f.cfg).Drop(t.Context(), sources.DropRequest{App: "app", Database: "shop"}); err == nil {
+	if err := postgres.Source(f.cfg).
+		Drop(t.Context(), sources.DropRequest{App: "app", Database: "shop"}); err == nil {
 		t.Error("Drop of publications of another role says nothing")
 	}
 }
@@ -345,13 +435,25 @@ func TestRowLevelSecurity(t *testing.T) {
 func TestHostileNames(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	names := []string{`a"b`, `a;drop table t--`, `"`, `a.b`, `O'Brien`, `Übergröße`, `x\y`, strings.Repeat("n", 63)}
+	names := []string{
+		`a"b`,
+		`a;drop table t--`,
+		`"`,
+		`a.b`,
+		`O'Brien`,
+		`Übergröße`,
+		`x\y`,
+		strings.Repeat("n", 63),
+	}
 	for i, n := range names {
 		quoted := `"` + strings.ReplaceAll(n, `"`, `""`) + `"`
 		f.exec("CREATE TABLE " + quoted + ` (id int PRIMARY KEY, "Col ""x""" text)`)
 		f.exec("INSERT INTO "+quoted+" VALUES ($1, 'snap')", i)
-		f.req.Tables = append(f.req.Tables, sources.TableRequest{Name: "public." + n, Columns: []string{"id", `Col "x"`},
-			KeyColumns: []string{"id"}, Changes: true, Snapshot: true})
+		f.req.Tables = append(
+			f.req.Tables,
+			sources.TableRequest{Name: "public." + n, Columns: []string{"id", `Col "x"`},
+				KeyColumns: []string{"id"}, Changes: true, Snapshot: true},
+		)
 	}
 	f.cfg.Publication = `pub"'; DROP TABLE t --`
 	s := f.open()
@@ -411,7 +513,8 @@ func TestSecrets(t *testing.T) {
 	start := time.Now()
 	_, err := postgres.Source(postgres.Config{URL: "postgres://u:x@127.0.0.1:1/db?sslmode=disable"}).
 		Open(t.Context(), sources.OpenRequest{App: "a", Database: "d"})
-	if err == nil || !strings.Contains(err.Error(), `connect to 127.0.0.1:1 database "db"`) || time.Since(start) > 10*time.Second {
+	if err == nil || !strings.Contains(err.Error(), `connect to 127.0.0.1:1 database "db"`) ||
+		time.Since(start) > 10*time.Second {
 		t.Errorf("no server: %v after %s", err, time.Since(start))
 	}
 }

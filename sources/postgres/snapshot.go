@@ -70,7 +70,10 @@ func (o *opening) pinSnapshot(ctx context.Context, anchor *pgx.Conn) (*snapshott
 			err = e
 		}
 		if err == nil && attempt == 5 {
-			err = fmt.Errorf("postgres: table %s is rewritten or truncated again and again: try when it is not", rewritten)
+			err = fmt.Errorf(
+				"postgres: table %s is rewritten or truncated again and again: try when it is not",
+				rewritten,
+			)
 		}
 		if err != nil {
 			return nil, err
@@ -87,7 +90,8 @@ func lockSlot(ctx context.Context, c *pgx.Conn, cfg Config) error {
 	deadline := time.Now().Add(cfg.SlotWait)
 	for pause := 20 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		var ok bool
-		err := c.QueryRow(ctx, "SELECT pg_try_advisory_lock(hashtextextended($1, 0))", "tailrace slot "+cfg.Slot).Scan(&ok)
+		err := c.QueryRow(ctx, "SELECT pg_try_advisory_lock(hashtextextended($1, 0))", "tailrace slot "+cfg.Slot).
+			Scan(&ok)
 		if err != nil {
 			return fmt.Errorf("postgres: lock slot %q: %w", cfg.Slot, err)
 		}
@@ -95,8 +99,13 @@ func lockSlot(ctx context.Context, c *pgx.Conn, cfg Config) error {
 			return nil
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("postgres: another process has been taking its first snapshot with slot %q for more than %s:"+
-				" stop the other instance of this app: %w", cfg.Slot, cfg.SlotWait, sources.ErrInUse)
+			return fmt.Errorf(
+				"postgres: another process has been taking its first snapshot with slot %q for more than %s:"+
+					" stop the other instance of this app: %w",
+				cfg.Slot,
+				cfg.SlotWait,
+				sources.ErrInUse,
+			)
 		}
 		if err := sleep(ctx, pause); err != nil {
 			return err
@@ -117,9 +126,16 @@ func (o *opening) dropOrphan(ctx context.Context) error {
 
 // trySnapshot makes the slot, imports its snapshot and locks the tables. It names a
 // table that was rewritten meanwhile.
-func (o *opening) trySnapshot(ctx context.Context, anchor *pgx.Conn) (s *snapshotter, rewritten string, err error) {
+func (o *opening) trySnapshot(
+	ctx context.Context,
+	anchor *pgx.Conn,
+) (s *snapshotter, rewritten string, err error) {
 	slow := time.AfterFunc(10*time.Second, func() {
-		o.log.Warn("waiting for transactions that were open before, to create the replication slot", "slot", o.cfg.Slot)
+		o.log.Warn(
+			"waiting for transactions that were open before, to create the replication slot",
+			"slot",
+			o.cfg.Slot,
+		)
 	})
 	name, point, err := createSlot(ctx, o.repl, o.cfg)
 	slow.Stop()
@@ -129,7 +145,13 @@ func (o *opening) trySnapshot(ctx context.Context, anchor *pgx.Conn) (s *snapsho
 	if err := failpoint.Hit(failpoint.SlotCreated); err != nil {
 		return nil, "", err
 	}
-	s = &snapshotter{o: o, point: point, limit: newRateLimit(o.cfg.SnapshotRateLimit), anchor: anchor, slotConn: o.repl}
+	s = &snapshotter{
+		o:        o,
+		point:    point,
+		limit:    newRateLimit(o.cfg.SnapshotRateLimit),
+		anchor:   anchor,
+		slotConn: o.repl,
+	}
 	if err := importSnapshot(ctx, anchor.PgConn(), name); err != nil {
 		return s, "", err
 	}
@@ -267,7 +289,12 @@ func (s *snapshotter) run(ctx context.Context, out chan<- *sources.Batch) error 
 }
 
 // deliver passes the pieces on in the order of the tasks, and numbers the rows.
-func (s *snapshotter) deliver(ctx context.Context, tasks []*task, window chan struct{}, out chan<- *sources.Batch) error {
+func (s *snapshotter) deliver(
+	ctx context.Context,
+	tasks []*task,
+	window chan struct{},
+	out chan<- *sources.Batch,
+) error {
 	var ordinal uint32
 	for i, t := range tasks {
 		for {

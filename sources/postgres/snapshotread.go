@@ -109,13 +109,18 @@ func (s *snapshotter) parts(ctx context.Context, t *table) ([]tablePart, error) 
 	if len(s.selected(t, s.relations[t.req.Name]).at) == 0 && t.kind == 'p' {
 		return []tablePart{{from: t.sql(), whole: true}}, nil
 	}
-	rows, err := s.anchor.Query(ctx, `SELECT n.nspname::text, c.relname::text, c.relkind::text, c.reltuples::float8,
+	rows, err := s.anchor.Query(
+		ctx,
+		`SELECT n.nspname::text, c.relname::text, c.relkind::text, c.reltuples::float8,
 		c.relpages::int8, pg_relation_size(c.oid) / current_setting('block_size')::int8,
 		has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE') AND (NOT c.relrowsecurity OR $2 <> 'p')
 		FROM (SELECT $1::int8::oid AS relid WHERE $2 <> 'p'
 			UNION ALL SELECT relid::oid FROM pg_partition_tree($1::int8::oid::regclass) WHERE isleaf AND $2 = 'p') p
 		JOIN pg_class c ON c.oid = p.relid JOIN pg_namespace n ON n.oid = c.relnamespace
-		ORDER BY c.oid`, int64(t.oid), string(t.kind))
+		ORDER BY c.oid`,
+		int64(t.oid),
+		string(t.kind),
+	)
 	if err != nil {
 		return nil, fmt.Errorf("postgres: size of table %s: %w", t.sql(), err)
 	}
@@ -169,7 +174,13 @@ func (r *reader) run(ctx context.Context, todo <-chan *task) error {
 			if !transient(err) {
 				return fmt.Errorf("postgres: snapshot of table %s: %w", t.table.sql(), err)
 			}
-			r.s.o.log.Warn("a snapshot reader lost its connection, reconnecting", "table", t.table.req.Name, "error", err)
+			r.s.o.log.Warn(
+				"a snapshot reader lost its connection, reconnecting",
+				"table",
+				t.table.req.Name,
+				"error",
+				err,
+			)
 			r.s.o.req.Observe.Reconnected(err)
 			pause = min(max(2*pause, 50*time.Millisecond), 5*time.Second)
 			if err := sleep(ctx, pause); err != nil {
@@ -205,7 +216,10 @@ func (r *reader) connect(ctx context.Context) error {
 		}
 		gone = err
 	}
-	return fmt.Errorf("the snapshot ended with the connection that held it (start again: it begins anew): %w", gone)
+	return fmt.Errorf(
+		"the snapshot ended with the connection that held it (start again: it begins anew): %w",
+		gone,
+	)
 }
 
 // read reads a chunk, but for the rows it has handed on before.

@@ -128,8 +128,13 @@ func (s *session) checkAgain(c *pgconn.PgConn) error {
 }
 
 func wrongSystem(want, got string) error {
-	return fmt.Errorf("postgres: the state is from system %s, this is %s: connect to the former, or drop the app's state"+
-		" and begin with a new snapshot: %w", want, got, sources.ErrWrongSystem)
+	return fmt.Errorf(
+		"postgres: the state is from system %s, this is %s: connect to the former, or drop the app's state"+
+			" and begin with a new snapshot: %w",
+		want,
+		got,
+		sources.ErrWrongSystem,
+	)
 }
 
 // explain gives the server's permanent errors their names.
@@ -137,8 +142,12 @@ func (s *session) explain(err error) error {
 	switch sqlState(err) {
 	case "42704":
 		// The slot was there a moment ago, so it is a publication.
-		return fmt.Errorf("postgres: %w: recreating it does not bring back what was not published meanwhile; drop the app's"+
-			" state and begin with a new snapshot: %w", err, ErrPublicationMissing)
+		return fmt.Errorf(
+			"postgres: %w: recreating it does not bring back what was not published meanwhile; drop the app's"+
+				" state and begin with a new snapshot: %w",
+			err,
+			ErrPublicationMissing,
+		)
 	case "55000":
 		return fmt.Errorf("postgres: slot %q: %w; %s: %w", s.cfg.Slot, err, again(s.cfg.Slot), ErrSlotLost)
 	case "42501":

@@ -23,20 +23,38 @@ func TestWritesNeverFail(t *testing.T) {
 		{"nothing", "(id int PRIMARY KEY, x int)", "ALTER TABLE nothing REPLICA IDENTITY NOTHING", ""},
 		{"whole", "(id int PRIMARY KEY, x int)", "ALTER TABLE whole REPLICA IDENTITY FULL", "id"},
 		{"wholenokey", "(id int, x int)", "ALTER TABLE wholenokey REPLICA IDENTITY FULL", ""},
-		{"byindex", "(id int PRIMARY KEY, x int UNIQUE NOT NULL)", "ALTER TABLE byindex REPLICA IDENTITY USING INDEX byindex_x_key", "x"},
+		{
+			"byindex",
+			"(id int PRIMARY KEY, x int UNIQUE NOT NULL)",
+			"ALTER TABLE byindex REPLICA IDENTITY USING INDEX byindex_x_key",
+			"x",
+		},
 		{"deferred", "(id int PRIMARY KEY DEFERRABLE, x int)", "", ""},
-		{"parts", "(id int PRIMARY KEY, x int) PARTITION BY RANGE (id)", "CREATE TABLE parts1 PARTITION OF parts DEFAULT", "id"},
+		{
+			"parts",
+			"(id int PRIMARY KEY, x int) PARTITION BY RANGE (id)",
+			"CREATE TABLE parts1 PARTITION OF parts DEFAULT",
+			"id",
+		},
 		{"generated", "(id int PRIMARY KEY, x int, g int GENERATED ALWAYS AS (x + 1) STORED)", "", "id"},
 		{"wholegenerated", "(id int PRIMARY KEY, x int, g int GENERATED ALWAYS AS (x + 1) STORED)",
 			"ALTER TABLE wholegenerated REPLICA IDENTITY FULL", "id"},
-		{"indexdropped", "(id int, x int UNIQUE NOT NULL)", "ALTER TABLE indexdropped REPLICA IDENTITY USING INDEX indexdropped_x_key;" +
-			"ALTER TABLE indexdropped DROP CONSTRAINT indexdropped_x_key", ""},
+		{
+			"indexdropped",
+			"(id int, x int UNIQUE NOT NULL)",
+			"ALTER TABLE indexdropped REPLICA IDENTITY USING INDEX indexdropped_x_key;" +
+				"ALTER TABLE indexdropped DROP CONSTRAINT indexdropped_x_key",
+			"",
+		},
 	}
 	if f.major() >= 18 {
-		kinds = append(kinds, kind{"virtual", "(id int PRIMARY KEY, x int, v int GENERATED ALWAYS AS (x + 1) VIRTUAL)", "", "id"},
+		kinds = append(
+			kinds,
+			kind{"virtual", "(id int PRIMARY KEY, x int, v int GENERATED ALWAYS AS (x + 1) VIRTUAL)", "", "id"},
 			kind{"wholevirtual", "(id int, x int, v int GENERATED ALWAYS AS (x + 1) VIRTUAL)",
 				"ALTER TABLE wholevirtual REPLICA IDENTITY FULL", ""},
-			kind{"generatedkey", "(a int, x int, id int GENERATED ALWAYS AS (a + 1) STORED PRIMARY KEY)", "", "id"})
+			kind{"generatedkey", "(a int, x int, id int GENERATED ALWAYS AS (a + 1) STORED PRIMARY KEY)", "", "id"},
+		)
 	}
 	for _, k := range kinds {
 		f.exec("CREATE TABLE " + k.name + " " + k.ddl)
@@ -109,7 +127,11 @@ func TestDefaultNames(t *testing.T) {
 		f.req.App, f.req.Database = p[0], p[1]+f.db.Name
 		f.open()
 	}
-	rows, err := f.db.Pool.Query(t.Context(), "SELECT slot_name::text FROM pg_replication_slots WHERE database = $1", f.db.Name)
+	rows, err := f.db.Pool.Query(
+		t.Context(),
+		"SELECT slot_name::text FROM pg_replication_slots WHERE database = $1",
+		f.db.Name,
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,8 +171,12 @@ func TestPublicationFollows(t *testing.T) {
 	f.exec("INSERT INTO noid VALUES (1)")
 	f.exec("DELETE FROM noid")
 	f.readTo(s, m, f.head())
-	want := []string{"INSERT public.b old=() new=(1,1)", "INSERT public.c old=() new=(1,1)", "INSERT public.noid old=() new=(1)",
-		"DELETE public.noid old=(1) new=()"}
+	want := []string{
+		"INSERT public.b old=() new=(1,1)",
+		"INSERT public.c old=() new=(1,1)",
+		"INSERT public.noid old=() new=(1)",
+		"DELETE public.noid old=(1) new=()",
+	}
 	if !slices.Equal(m.events, want) {
 		t.Errorf("events are %q", m.events)
 	}
@@ -211,15 +237,20 @@ func TestDrop(t *testing.T) {
 	}
 	f.nothingMade()
 	var left int
-	if err := f.db.Pool.QueryRow(t.Context(), "SELECT count(*) FROM pg_publication").Scan(&left); err != nil || left != 1 {
+	if err := f.db.Pool.QueryRow(t.Context(), "SELECT count(*) FROM pg_publication").
+		Scan(&left); err != nil ||
+		left != 1 {
 		t.Errorf("%d publications left, want theirs (%v)", left, err)
 	}
 	g := *f
 	g.cfg.Publication = "theirs"
-	if err := postgres.Source(g.cfg).Drop(t.Context(), sources.DropRequest{App: "app", Database: "shop"}); err != nil {
+	if err := postgres.Source(g.cfg).
+		Drop(t.Context(), sources.DropRequest{App: "app", Database: "shop"}); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.db.Pool.QueryRow(t.Context(), "SELECT count(*) FROM pg_publication").Scan(&left); err != nil || left != 1 {
+	if err := f.db.Pool.QueryRow(t.Context(), "SELECT count(*) FROM pg_publication").
+		Scan(&left); err != nil ||
+		left != 1 {
 		t.Errorf("Drop took somebody else's publication (%v)", err)
 	}
 }
@@ -236,8 +267,10 @@ func TestTypesAlike(t *testing.T) {
 	f.db.Pool.Reset()
 	f.exec(`CREATE DOMAIN price AS numeric(12,3); CREATE DOMAIN cheap AS price`)
 	f.exec(`CREATE TYPE mood AS ENUM ('sad', 'it''s "ok"')`)
-	f.exec(`CREATE TABLE t (id int PRIMARY KEY, ts timestamptz, d date, iv interval, f8 float8, f4 float4, by bytea,
-		n numeric, c cheap, m mood, j jsonb, a text[], r int4range, money money, reg regclass, ti time, u uuid, b bool, x xml)`)
+	f.exec(
+		`CREATE TABLE t (id int PRIMARY KEY, ts timestamptz, d date, iv interval, f8 float8, f4 float4, by bytea,
+		n numeric, c cheap, m mood, j jsonb, a text[], r int4range, money money, reg regclass, ti time, u uuid, b bool, x xml)`,
+	)
 	insert := `INSERT INTO t SELECT $1::int + i, ts::timestamptz, d::date, iv::interval, f8::float8, f8::float4, by::bytea, n::numeric,
 		nullif(n, 'NaN')::numeric, 'it''s "ok"', '{"a": "\\ \u0001 \n"}', ARRAY['a"b', NULL, E'\\', E'\t\n'], '[1,5)',
 		'1234.5'::float8::numeric::money, 'public.t', '24:00', 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', true, '<a>é</a>'
@@ -290,7 +323,10 @@ func TestEvents(t *testing.T) {
 	f.exec("CREATE TABLE whole (id int PRIMARY KEY, big text, x int)")
 	f.exec("ALTER TABLE whole REPLICA IDENTITY FULL; ALTER TABLE whole ALTER big SET STORAGE EXTERNAL")
 	f.exec("INSERT INTO part VALUES (1, 1), (101, 2)")
-	f.want("public.parent", "id;x").want("public.child", "id;p").want("public.part", "id;x").want("public.whole", "id;big,x")
+	f.want("public.parent", "id;x").
+		want("public.child", "id;p").
+		want("public.part", "id;x").
+		want("public.whole", "id;big,x")
 	f.req.Messages = []string{"mine"}
 	s := f.open()
 	m := newModel(t)
@@ -335,7 +371,13 @@ func TestEvents(t *testing.T) {
 	}
 	for i := range max(len(want), len(m.events)) {
 		if i >= len(want) || i >= len(m.events) || m.events[i] != want[i] {
-			t.Fatalf("event %d of %d, want %d: %.200q", i, len(m.events), len(want), m.events[min(i, len(m.events)-1):])
+			t.Fatalf(
+				"event %d of %d, want %d: %.200q",
+				i,
+				len(m.events),
+				len(want),
+				m.events[min(i, len(m.events)-1):],
+			)
 		}
 	}
 	if got := fmt.Sprint(m.messages); got != "[mine=in mine=out]" {
