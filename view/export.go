@@ -20,7 +20,12 @@ func (h *Host) View(name string) (Port, error) {
 		known = append(known, c.name)
 	}
 	slices.Sort(known)
-	return nil, fmt.Errorf("%w (there is no view %q; this app has: %s)", ErrNotBound, name, strings.Join(known, ", "))
+	return nil, fmt.Errorf(
+		"%w (there is no view %q; this app has: %s)",
+		ErrNotBound,
+		name,
+		strings.Join(known, ", "),
+	)
 }
 
 // TypesOf returns the types of a view's keys and values.

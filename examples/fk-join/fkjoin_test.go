@@ -58,7 +58,11 @@ func TestScenario(t *testing.T) {
 		{View: "customers", SQL: fkjoin.SQLAll},
 	}
 	steps := []struct{ sql, with, all string }{
-		{"", "1001 Sally: 1 2; 1002 George: 3 4 5", "1001 Sally: 1 2; 1002 George: 3 4 5; 1003 Edward:; 1004 Anne:"},
+		{
+			"",
+			"1001 Sally: 1 2; 1002 George: 3 4 5",
+			"1001 Sally: 1 2; 1002 George: 3 4 5; 1003 Edward:; 1004 Anne:",
+		},
 		{fkjoin.Steps[0].SQL, "1001 Sarah: 1 2; 1002 George: 3 4 5",
 			"1001 Sarah: 1 2; 1002 George: 3 4 5; 1003 Edward:; 1004 Anne:"},
 		{fkjoin.Steps[1].SQL, "1001 Sarah: 1; 1002 George: 3 4 5; 1003 Edward: 2",

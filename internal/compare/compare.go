@@ -110,7 +110,8 @@ func (r *Rows) Prepare(columns []record.Column) error {
 	}
 	if slices.Sort(names); !slices.Equal(names, r.names) {
 		return fmt.Errorf("%w: the view has the columns %s, the query %s; name them alike with AS (a key or value "+
-			"that is no struct is the column key or value)", ErrColumns, strings.Join(r.names, ", "), strings.Join(names, ", "))
+			"that is no struct is the column key or value)",
+			ErrColumns, strings.Join(r.names, ", "), strings.Join(names, ", "))
 	}
 	byKey := make(map[string]row, len(r.view))
 	for _, v := range r.view {

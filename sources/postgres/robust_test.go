@@ -32,13 +32,22 @@ func (f *fixture) writers(n int) (stop func() int) {
 				var err error
 				switch rng.IntN(5) {
 				case 0, 1:
-					_, err = f.db.Pool.Exec(ctx, "INSERT INTO t VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET x = EXCLUDED.x", id, rng.IntN(1000))
+					_, err = f.db.Pool.Exec(
+						ctx,
+						"INSERT INTO t VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET x = EXCLUDED.x",
+						id,
+						rng.IntN(1000),
+					)
 				case 2:
 					_, err = f.db.Pool.Exec(ctx, "UPDATE t SET x = x + 1 WHERE id BETWEEN $1 AND $1 + 20", id)
 				case 3:
 					_, err = f.db.Pool.Exec(ctx, "DELETE FROM t WHERE id = $1", id)
 				case 4:
-					_, err = f.db.Pool.Exec(ctx, "UPDATE t SET id = id + 500000 WHERE id = $1 AND NOT EXISTS (SELECT FROM t WHERE id = $1 + 500000)", id)
+					_, err = f.db.Pool.Exec(
+						ctx,
+						"UPDATE t SET id = id + 500000 WHERE id = $1 AND NOT EXISTS (SELECT FROM t WHERE id = $1 + 500000)",
+						id,
+					)
 				}
 				if err == nil {
 					mu.Lock()
@@ -215,7 +224,10 @@ func TestStreamedTransactions(t *testing.T) {
 	for _, memory := range []int64{64 << 20, 50_000} {
 		t.Run(fmt.Sprint(memory), func(t *testing.T) {
 			t.Parallel()
-			f := newFixture(t, pgservertest.Private(map[string]string{"logical_decoding_work_mem": "64kB", "fsync": "off"}))
+			f := newFixture(
+				t,
+				pgservertest.Private(map[string]string{"logical_decoding_work_mem": "64kB", "fsync": "off"}),
+			)
 			f.exec("CREATE TABLE t (id int PRIMARY KEY, x int, pad text)")
 			f.exec("CREATE TABLE other (id int PRIMARY KEY, x int)")
 			f.cfg.Streaming, f.cfg.StreamMemory, f.cfg.TempDir = true, memory, t.TempDir()
@@ -281,9 +293,11 @@ func TestStreamedTransactions(t *testing.T) {
 			f.same(m, "public.other", "id", "x")
 			var streamed int64
 			if err := f.db.Pool.QueryRow(ctx, "SELECT stream_count FROM pg_stat_replication_slots WHERE slot_name = $1", f.cfg.Slot).
-				Scan(&streamed); err == nil && streamed == 0 {
+				Scan(&streamed); err == nil &&
+				streamed == 0 {
 				eventually(t, "the server streamed", func() bool {
-					_ = f.db.Pool.QueryRow(ctx, "SELECT stream_count FROM pg_stat_replication_slots WHERE slot_name = $1", f.cfg.Slot).Scan(&streamed)
+					_ = f.db.Pool.QueryRow(ctx, "SELECT stream_count FROM pg_stat_replication_slots WHERE slot_name = $1", f.cfg.Slot).
+						Scan(&streamed)
 					return streamed > 0
 				})
 			}

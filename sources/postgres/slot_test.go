@@ -29,7 +29,8 @@ func withState(t *testing.T, opts ...pgservertest.Option) *fixture {
 	s.Close()
 	eventually(t, "the slot is free", func() bool {
 		var active bool
-		err := f.db.Pool.QueryRow(t.Context(), "SELECT active FROM pg_replication_slots WHERE slot_name = $1", f.cfg.Slot).Scan(&active)
+		err := f.db.Pool.QueryRow(t.Context(), "SELECT active FROM pg_replication_slots WHERE slot_name = $1", f.cfg.Slot).
+			Scan(&active)
 		return err == nil && !active
 	})
 	return f
@@ -110,7 +111,8 @@ func TestRetainedWAL(t *testing.T) {
 	f.exec("CREATE TABLE noise (x text)")
 	noise := func() { f.exec("INSERT INTO noise SELECT repeat('x', 1000) FROM generate_series(1, 2000)") }
 
-	f.cfg.MaxRetainedWAL, f.cfg.RetainedPolicy, f.cfg.MonitorInterval = 1<<20, postgres.RetainedStop, 20*time.Millisecond
+	f.cfg.MaxRetainedWAL, f.cfg.RetainedPolicy = 1<<20, postgres.RetainedStop
+	f.cfg.MonitorInterval = 20 * time.Millisecond
 	s := f.open()
 	noise()
 	if err := f.readError(s); !errors.Is(err, postgres.ErrRetainedWAL) || errors.Is(err, sources.ErrDataGap) {
@@ -164,7 +166,11 @@ func TestOrphanSlot(t *testing.T) {
 	if _, err := f.tryOpen(); !errors.Is(err, sources.ErrInUse) {
 		t.Errorf("second start: %v", err)
 	}
-	if err := postgres.Source(f.cfg).Drop(t.Context(), sources.DropRequest{App: "app", Database: "shop"}); !errors.Is(err, sources.ErrInUse) {
+	if err := postgres.Source(f.cfg).
+		Drop(t.Context(), sources.DropRequest{App: "app", Database: "shop"}); !errors.Is(
+		err,
+		sources.ErrInUse,
+	) {
 		t.Errorf("drop: %v", err)
 	}
 	s.Close() // In the snapshot: there is a slot and no state.
@@ -256,7 +262,8 @@ func TestCloseAnytime(t *testing.T) {
 	}
 	eventually(t, "all connections are gone", func() bool {
 		var n int
-		err := f.db.Pool.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tailrace' AND datname = $1", f.db.Name).Scan(&n)
+		err := f.db.Pool.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tailrace' AND datname = $1", f.db.Name).
+			Scan(&n)
 		return err == nil && n == 0
 	})
 }

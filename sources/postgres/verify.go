@@ -60,9 +60,13 @@ func (c *connector) SnapshotAt(ctx context.Context, req sources.SnapshotRequest)
 
 // exportSnapshot makes a temporary slot and exports its snapshot, which lives as long
 // as the connection has nothing else to do.
-func exportSnapshot(ctx context.Context, c *pgconn.PgConn, log *slog.Logger) (name string, point uint64, err error) {
+func exportSnapshot(
+	ctx context.Context,
+	c *pgconn.PgConn,
+	log *slog.Logger,
+) (name string, point uint64, err error) {
 	var id [8]byte
-	rand.Read(id[:]) //nolint:errcheck // It never fails.
+	rand.Read(id[:])
 	slot := "tailrace_verify_" + hex.EncodeToString(id[:])
 	slow := time.AfterFunc(5*time.Second, func() {
 		log.Warn("waiting for transactions that are open, to pin a position for the verification")

@@ -46,7 +46,10 @@ func Create(ctx context.Context, c *pgx.Conn) error {
 
 // Steps are what Write does, again and again; each is one transaction.
 var Steps = []struct{ What, SQL string }{
-	{"a customer with two addresses changes", `UPDATE inventory.customers SET first_name = 'Sarah' WHERE id = 1001`},
+	{
+		"a customer with two addresses changes",
+		`UPDATE inventory.customers SET first_name = 'Sarah' WHERE id = 1001`,
+	},
 	{"an address moves to a customer who had none",
 		`UPDATE inventory.addresses SET customer_id = 1003 WHERE id = 100002`},
 	{"and back, together with another one",

@@ -92,7 +92,12 @@ func Topology(
 	items := operators.LeftJoinForeignKey("line-product", lines, products,
 		func(l OrderLine) int64 { return l.ProductID },
 		func(l OrderLine, p Product, ok bool) Item {
-			return Item{Line: l.Line, Product: sql.Null[string]{V: p.Name, Valid: ok}, Quantity: l.Quantity, Cents: l.Cents}
+			return Item{
+				Line:     l.Line,
+				Product:  sql.Null[string]{V: p.Name, Valid: ok},
+				Quantity: l.Quantity,
+				Cents:    l.Cents,
+			}
 		})
 	lists := operators.Aggregate("items-per-order",
 		operators.GroupBy(items, func(k LineKey, _ Item) int64 { return k.OrderID }),
