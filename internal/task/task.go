@@ -292,11 +292,11 @@ func (t *Task) catch(i int, err *error) {
 	if len(t.txs) > 0 {
 		f.Tx = t.txs[len(t.txs)-1]
 	}
+	if c, ok := t.ops[i].(interface{ CurrentKey() any }); ok {
+		f.Key = c.CurrentKey()
+	}
 	switch {
 	case p != nil:
-		if c, ok := t.ops[i].(interface{ CurrentKey() any }); ok {
-			f.Key = c.CurrentKey()
-		}
 		f.Err = fmt.Errorf("%w: %w", topology.ErrUserFunction, &PanicError{Value: p, Stack: debug.Stack()})
 	default:
 		if known := (*topology.Failure)(nil); errors.As(*err, &known) {

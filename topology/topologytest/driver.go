@@ -280,11 +280,26 @@ func (d *Driver) Commit() {
 func (d *Driver) Crash() {
 	d.t.Helper()
 	d.reopen()
+	d.replay()
+}
+
+// replay has the databases send again what is not committed.
+func (d *Driver) replay() {
+	d.t.Helper()
 	lost := d.log
 	d.log = nil
 	for _, l := range lost {
 		d.check(d.apply(l))
 	}
+}
+
+// forget drops what was seen of the epoch that is lost.
+func (d *Driver) forget() {
+	for _, n := range d.nodes {
+		n.rollback()
+	}
+	clear(d.drops)
+	d.unstepped = 0
 }
 
 // Reopen commits, stops, and goes on from the committed state: a clean restart.
@@ -297,11 +312,7 @@ func (d *Driver) Reopen() {
 func (d *Driver) reopen() {
 	d.t.Helper()
 	d.check(d.env.Close())
-	for _, n := range d.nodes {
-		n.rollback()
-	}
-	clear(d.drops)
-	d.unstepped = 0
+	d.forget()
 	d.open()
 }
 

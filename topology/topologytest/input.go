@@ -61,7 +61,9 @@ func (d *Driver) transact(fn func(tx *Tx), snapshot bool) error {
 		tx.undo[i]()
 	}
 	d.log = d.log[:len(d.log)-1]
-	d.Crash()
+	d.task.Rollback()
+	d.forget()
+	d.replay()
 	return err
 }
 
