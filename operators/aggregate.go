@@ -44,7 +44,7 @@ func Aggregate[G comparable, V, R any](
 	}
 	keyCodec, errK := state.KeyCodecOf[G]()
 	result, errR := state.CodecOf[R]()
-	for _, err := range []error{errK, errR, agg.Err(), checkRemove(in, agg)} {
+	for _, err := range append(in.problems, errK, errR, agg.Err(), checkRemove(in, agg)) {
 		if err != nil {
 			b.Errorf("topology: aggregate %q: %w", name, err)
 		}
@@ -75,7 +75,7 @@ func Aggregate[G comparable, V, R any](
 }
 
 func checkRemove[G comparable, V, R any](in Grouped[G, V], agg aggregate.Aggregator[V, R]) error {
-	if in.input != nil && in.input.Shape == topology.ShapeTable && !agg.CanRemove() {
+	if agg.Err() == nil && in.input != nil && in.input.Shape == topology.ShapeTable && !agg.CanRemove() {
 		return fmt.Errorf("%q is a table, so rows leave their groups, and the aggregator cannot "+
 			"take a value out; give it a Remove", in.input.Name)
 	}

@@ -2,6 +2,7 @@ package operators
 
 import (
 	"encoding/binary"
+	"fmt"
 
 	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/state"
@@ -17,6 +18,8 @@ type Grouped[G comparable, V any] struct {
 	// open makes the running form, which feeds an aggregate.
 	open   func(rt *topology.Runtime) groupInput[G, V]
 	detail string
+	// problems are reported by the aggregate, which has a name.
+	problems []error
 }
 
 // groupInput yields what a step adds to groups and takes from them.
@@ -54,13 +57,9 @@ func GroupByKey[K comparable, V any, H Handle[K, V]](in H) Grouped[K, V] {
 func groupTable[K comparable, V any, G comparable](
 	in topology.Table[K, V], group func(K, V) G,
 ) Grouped[G, V] {
-	b := in.Builder()
 	keyCodec, err := state.KeyCodecOf[K]()
-	if err != nil {
-		b.Errorf("topology: group-by: %w", err)
-	}
 	return Grouped[G, V]{
-		b: b, input: in.Node(),
+		b: in.Builder(), input: in.Node(), problems: []error{err},
 		open: func(rt *topology.Runtime) groupInput[G, V] {
 			return &tableGroups[K, V, G]{
 				cursor: newCursor[K](rt), in: topology.TableInput[K, V](rt, 0), group: group, keyCodec: keyCodec,
@@ -157,19 +156,13 @@ func appendTag(dst []byte, t record.Tag) []byte {
 func Window[G comparable, V any](
 	in Grouped[G, V], w windows.TumblingWindow,
 ) Grouped[windows.Windowed[G], V] {
-	b := in.b
-	if b == nil {
-		b = topology.Stream[G, V]{}.Builder()
-	}
-	if err := w.Validate(); err != nil {
-		b.Errorf("topology: window: %w", err)
-	}
+	problems := append(in.problems[:len(in.problems):len(in.problems)], w.Validate())
 	if in.input != nil && in.input.Shape == topology.ShapeTable {
-		b.Errorf("topology: window: %q is a table, whose rows have no one time; "+
-			"window a stream, or group the table by the start of a period", in.input.Name)
+		problems = append(problems, fmt.Errorf("operators: %q is a table, whose rows have no one time; "+
+			"window a stream, or group the table by the start of a period", in.input.Name))
 	}
 	return Grouped[windows.Windowed[G], V]{
-		b: b, input: in.input, detail: w.String(),
+		b: in.b, input: in.input, detail: w.String(), problems: problems,
 		open: func(rt *topology.Runtime) groupInput[windows.Windowed[G], V] {
 			return &windowGroups[G, V]{groupInput: in.open(rt), window: w, node: rt.Node(), drop: rt.Drop}
 		},

@@ -14,7 +14,7 @@ func MapValues[K comparable, V, R any](
 	b := in.Builder()
 	codec, err := state.CodecOf[R]()
 	if err != nil {
-		b.Errorf("topology: map-values: %w", err)
+		b.Errorf("topology: map-values%s: %w", inputName(in.Node()), err)
 	}
 	return topology.AddTable[K, R](b, topology.Node{
 		Kind:   "map-values",

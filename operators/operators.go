@@ -25,6 +25,14 @@ type Handle[K comparable, V any] interface {
 	topology.Stream[K, V] | topology.Table[K, V]
 }
 
+// inputName says, in an error about a node without a name, what it reads.
+func inputName(n *topology.Node) string {
+	if n == nil {
+		return ""
+	}
+	return fmt.Sprintf(" of %q", n.Name)
+}
+
 // userError marks an error that a user function returned.
 func userError(err error) error {
 	return fmt.Errorf("%w: %w", topology.ErrUserFunction, err)

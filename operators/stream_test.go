@@ -279,3 +279,25 @@ func equalMap[K comparable, V any](t *rapid.T, what string, got, want map[K]V) {
 		t.Fatalf("%s:\n got %v\nwant %v", what, got, want)
 	}
 }
+
+// TestKeepEmptyCounts shows that an empty group that is kept does not depend on how
+// transactions are cut into steps: the row of another transaction came and went.
+func TestKeepEmptyCounts(t *testing.T) {
+	for _, epochs := range []int{1, 2, 10} {
+		b := topology.New("kept")
+		table := sources.Table[int64, cell](b, sources.NewDatabase("db", nil), "public.t")
+		kept := operators.Aggregate("kept", operators.GroupBy(table, func(_ int64, c cell) string { return c.V }),
+			aggregate.Count[cell](), operators.KeepEmpty())
+		d := topologytest.New(t, b.MustBuild(), topologytest.Epochs(epochs))
+		topologytest.Insert(d, table, 1, cell{"x"})
+		topologytest.Delete(d, table, 1)
+		d.Tx(func(tx *topologytest.Tx) { // never committed, so never there
+			topologytest.Insert(tx, table, 2, cell{"y"})
+			topologytest.Delete(tx, table, 2)
+		})
+		d.Commit()
+		if got, want := topologytest.Rows(d, kept), map[string]int64{"x": 0}; !maps.Equal(got, want) {
+			t.Errorf("epochs of %d: %v, want %v", epochs, got, want)
+		}
+	}
+}

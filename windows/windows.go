@@ -6,7 +6,9 @@
 package windows
 
 import (
+	"errors"
 	"fmt"
+	"math"
 	"time"
 )
 
@@ -59,30 +61,46 @@ func (t TumblingWindow) Offset(d time.Duration) TumblingWindow {
 
 // Validate reports what is wrong with the definition, nil if nothing is.
 func (t TumblingWindow) Validate() error {
-	switch {
-	case t.size <= 0:
-		return fmt.Errorf("windows: size is %v; it must be at least a microsecond",
-			time.Duration(t.size)*time.Microsecond)
-	case t.grace < 0:
-		return fmt.Errorf("windows: grace is %v; it must not be negative",
-			time.Duration(t.grace)*time.Microsecond)
+	var errs []error
+	if t.size <= 0 {
+		errs = append(errs, fmt.Errorf("windows: size is %v; it must be at least a microsecond",
+			time.Duration(t.size)*time.Microsecond))
 	}
-	return nil
+	if t.grace < 0 {
+		errs = append(errs, fmt.Errorf("windows: grace is %v; it must not be negative",
+			time.Duration(t.grace)*time.Microsecond))
+	}
+	return errors.Join(errs...)
 }
 
-// Of returns the window that time t falls into.
+// Of returns the window that a time falls into. The first and the last window that
+// there are may be shorter than the others.
 func (t TumblingWindow) Of(at int64) Window {
-	rest := (at - t.offset) % t.size
+	rest := at%t.size - t.offset%t.size
+	switch {
+	case rest < 0:
+		rest += t.size
+	case rest >= t.size:
+		rest -= t.size
+	}
 	if rest < 0 {
 		rest += t.size
 	}
-	return Window{Start: at - rest, End: at - rest + t.size}
+	w := Window{Start: at - rest, End: at - rest + t.size}
+	if w.Start > at {
+		w = Window{Start: math.MinInt64, End: w.End}
+	}
+	if w.End <= at {
+		w.End = math.MaxInt64
+	}
+	return w
 }
 
 // Closed reports whether a window takes no more records at the given stream time.
 // The bound is Kafka Streams' for tumbling windows: streamTime >= end + grace.
 func (t TumblingWindow) Closed(w Window, streamTime int64) bool {
-	return streamTime >= w.End+t.grace
+	// Not End+grace, which the last windows that there are would overflow.
+	return streamTime >= w.End && uint64(streamTime)-uint64(w.End) >= uint64(t.grace)
 }
 
 // String prints the definition, as describe shows it.
