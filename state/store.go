@@ -75,7 +75,8 @@ type DB interface {
 	Reader
 	NewBatch() Batch
 	// Commit applies all writes of the batch or none. With sync it returns once
-	// they would survive a power loss.
+	// they would survive a power loss. After an error it is not known which of the
+	// two happened: stop, open the DB again and go on from the checkpoint in it.
 	Commit(b Batch, sync bool) error
 	NewSnapshot() Snapshot
 	// DeleteRange removes lower <= key < upper, atomically and durably.
