@@ -1,0 +1,420 @@
+package apptest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tailrace/tailrace"
+	"github.com/tailrace/tailrace/internal/pgserver/pgservertest"
+	"github.com/tailrace/tailrace/operators"
+	"github.com/tailrace/tailrace/operators/aggregate"
+	"github.com/tailrace/tailrace/record"
+	"github.com/tailrace/tailrace/sinks"
+	"github.com/tailrace/tailrace/sources"
+	"github.com/tailrace/tailrace/sources/postgres"
+	"github.com/tailrace/tailrace/topology"
+	"github.com/tailrace/tailrace/view"
+)
+
+// item is a row of the table items, and of its parts.
+type item struct{ Amount int64 }
+
+const itemsSchema = `create table items (id bigint primary key, amount bigint not null, extra text)`
+
+// sum is the view of a topology that adds up all items.
+type sum struct {
+	topology *topology.Topology
+	view     *view.View[string, int64]
+}
+
+func newSum(t *testing.T, name string, db *sources.Database, f func(item) int64) sum {
+	t.Helper()
+	b := topology.New(name)
+	items := sources.Table[int64, item](b, db, "public.items")
+	total := operators.Aggregate("total",
+		operators.GroupBy(items, func(int64, item) string { return "all" }), aggregate.Sum(f))
+	out := sum{view: sinks.View(total, name+"-view")}
+	var err error
+	if out.topology, err = b.Build(); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func amount(i item) int64 { return i.Amount }
+
+// started is an app under test.
+type started struct {
+	app  *tailrace.App
+	stop func() error
+}
+
+// start runs an app until stop or the test's end. Its error is for the test to judge.
+func start(t *testing.T, cfg tailrace.Config, topologies ...*topology.Topology) started {
+	t.Helper()
+	app, err := tailrace.New(cfg, topologies...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	var result error
+	go func() {
+		defer close(done)
+		result = app.Run(ctx)
+	}()
+	stop := func() error {
+		cancel()
+		<-done
+		return result
+	}
+	t.Cleanup(func() { _ = stop() }) // its error was looked at, or does not matter
+	return started{app, stop}
+}
+
+// wait returns an app's own end, or fails after a while.
+func (s started) wait(t *testing.T) error {
+	t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for !s.app.Status().Stopped {
+		if time.Now().After(deadline) {
+			t.Fatal("the app goes on")
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	return s.stop()
+}
+
+func deadline(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// equal waits for everything committed and compares the sum with SQL.
+func (s sum) equal(t *testing.T, db *pgservertest.DB, source string) {
+	t.Helper()
+	ctx := deadline(t)
+	lsn, err := record.ParseLSN(db.String("select pg_current_wal_lsn()"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.view.WaitFor(ctx, record.Positions{source: uint64(lsn)}); err != nil {
+		t.Fatal(err)
+	}
+	got, _, _, err := s.view.Get(ctx, "all")
+	if want := db.String("select coalesce(sum(amount),0) from items"); err != nil || fmt.Sprint(got) != want {
+		t.Errorf("%s: %d, SQL %s, %v", s.view.Name(), got, want, err)
+	}
+}
+
+func pgSource(name string, db *pgservertest.DB) *sources.Database {
+	return sources.NewDatabase(name, postgres.Source(postgres.Config{URL: db.URL}))
+}
+
+// trickle inserts items until the returned function is called.
+func trickle(t *testing.T, db *pgservertest.DB) (stop func()) {
+	done := make(chan struct{})
+	var group sync.WaitGroup
+	group.Go(func() {
+		for i := 1; ; i++ {
+			select {
+			case <-done:
+				return
+			default:
+				db.ExecArgs("insert into items values ($1, $2) on conflict (id) do update set amount = excluded.amount",
+					i%500, i)
+			}
+		}
+	})
+	return func() { close(done); group.Wait() }
+}
+
+// TestNewcomer adds a topology to an app under load: both equal SQL, and the first
+// goes on from its own state.
+func TestNewcomer(t *testing.T) {
+	db := pgservertest.New(t)
+	db.Exec(itemsSchema, "insert into items select i, i from generate_series(1, 1000) i")
+	cfg := tailrace.Config{App: "newcomer", StateDir: t.TempDir() + "/state"}
+	first := newSum(t, "first", pgSource("shop", db), amount)
+	app := start(t, cfg, first.topology)
+	if err := app.app.WaitReady(deadline(t)); err != nil {
+		t.Fatal(err, app.stop())
+	}
+	stop := trickle(t, db)
+	if err := app.stop(); err != nil {
+		t.Fatal(err)
+	}
+	source := pgSource("shop", db)
+	again, second := newSum(t, "first", source, amount), newSum(t, "second", source, amount)
+	app = start(t, cfg, again.topology, second.topology)
+	if err := app.app.WaitReady(deadline(t)); err != nil {
+		t.Fatal(err, app.stop())
+	}
+	if err := second.view.WaitFor(deadline(t), nil); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	again.equal(t, db, "shop")
+	second.equal(t, db, "shop")
+	if n := db.String("select count(*) from pg_replication_slots"); n != "1" {
+		t.Errorf("%s slots are left, want the app's only", n)
+	}
+}
+
+// TestSchemaChange drops a column that one of two topologies uses: that one stands
+// still before it with a named error, the other goes on.
+func TestSchemaChange(t *testing.T) {
+	db := pgservertest.New(t)
+	db.Exec(itemsSchema, "insert into items values (1, 10, 'x')")
+	source := pgSource("shop", db)
+	plain := newSum(t, "plain", source, amount)
+	b := topology.New("wide")
+	type extra struct{ Extra *string }
+	extras := sinks.View(sources.Table[int64, extra](b, source, "public.items"), "extras")
+	uses, err := b.Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	app := start(t, tailrace.Config{App: "schema", StateDir: t.TempDir() + "/state"}, plain.topology, uses)
+	if err := app.app.WaitReady(deadline(t)); err != nil {
+		t.Fatal(err, app.stop())
+	}
+	db.Exec("insert into items values (2, 20, 'y')")
+	plain.equal(t, db, "shop")
+	db.Exec("alter table items drop column extra", "insert into items values (3, 30)")
+	plain.equal(t, db, "shop")
+	held := app.app.Status().Held["wide"]
+	if !errors.Is(held, sources.ErrSchema) || !strings.Contains(held.Error(), "extra") {
+		t.Errorf("the topology that uses the column is held by %v", held)
+	}
+	if _, ok, _, err := extras.Get(deadline(t), 2); !ok || err != nil {
+		t.Errorf("the held view lost what came before: %v %v", ok, err)
+	}
+	if _, ok, _, _ := extras.Get(deadline(t), 3); ok {
+		t.Error("the held view shows what came after")
+	}
+	if err := app.stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestTwoDatabases joins tables of two databases, through restarts.
+func TestTwoDatabases(t *testing.T) {
+	left, right := pgservertest.New(t), pgservertest.New(t)
+	left.Exec(itemsSchema, "insert into items select i, i from generate_series(1, 100) i")
+	right.Exec(itemsSchema, "insert into items select i, 2 * i from generate_series(50, 150) i")
+	cfg := tailrace.Config{App: "two", StateDir: t.TempDir() + "/state"}
+	for round := range 3 {
+		b := topology.New("both")
+		joined := operators.OuterJoin("join",
+			sources.Table[int64, item](b, pgSource("one", left), "public.items"),
+			sources.Table[int64, item](b, pgSource("other", right), "public.items"),
+			func(l item, _ bool, r item, _ bool) int64 { return l.Amount + r.Amount })
+		v := sinks.View(joined, "joined")
+		topo, err := b.Build()
+		if err != nil {
+			t.Fatal(err)
+		}
+		app := start(t, cfg, topo)
+		if err := app.app.WaitReady(deadline(t)); err != nil {
+			t.Fatal(err, app.stop())
+		}
+		left.Exec(fmt.Sprintf("update items set amount = amount + 1 where id %% 3 = %d; delete from items where id = %d", round, round+1))
+		right.Exec(fmt.Sprintf("insert into items values (%d, 7); update items set id = -id where id = %d", 1000+round, 60+round))
+		at := record.Positions{}
+		for name, db := range map[string]*pgservertest.DB{"one": left, "other": right} {
+			lsn, err := record.ParseLSN(db.String("select pg_current_wal_lsn()"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			at[name] = uint64(lsn)
+		}
+		if err := v.WaitFor(deadline(t), at); err != nil {
+			t.Fatal(err)
+		}
+		want := map[string]string{}
+		for _, db := range []*pgservertest.DB{left, right} {
+			for _, row := range db.Strings("select id, amount from items") {
+				var a, b int64
+				fmt.Sscan(want[row[0]], &a)
+				fmt.Sscan(row[1], &b)
+				want[row[0]] = fmt.Sprint(a + b)
+			}
+		}
+		n := 0
+		for k, x := range v.Range(deadline(t), view.Span[int64]{}).All() {
+			if n++; want[fmt.Sprint(k)] != fmt.Sprint(x) {
+				t.Errorf("round %d: %d: got %d, want %s", round, k, x, want[fmt.Sprint(k)])
+			}
+		}
+		if n != len(want) {
+			t.Errorf("round %d: %d rows, want %d", round, n, len(want))
+		}
+		if err := app.stop(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestFailingFunction lets a user function panic at one row: Run ends with an error
+// that names the node, what came before is kept, and a mended function goes on.
+func TestFailingFunction(t *testing.T) {
+	db := pgservertest.New(t)
+	db.Exec(itemsSchema)
+	cfg := tailrace.Config{App: "failing", StateDir: t.TempDir() + "/state"}
+	bad := newSum(t, "sum", pgSource("shop", db), func(i item) int64 {
+		if i.Amount == 666 {
+			panic("unlucky")
+		}
+		return i.Amount
+	})
+	app := start(t, cfg, bad.topology)
+	if err := app.app.WaitReady(deadline(t)); err != nil {
+		t.Fatal(err, app.stop())
+	}
+	db.Exec("insert into items values (1, 1)", "insert into items values (2, 2)",
+		"insert into items values (3, 666)", "insert into items values (4, 4)")
+	err := app.wait(t)
+	var f *topology.Failure
+	if !errors.Is(err, topology.ErrUserFunction) || !errors.As(err, &f) || f.Node.Name != "total" ||
+		f.Key != int64(3) {
+		t.Fatalf("got %v", err)
+	}
+	if strings.Contains(err.Error(), "666") {
+		t.Error("the error holds a row's value")
+	}
+	good := newSum(t, "sum", pgSource("shop", db), amount)
+	app = start(t, cfg, good.topology)
+	if err := app.app.WaitReady(deadline(t)); err != nil {
+		t.Fatal(err, app.stop())
+	}
+	good.equal(t, db, "shop")
+	if err := app.stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestChangedTopology changes what a topology computes: its state is rebuilt.
+func TestChangedTopology(t *testing.T) {
+	db := pgservertest.New(t)
+	db.Exec(itemsSchema, "insert into items select i, i from generate_series(1, 10) i")
+	cfg := tailrace.Config{App: "changed", StateDir: t.TempDir() + "/state"}
+	for round, build := range []func(*topology.Builder, topology.Table[int64, item]) *view.View[string, int64]{
+		func(_ *topology.Builder, items topology.Table[int64, item]) *view.View[string, int64] {
+			return sinks.View(operators.Aggregate("n", operators.GroupBy(items,
+				func(int64, item) string { return "all" }), aggregate.Count[item]()), "v")
+		},
+		func(_ *topology.Builder, items topology.Table[int64, item]) *view.View[string, int64] {
+			return sinks.View(operators.Aggregate("n", operators.GroupBy(items,
+				func(int64, item) string { return "all" }), aggregate.Sum(amount)), "v")
+		},
+	} {
+		b := topology.New("t")
+		v := build(b, sources.Table[int64, item](b, pgSource("shop", db), "public.items"))
+		topo, err := b.Build()
+		if err != nil {
+			t.Fatal(err)
+		}
+		app := start(t, cfg, topo)
+		if err := app.app.WaitReady(deadline(t)); err != nil {
+			t.Fatal(err, app.stop())
+		}
+		got, _, _, err := v.Get(deadline(t), "all")
+		if want := []int64{10, 55}[round]; err != nil || got != want {
+			t.Errorf("round %d: got %d, want %d: %v", round, got, want, err)
+		}
+		if err := app.stop(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestRefusals starts apps that cannot run; each error is named, and nothing is left
+// in the database.
+func TestRefusals(t *testing.T) {
+	db := pgservertest.New(t)
+	db.Exec(itemsSchema, "create table keyless (a int)")
+	sumOf := func(name string) *topology.Topology { return newSum(t, name, pgSource("shop", db), amount).topology }
+	shared := t.TempDir() + "/shared"
+	holder := start(t, tailrace.Config{App: "holder", StateDir: shared}, sumOf("t"))
+	if err := holder.app.WaitReady(deadline(t)); err != nil {
+		t.Fatal(err, holder.stop())
+	}
+	missing := topology.New("t")
+	sinks.View(sources.Table[int64, struct{ Nope string }](missing, pgSource("shop", db), "public.items"), "v")
+	keyless := topology.New("t")
+	sinks.View(sources.Table[int64, struct{ A int32 }](keyless, pgSource("shop", db), "public.keyless"), "v")
+	gone := topology.New("t")
+	sinks.View(sources.Table[int64, item](gone, pgSource("shop", db), "public.gone"), "v")
+	build := func(b *topology.Builder) *topology.Topology {
+		topo, err := b.Build()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return topo
+	}
+	for name, c := range map[string]struct {
+		dir  string
+		topo *topology.Topology
+		want string
+	}{
+		"a directory in use":  {shared, sumOf("t"), "in use"},
+		"a column not there":  {t.TempDir() + "/s", build(missing), "nope"},
+		"a table without key": {t.TempDir() + "/s", build(keyless), "primary key"},
+		"a table not there":   {t.TempDir() + "/s", build(gone), "gone"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			app := start(t, tailrace.Config{App: "refused", StateDir: c.dir}, c.topo)
+			if err := app.waitEnd(t); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v, want something about %q", err, c.want)
+			}
+		})
+	}
+	if err := holder.stop(); err != nil {
+		t.Error(err)
+	}
+	slots := db.Strings("select slot_name from pg_replication_slots where slot_name like '%refused%'")
+	if len(slots) > 0 {
+		t.Errorf("refused apps left %v", slots)
+	}
+}
+
+// waitEnd waits for WaitReady to fail, which it does when Run ends.
+func (s started) waitEnd(t *testing.T) error {
+	t.Helper()
+	if err := s.app.WaitReady(deadline(t)); !errors.Is(err, tailrace.ErrStopped) {
+		t.Fatalf("WaitReady: %v", err)
+	}
+	return s.stop()
+}
+
+// TestDestroy removes what an app left in its database.
+func TestDestroy(t *testing.T) {
+	db := pgservertest.New(t)
+	db.Exec(itemsSchema)
+	s := newSum(t, "t", pgSource("shop", db), amount)
+	app := start(t, tailrace.Config{App: "destroyed", StateDir: t.TempDir() + "/state"}, s.topology)
+	if err := app.app.WaitReady(deadline(t)); err != nil {
+		t.Fatal(err, app.stop())
+	}
+	if err := app.stop(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // again is no error
+		if err := app.app.Destroy(deadline(t)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	left := slices.Concat(db.Strings("select slot_name from pg_replication_slots where database = current_database()"),
+		db.Strings("select pubname from pg_publication"))
+	if len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
