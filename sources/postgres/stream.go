@@ -22,9 +22,9 @@ import (
 const (
 	fastRead  = 100 * time.Microsecond
 	smallRead = 16 << 10
-	tinyRead  = 1 << 10
+	tinyRead  = 512
 	fastReads = 8
-	nap       = 400 * time.Microsecond
+	nap       = time.Millisecond
 )
 
 // streamOnce streams over one connection until it ends, and says why it did.
@@ -192,7 +192,9 @@ func (r *receiver) run() error {
 // read reads once, and lets more gather first when data comes fast in small reads.
 func (r *receiver) read() error {
 	if r.fast >= fastReads {
+		quiet(r.w.conn, smallRead)
 		time.Sleep(nap)
+		loud(r.w.conn)
 	}
 	n, err := r.w.fill()
 	if err != nil {
