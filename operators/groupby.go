@@ -49,9 +49,10 @@ func GroupBy[K comparable, V any, G comparable, H Handle[K, V]](
 	panic("operators: unreachable: Handle is a Stream or a Table")
 }
 
-// GroupByKey groups by the key that rows or records have.
-func GroupByKey[K comparable, V any, H Handle[K, V]](in H) Grouped[K, V] {
-	return GroupBy[K, V, K](in, func(k K, _ V) K { return k })
+// GroupByKey groups the records of a stream by their keys. (The rows of a table have
+// a key each, so such groups would hold one row.)
+func GroupByKey[K comparable, V any](in topology.Stream[K, V]) Grouped[K, V] {
+	return groupStream(in, func(k K, _ V) K { return k })
 }
 
 func groupTable[K comparable, V any, G comparable](
