@@ -3,12 +3,12 @@ package tailrace
 import (
 	"runtime"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tailrace/tailrace/internal/engine"
-	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/sources"
 )
 
@@ -16,6 +16,10 @@ import (
 // the two together. No metric has a key or a value of a row as a label.
 type metrics struct {
 	registry *prometheus.Registry
+
+	mu        sync.Mutex
+	positions map[string]uint64 // in the views, by database
+	heads     map[string]uint64 // newest in the source, by database
 
 	transactions, rows, commits prometheus.Counter
 	computeSeconds              prometheus.Histogram
@@ -33,7 +37,9 @@ type metrics struct {
 }
 
 func newMetrics(app string) *metrics {
-	m := &metrics{registry: prometheus.NewRegistry()}
+	m := &metrics{
+		registry: prometheus.NewRegistry(), positions: map[string]uint64{}, heads: map[string]uint64{},
+	}
 	r := registrar{prometheus.WrapRegistererWith(prometheus.Labels{"app": app}, m.registry)}
 	m.registerWork(r)
 	m.registerSources(r)
@@ -137,6 +143,7 @@ func (m *metrics) Epoch(e engine.EpochStats) {
 	m.commitSeconds.Observe(e.Commit.Seconds())
 	for name, at := range e.Positions {
 		m.sourcePosition.WithLabelValues(name).Set(float64(at))
+		m.lag(name, at, 0)
 	}
 	if e.Transactions == 0 {
 		return
@@ -197,13 +204,22 @@ func (s *sourceMetrics) SnapshotProgress(table string, rows, estimate int64) {
 func (s *sourceMetrics) Lag(head uint64, retained int64) {
 	s.m.sourceHead.WithLabelValues(s.database).Set(float64(head))
 	s.m.retainedBytes.WithLabelValues(s.database).Set(float64(retained))
-	s.m.lagBytes.WithLabelValues(s.database).Set(float64(retained))
+	s.m.lag(s.database, 0, head)
+}
+
+// lag takes a newer position of a database in the views or in the source, 0 for
+// none, and sets the distance between the two.
+func (m *metrics) lag(database string, position, head uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.positions[database] = max(m.positions[database], position)
+	m.heads[database] = max(m.heads[database], head)
+	if at, newest := m.positions[database], m.heads[database]; at > 0 && newest > 0 {
+		m.lagBytes.WithLabelValues(database).Set(float64(newest - min(at, newest)))
+	}
 }
 
 // Reconnected implements sources.Observer.
 func (s *sourceMetrics) Reconnected(error) { s.m.reconnects.WithLabelValues(s.database).Inc() }
 
-var (
-	_ engine.Observer = (*metrics)(nil)
-	_                 = record.LSN(0)
-)
+var _ engine.Observer = (*metrics)(nil)

@@ -167,14 +167,17 @@ func New(cfg Config) (*Engine, error) {
 
 // Run processes until ctx ends or something cannot go on; what was committed stays.
 // Ending by ctx is no error.
-func (e *Engine) Run(ctx context.Context) error {
+func (e *Engine) Run(ctx context.Context) (err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer close(e.ended)
 	defer cancel(nil)
 	var workers sync.WaitGroup
-	defer workers.Wait()
-	defer cancel(nil)
-	defer e.closeSessions()
+	defer func() {
+		e.closeSessions()
+		cancel(nil)
+		workers.Wait()
+		err = errors.Join(err, e.env.Close())
+	}()
 
 	if err := e.publish(nil); err != nil {
 		return err
