@@ -31,6 +31,10 @@ type Config struct {
 	// Token is what HTTP requests must bring as a bearer token: required where Addr
 	// is not a loopback address.
 	Token string
+	// VerifySQL serves POST /verify at Addr, by which `tailrace verify` compares a view
+	// with SQL: whoever may read the views may then run queries in the source databases,
+	// with the app's rights, in read-only transactions. Defaults to false.
+	VerifySQL bool
 	// EpochRows is the number of rows after which an epoch is committed although more
 	// are waiting; a transaction is never split. Defaults to 20,000.
 	EpochRows int

@@ -127,6 +127,10 @@ func (r registrar) histogram(name, help string) prometheus.Histogram {
 	return h
 }
 
+// Metrics returns the app's metrics, as /metrics serves them, for registries of your
+// own.
+func (a *App) Metrics() prometheus.Gatherer { return a.metrics.registry }
+
 // version is the module's version as built.
 func version() string {
 	if b, ok := debug.ReadBuildInfo(); ok && b.Main.Version != "" {

@@ -21,6 +21,9 @@ func (a *App) handler() http.Handler {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(a.metrics.registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /livez", a.livez)
 	mux.HandleFunc("GET /readyz", a.readyz)
+	if a.cfg.VerifySQL {
+		mux.HandleFunc("POST /verify", a.serveVerify)
+	}
 	return mux
 }
 

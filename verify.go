@@ -97,8 +97,8 @@ func databaseOf(c Check, in map[string]sources.Connector) (string, error) {
 		}
 	}
 	if _, ok := in[name]; !ok {
-		return "", fmt.Errorf("%w: view %q: set Check.Database to a database that the app reads, %q is none",
-			ErrVerify, c.View, name)
+		return "", fmt.Errorf("%w: %w: view %q: the app reads no database %q; name one that it reads",
+			ErrVerify, sources.ErrConfig, c.View, name)
 	}
 	return name, nil
 }

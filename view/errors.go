@@ -16,6 +16,8 @@ var (
 	// ErrBound says that a view cannot be bound: its name is taken, or another app
 	// keeps the same handle.
 	ErrBound = errors.New("view: cannot be bound")
+	// ErrNoView says that the app keeps no view of a name.
+	ErrNoView = errors.New("view: there is no view")
 	// ErrUnknownSource says that positions to wait for name a source that the app
 	// does not read.
 	ErrUnknownSource = errors.New("view: unknown source")

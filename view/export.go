@@ -10,7 +10,7 @@ import (
 	"github.com/tailrace/tailrace/serde"
 )
 
-// View returns the view with a name, without its types.
+// View returns the view with a name, without its types. The error is ErrNoView.
 func (h *Host) View(name string) (Port, error) {
 	if c, ok := h.lookup(name); ok {
 		return c.self, nil
@@ -20,12 +20,7 @@ func (h *Host) View(name string) (Port, error) {
 		known = append(known, c.name)
 	}
 	slices.Sort(known)
-	return nil, fmt.Errorf(
-		"%w (there is no view %q; this app has: %s)",
-		ErrNotBound,
-		name,
-		strings.Join(known, ", "),
-	)
+	return nil, fmt.Errorf("%w %q; this app has: %s", ErrNoView, name, strings.Join(known, ", "))
 }
 
 // TypesOf returns the types of a view's keys and values.

@@ -57,8 +57,10 @@ func TestOutbox(t *testing.T) {
 		t.Error("no event was deleted by its own transaction, which this test is about too")
 	}
 	var got []line
-	for deadline := time.Now().Add(30 * time.Second); len(got) < len(want) && time.Now().Before(deadline); {
-		time.Sleep(20 * time.Millisecond)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(30 * time.Second); len(got) < len(want) &&
+		time.Now().Before(deadline); <-tick.C {
 		got = read(t, path)
 	}
 	s.Settle(t, app) // So that an event too many would have come.

@@ -26,7 +26,7 @@ func equal(a, b any, sqlType string) bool {
 		x, okX := float(a)
 		y, okY := float(b)
 		if okX && okY {
-			return x == y || math.IsNaN(x) && math.IsNaN(y) ||
+			return x == y || math.IsNaN(x) && math.IsNaN(y) || !math.IsInf(x-y, 0) &&
 				math.Abs(x-y) <= tolerance*math.Max(math.Abs(x), math.Abs(y))
 		}
 	}

@@ -10,23 +10,23 @@ import (
 )
 
 // place writes an order with its lines, and says so in the outbox.
-func place(ctx context.Context, tx pgx.Tx, r *rand.Rand) error {
-	customer, err := pick(ctx, tx, r, "customers", "FOR KEY SHARE")
+func place(ctx context.Context, tx *change) error {
+	customer, err := pick(ctx, tx, "customers", "FOR KEY SHARE")
 	if err != nil {
 		return err
 	}
 	var reference any
-	if customer != 0 && r.IntN(20) > 0 {
+	if customer != 0 && tx.r.IntN(20) > 0 {
 		reference = customer
 	}
 	var order int64
 	err = tx.QueryRow(ctx, `INSERT INTO orders (id, customer_id, status, cents, note)
-		VALUES (nextval('order_ids'), $1, 'open', 0, $2) RETURNING id`, reference, note(r)).Scan(&order)
+		VALUES (nextval('order_ids'), $1, 'open', 0, $2) RETURNING id`, reference, note(tx.r)).Scan(&order)
 	if err != nil {
 		return err
 	}
-	for line := range 1 + r.IntN(4) {
-		if err := addLine(ctx, tx, r, order, line+1); err != nil {
+	for line := range 1 + tx.r.IntN(4) {
+		if err := addLine(ctx, tx, order, line+1); err != nil {
 			return err
 		}
 	}
@@ -48,10 +48,10 @@ func note(r *rand.Rand) any {
 	return string(text)
 }
 
-func addLine(ctx context.Context, tx pgx.Tx, r *rand.Rand, order int64, line int) error {
+func addLine(ctx context.Context, tx *change, order int64, line int) error {
 	_, err := tx.Exec(ctx, `INSERT INTO order_lines
 		SELECT $1, $2, id, $3::integer, cents * $3::integer FROM products WHERE id = $4 ON CONFLICT DO NOTHING`,
-		order, line, 1+r.IntN(5), 1+r.IntN(productsMentioned))
+		order, line, 1+tx.r.IntN(5), 1+tx.r.IntN(productsMentioned))
 	return err
 }
 
@@ -59,19 +59,19 @@ func addLine(ctx context.Context, tx pgx.Tx, r *rand.Rand, order int64, line int
 const productsMentioned = 50
 
 // total brings an order's sum up to date with its lines.
-func total(ctx context.Context, tx pgx.Tx, order int64) error {
+func total(ctx context.Context, tx *change, order int64) error {
 	_, err := tx.Exec(ctx, `UPDATE orders SET cents =
 		(SELECT coalesce(sum(cents), 0) FROM order_lines WHERE order_id = $1) WHERE id = $1`, order)
 	return err
 }
 
 // advance moves an order on, mostly forward.
-func advance(ctx context.Context, tx pgx.Tx, r *rand.Rand) error {
-	order, err := pick(ctx, tx, r, "orders", "FOR UPDATE")
+func advance(ctx context.Context, tx *change) error {
+	order, err := pick(ctx, tx, "orders", "FOR UPDATE")
 	if err != nil || order == 0 {
 		return err
 	}
-	status := [...]string{"paid", "paid", "shipped", "cancelled", "open"}[r.IntN(5)]
+	status := [...]string{"paid", "paid", "shipped", "cancelled", "open"}[tx.r.IntN(5)]
 	if _, err := tx.Exec(ctx, `UPDATE orders SET status = $2 WHERE id = $1`, order, status); err != nil {
 		return err
 	}
@@ -79,18 +79,18 @@ func advance(ctx context.Context, tx pgx.Tx, r *rand.Rand) error {
 }
 
 // changeLines changes, adds or removes a line of an order.
-func changeLines(ctx context.Context, tx pgx.Tx, r *rand.Rand) error {
-	order, err := pick(ctx, tx, r, "orders", "FOR UPDATE")
+func changeLines(ctx context.Context, tx *change) error {
+	order, err := pick(ctx, tx, "orders", "FOR UPDATE")
 	if err != nil || order == 0 {
 		return err
 	}
-	line := 1 + r.IntN(4)
-	switch r.IntN(3) {
+	line := 1 + tx.r.IntN(4)
+	switch tx.r.IntN(3) {
 	case 0:
 		_, err = tx.Exec(ctx, `UPDATE order_lines SET quantity = quantity + 1, cents = cents / quantity * (quantity + 1)
 			WHERE order_id = $1 AND line = $2`, order, line)
 	case 1:
-		err = addLine(ctx, tx, r, order, line)
+		err = addLine(ctx, tx, order, line)
 	default:
 		_, err = tx.Exec(ctx, `DELETE FROM order_lines WHERE order_id = $1 AND line = $2`, order, line)
 	}
@@ -101,12 +101,12 @@ func changeLines(ctx context.Context, tx pgx.Tx, r *rand.Rand) error {
 }
 
 // moveToCustomer gives an order to another customer: a foreign key moves.
-func moveToCustomer(ctx context.Context, tx pgx.Tx, r *rand.Rand) error {
-	order, err := pick(ctx, tx, r, "orders", "FOR UPDATE")
+func moveToCustomer(ctx context.Context, tx *change) error {
+	order, err := pick(ctx, tx, "orders", "FOR UPDATE")
 	if err != nil || order == 0 {
 		return err
 	}
-	customer, err := pick(ctx, tx, r, "customers", "")
+	customer, err := pick(ctx, tx, "customers", "")
 	if err != nil {
 		return err
 	}
@@ -115,12 +115,12 @@ func moveToCustomer(ctx context.Context, tx pgx.Tx, r *rand.Rand) error {
 }
 
 // moveLine moves a line from one order to another: a group loses what another wins.
-func moveLine(ctx context.Context, tx pgx.Tx, r *rand.Rand) error {
-	from, err := pick(ctx, tx, r, "orders", "FOR UPDATE")
+func moveLine(ctx context.Context, tx *change) error {
+	from, err := pick(ctx, tx, "orders", "FOR UPDATE")
 	if err != nil || from == 0 {
 		return err
 	}
-	to, err := pick(ctx, tx, r, "orders", "FOR UPDATE")
+	to, err := pick(ctx, tx, "orders", "FOR UPDATE")
 	if err != nil || to == 0 || to == from {
 		return err
 	}
@@ -134,27 +134,27 @@ func moveLine(ctx context.Context, tx pgx.Tx, r *rand.Rand) error {
 }
 
 // renameCustomer changes what all orders of a customer are joined to.
-func renameCustomer(ctx context.Context, tx pgx.Tx, r *rand.Rand) error {
-	customer, err := pick(ctx, tx, r, "customers", "FOR UPDATE")
+func renameCustomer(ctx context.Context, tx *change) error {
+	customer, err := pick(ctx, tx, "customers", "FOR UPDATE")
 	if err != nil || customer == 0 {
 		return err
 	}
 	// Few names, so that customers share some: groups of more than one customer.
 	_, err = tx.Exec(ctx, `UPDATE customers SET name = $2 WHERE id = $1`, customer,
-		fmt.Sprintf("customer %d", 1+r.IntN(2000)))
+		fmt.Sprintf("customer %d", 1+tx.r.IntN(2000)))
 	return err
 }
 
 // renameProduct changes many documents at once.
-func renameProduct(ctx context.Context, tx pgx.Tx, r *rand.Rand) error {
-	_, err := tx.Exec(ctx, `UPDATE products SET name = $2 WHERE id = $1`, 1+r.IntN(productsMentioned),
-		fmt.Sprintf("product %d", r.IntN(10_000)))
+func renameProduct(ctx context.Context, tx *change) error {
+	_, err := tx.Exec(ctx, `UPDATE products SET name = $2 WHERE id = $1`, 1+tx.r.IntN(productsMentioned),
+		fmt.Sprintf("product %d", tx.r.IntN(10_000)))
 	return err
 }
 
 // deleteOrder removes an order and its lines.
-func deleteOrder(ctx context.Context, tx pgx.Tx, r *rand.Rand) error {
-	order, err := pick(ctx, tx, r, "orders", "FOR UPDATE")
+func deleteOrder(ctx context.Context, tx *change) error {
+	order, err := pick(ctx, tx, "orders", "FOR UPDATE")
 	if err != nil || order == 0 {
 		return err
 	}
@@ -166,13 +166,14 @@ func deleteOrder(ctx context.Context, tx pgx.Tx, r *rand.Rand) error {
 }
 
 // renumberOrder changes an order's primary key, and that of its lines.
-func renumberOrder(ctx context.Context, tx pgx.Tx, r *rand.Rand) error {
-	order, err := pick(ctx, tx, r, "orders", "FOR UPDATE")
+func renumberOrder(ctx context.Context, tx *change) error {
+	order, err := pick(ctx, tx, "orders", "FOR UPDATE")
 	if err != nil || order == 0 {
 		return err
 	}
 	var id int64
-	err = tx.QueryRow(ctx, `UPDATE orders SET id = nextval('order_ids') WHERE id = $1 RETURNING id`, order).Scan(&id)
+	err = tx.QueryRow(ctx, `UPDATE orders SET id = nextval('order_ids') WHERE id = $1 RETURNING id`,
+		order).Scan(&id)
 	if err != nil {
 		return err
 	}
@@ -182,15 +183,15 @@ func renumberOrder(ctx context.Context, tx pgx.Tx, r *rand.Rand) error {
 
 // renumberCustomer changes a customer's primary key. Its orders follow half of the
 // time; otherwise they refer to nobody from then on.
-func renumberCustomer(ctx context.Context, tx pgx.Tx, r *rand.Rand) error {
-	customer, err := pick(ctx, tx, r, "customers", "FOR UPDATE")
+func renumberCustomer(ctx context.Context, tx *change) error {
+	customer, err := pick(ctx, tx, "customers", "FOR UPDATE")
 	if err != nil || customer == 0 {
 		return err
 	}
 	var id int64
 	err = tx.QueryRow(ctx, `UPDATE customers SET id = nextval('customer_ids') WHERE id = $1 RETURNING id`,
 		customer).Scan(&id)
-	if err != nil || r.IntN(2) == 0 {
+	if err != nil || tx.r.IntN(2) == 0 {
 		return err
 	}
 	_, err = tx.Exec(ctx, `UPDATE orders SET customer_id = $2 WHERE customer_id = $1`, customer, id)
@@ -198,15 +199,15 @@ func renumberCustomer(ctx context.Context, tx pgx.Tx, r *rand.Rand) error {
 }
 
 // newCustomer adds a customer.
-func newCustomer(ctx context.Context, tx pgx.Tx, r *rand.Rand) error {
+func newCustomer(ctx context.Context, tx *change) error {
 	_, err := tx.Exec(ctx, `INSERT INTO customers VALUES (nextval('customer_ids'), $1, 'Bremen')`,
-		fmt.Sprintf("customer %d", 1+r.IntN(2000)))
+		fmt.Sprintf("customer %d", 1+tx.r.IntN(2000)))
 	return err
 }
 
 // deleteCustomer removes a customer. The orders stay, and dangle.
-func deleteCustomer(ctx context.Context, tx pgx.Tx, r *rand.Rand) error {
-	customer, err := pick(ctx, tx, r, "customers", "FOR UPDATE")
+func deleteCustomer(ctx context.Context, tx *change) error {
+	customer, err := pick(ctx, tx, "customers", "FOR UPDATE")
 	if err != nil || customer == 0 {
 		return err
 	}
@@ -215,17 +216,18 @@ func deleteCustomer(ctx context.Context, tx pgx.Tx, r *rand.Rand) error {
 }
 
 // pick returns the key of some row that nobody else works on, 0 where there is none.
-func pick(ctx context.Context, tx pgx.Tx, r *rand.Rand, table, lock string) (id int64, err error) {
+func pick(ctx context.Context, tx *change, table, lock string) (id int64, err error) {
 	if lock != "" {
 		lock += " SKIP LOCKED"
 	}
 	// Half of the time a row of those that came last, whose keys are from 1,000,000 on.
-	from, order := r.Int64N(3000), "id"
-	if r.IntN(2) == 0 {
-		from = 1_000_000 + r.Int64N(3000)
+	from, order := tx.r.Int64N(3000), "id"
+	if tx.r.IntN(2) == 0 {
+		from = 1_000_000 + tx.r.Int64N(3000)
 	}
 	for range 2 {
-		err = tx.QueryRow(ctx, "SELECT id FROM "+table+" WHERE id >= $1 ORDER BY "+order+" LIMIT 1 "+lock, from).Scan(&id)
+		err = tx.QueryRow(ctx, "SELECT id FROM "+table+" WHERE id >= $1 ORDER BY "+order+" LIMIT 1 "+lock,
+			from).Scan(&id)
 		if !errors.Is(err, pgx.ErrNoRows) {
 			return id, err
 		}
@@ -236,7 +238,10 @@ func pick(ctx context.Context, tx pgx.Tx, r *rand.Rand, table, lock string) (id 
 
 // send writes an event about an order. The order and its customer are locked, so that
 // no other transaction changes them before this one commits.
-func send(ctx context.Context, tx pgx.Tx, kind string, order int64) error {
+func send(ctx context.Context, tx *change, kind string, order int64) error {
+	if !tx.sends {
+		return nil
+	}
 	var customer any
 	err := tx.QueryRow(ctx, `SELECT customer_id FROM orders WHERE id = $1 FOR UPDATE`, order).Scan(&customer)
 	if err != nil {
@@ -255,7 +260,7 @@ func send(ctx context.Context, tx pgx.Tx, kind string, order int64) error {
 
 // settle notes what the transaction's events should be enriched with: order and
 // customer as the transaction leaves them, and not as they were when it sent the event.
-func settle(ctx context.Context, tx pgx.Tx) error {
+func settle(ctx context.Context, tx *change) error {
 	_, err := tx.Exec(ctx, `UPDATE sent SET customer = e.name, city = e.city, status = e.status
 		FROM (SELECT s.id, c.name, c.city, o.status FROM sent AS s
 			LEFT JOIN customers AS c ON c.id = s.customer_id LEFT JOIN orders AS o ON o.id = s.order_id
@@ -266,7 +271,8 @@ func settle(ctx context.Context, tx pgx.Tx) error {
 
 // empty deletes the transaction's events from the outbox: they count although their
 // rows do not outlive the transaction.
-func empty(ctx context.Context, tx pgx.Tx) error {
-	_, err := tx.Exec(ctx, `DELETE FROM outbox WHERE id IN (SELECT id FROM sent WHERE xid = pg_current_xact_id())`)
+func empty(ctx context.Context, tx *change) error {
+	_, err := tx.Exec(ctx,
+		`DELETE FROM outbox WHERE id IN (SELECT id FROM sent WHERE xid = pg_current_xact_id())`)
 	return err
 }

@@ -30,9 +30,9 @@ type Writers struct {
 	following             atomic.Bool
 }
 
-// Follow says that the outbox is being followed: from then on half of the
-// transactions delete their events themselves. Before, an event that nobody had seen
-// would be lost.
+// Follow says that the outbox is being followed: from then on transactions send events,
+// and half of them delete their events themselves. Before, nobody would see such an
+// event, and one that stays would be enriched as of the moment the follower comes.
 func (w *Writers) Follow() { w.following.Store(true) }
 
 // Committed is how many transactions have committed so far.
@@ -68,7 +68,8 @@ func (w *Writers) Run(ctx context.Context) error {
 		})
 	}
 	writers.Wait()
-	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) && !errors.Is(err,
+		context.DeadlineExceeded) {
 		return err
 	}
 	return nil
@@ -116,10 +117,18 @@ func (w *Writers) write(ctx context.Context, i int, tick <-chan time.Time) error
 // errGiveUp rolls a transaction back that has written already.
 var errGiveUp = errors.New("shop: the customer has changed their mind")
 
+// change is a transaction at work.
+type change struct {
+	pgx.Tx
+	r *rand.Rand
+	// sends says that it writes events.
+	sends bool
+}
+
 // action is one kind of transaction, with how often it is chosen.
 type action struct {
 	weight int
-	do     func(context.Context, pgx.Tx, *rand.Rand) error
+	do     func(context.Context, *change) error
 }
 
 var actions = []action{
@@ -130,26 +139,30 @@ var actions = []action{
 
 // transaction does one to three things together.
 func (w *Writers) transaction(ctx context.Context, c *pgx.Conn, r *rand.Rand) error {
-	return pgx.BeginFunc(ctx, c, func(tx pgx.Tx) error {
+	return pgx.BeginFunc(ctx, c, func(inner pgx.Tx) error {
+		tx := &change{Tx: inner, r: r, sends: w.following.Load()}
 		for range 1 + r.IntN(3) {
-			if err := choose(r)(ctx, tx, r); err != nil {
+			if err := choose(r)(ctx, tx); err != nil {
 				return err
 			}
 		}
 		if r.IntN(50) == 0 {
 			return errGiveUp
 		}
+		if !tx.sends {
+			return nil
+		}
 		if err := settle(ctx, tx); err != nil {
 			return err
 		}
-		if w.following.Load() && r.IntN(2) == 0 {
+		if r.IntN(2) == 0 {
 			return empty(ctx, tx)
 		}
 		return nil
 	})
 }
 
-func choose(r *rand.Rand) func(context.Context, pgx.Tx, *rand.Rand) error {
+func choose(r *rand.Rand) func(context.Context, *change) error {
 	total := 0
 	for _, a := range actions {
 		total += a.weight

@@ -73,12 +73,13 @@ func (d *DB) Write(t *testing.T, app *tailrace.App, checks ...tailrace.Check) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- w.Run(ctx) }()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
 	for w.Committed() < 600 && len(done) == 0 {
 		if len(checks) > 0 {
 			d.Equal(t, app, checks...)
-		} else {
-			time.Sleep(10 * time.Millisecond)
 		}
+		<-tick.C
 	}
 	cancel()
 	if err := <-done; err != nil {
@@ -126,11 +127,16 @@ func (d *DB) SameTable(t *testing.T, app *tailrace.App, want string, target *pgs
 	d.Settle(t, app)
 	expected := sorted(d.Strings(want))
 	var have []string
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); <-tick.C {
+		// The target makes its tables when it is opened.
+		if _, err := target.Pool.Exec(t.Context(), got+" LIMIT 0"); err != nil {
+			continue
+		}
 		if have = sorted(target.Strings(got)); slices.Equal(have, expected) {
 			return
 		}
-		time.Sleep(20 * time.Millisecond)
 	}
 	t.Errorf("the target has %d rows, SQL gives %d, and they are not the same", len(have), len(expected))
 }

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/tailrace/tailrace"
+	"github.com/tailrace/tailrace/examples/revenue/revenue"
+	"github.com/tailrace/tailrace/internal/example/exampletest"
+	"github.com/tailrace/tailrace/internal/pgserver/pgservertest"
+	"github.com/tailrace/tailrace/sinks"
+	sinkpg "github.com/tailrace/tailrace/sinks/postgres"
+	"github.com/tailrace/tailrace/sources"
+	"github.com/tailrace/tailrace/sources/postgres"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(databases{m}, map[string]func(){"tailrace": main})
+}
+
+// databases stops the shared database after the tests.
+type databases struct{ *testing.M }
+
+func (d databases) Run() int {
+	code := d.M.Run()
+	if err := pgservertest.StopShared(); err != nil && code == 0 {
+		code = 1
+	}
+	return code
+}
+
+// TestScripts runs the program as users do. update rewrites what it prints.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script", RequireExplicitExec: true, RequireUniqueNames: true,
+		UpdateScripts: os.Getenv("TAILRACE_UPDATE") != "",
+		Setup: func(env *testscript.Env) error {
+			// The home of a script is its own; PostgreSQL's binaries are shared.
+			cache, err := os.UserCacheDir()
+			if dir := os.Getenv("TAILRACE_CACHE"); dir != "" {
+				env.Setenv("TAILRACE_CACHE", dir)
+			} else if err == nil && os.Getuid() != 0 {
+				env.Setenv("TAILRACE_CACHE", filepath.Join(cache, "tailrace"))
+			}
+			return nil
+		},
+	})
+}
+
+// TestAgainstApp has scripts look at an app that runs, and clean up after it.
+func TestAgainstApp(t *testing.T) {
+	s, warehouse := exampletest.NewShop(t), pgservertest.New(t)
+	topo, _, err := revenue.Topology(
+		sources.NewDatabase("shop", postgres.Source(postgres.Config{URL: s.URL})),
+		sinks.NewTarget("warehouse", sinkpg.Target(sinkpg.Config{URL: warehouse.URL, CreateTables: true})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	app, err := tailrace.New(tailrace.Config{
+		App: "cli", StateDir: filepath.Join(t.TempDir(), "state"), Addr: "127.0.0.1:0", VerifySQL: true,
+	}, topo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- app.Run(ctx) }()
+	wait, stop := context.WithTimeout(ctx, 30*time.Second)
+	defer stop()
+	if err := app.Host().WaitFor(wait, nil); err != nil {
+		t.Fatal(err)
+	}
+	s.SameTable(t, app, revenue.SQL, warehouse, `SELECT key, orders, cents FROM revenue_per_customer`)
+	scripts := func(dir string) {
+		t.Run(dir, func(t *testing.T) {
+			testscript.Run(t, testscript.Params{
+				Dir: "testdata/" + dir, RequireExplicitExec: true, UpdateScripts: os.Getenv("TAILRACE_UPDATE") != "",
+				Setup: func(env *testscript.Env) error {
+					env.Setenv("APP", "http://"+app.Addr().String())
+					env.Setenv("SHOP", s.URL)
+					env.Setenv("WAREHOUSE", warehouse.URL)
+					env.Setenv("QUERY", revenue.SQL)
+					return nil
+				},
+			})
+		})
+	}
+	scripts("running")
+	left := `SELECT (SELECT count(*) FROM pg_replication_slots WHERE slot_name LIKE 'tailrace_cli%'
+			AND database = current_database()) || ' slots, '
+		|| (SELECT count(*) FROM pg_publication) || ' publications'`
+	if got := s.String(left); got == "0 slots, 0 publications" {
+		t.Errorf("before drop there are %s", got)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	scripts("stopped")
+	if got := s.String(left); got != "0 slots, 0 publications" {
+		t.Errorf("after drop there are %s", got)
+	}
+	if got := warehouse.String(`SELECT count(*) FROM tailrace_progress`); got != "0" {
+		t.Errorf("after drop there are %s progress rows", got)
+	}
+	if got := warehouse.String(`SELECT count(*) > 0 FROM revenue_per_customer`); got != "t" {
+		t.Error("drop removed results")
+	}
+}

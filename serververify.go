@@ -1,0 +1,77 @@
+package tailrace
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/tailrace/tailrace/internal/compare"
+	"github.com/tailrace/tailrace/sources"
+	"github.com/tailrace/tailrace/view"
+)
+
+// verifyTime bounds one verification over HTTP.
+const verifyTime = 10 * time.Minute
+
+// verifyRequest and verifyAnswer are the bodies of POST /verify.
+type (
+	verifyRequest struct {
+		View     string `json:"view"`
+		Database string `json:"database"`
+		SQL      string `json:"sql"`
+	}
+	verifyAnswer struct {
+		View        string       `json:"view"`
+		Database    string       `json:"database"`
+		Position    string       `json:"position"`
+		ViewRows    int          `json:"view_rows"`
+		SQLRows     int          `json:"sql_rows"`
+		Differences []Difference `json:"differences"`
+	}
+)
+
+// serveVerify makes one Check. A difference is an answer like any other.
+func (a *App) serveVerify(w http.ResponseWriter, r *http.Request) {
+	var req verifyRequest
+	body := json.NewDecoder(r.Body)
+	body.DisallowUnknownFields()
+	if err := body.Decode(&req); err != nil || req.View == "" || req.SQL == "" {
+		refuse(w, http.StatusBadRequest, `the body has to be {"view": ..., "sql": ..., "database": ...}`)
+		return
+	}
+	// Comparing a large view takes longer than the server's other answers. An error
+	// means that the writer has no deadline.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(verifyTime))
+	ctx, cancel := context.WithTimeout(r.Context(), verifyTime)
+	defer cancel()
+	results, err := a.Verify(ctx, Check{View: req.View, Database: req.Database, SQL: req.SQL})
+	if err != nil {
+		status := http.StatusServiceUnavailable
+		if errors.Is(err, sources.ErrConfig) || errors.Is(err, compare.ErrColumns) || errors.Is(err,
+			view.ErrNoView) {
+			status = http.StatusBadRequest
+		}
+		refuse(w, status, err.Error())
+		return
+	}
+	v := results[0]
+	answer := verifyAnswer{
+		View: v.View, Database: v.Database, Position: v.Position.String(), ViewRows: v.ViewRows, SQLRows: v.SQLRows,
+		Differences: v.Differences,
+	}
+	if answer.Differences == nil {
+		answer.Differences = []Difference{}
+	}
+	w.Header().Set("Content-Type", "application/json")
+	// An error here means that the client has gone.
+	_ = json.NewEncoder(w).Encode(answer)
+}
+
+func refuse(w http.ResponseWriter, status int, message string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	// An error here means that the client has gone.
+	_ = json.NewEncoder(w).Encode(map[string]string{"error": "verify", "message": message})
+}
