@@ -114,8 +114,8 @@ func (s *display) draw(ctx context.Context) error {
 	}
 	if !s.d.opts.Terminal {
 		s.d.say("%d transactions written, %d seen; %d customers have paid, %s most (%s in %d orders); "+
-			"%s; %d events; verified: %s", s.d.writers.Committed(), transactions, customers, top[0].name, money(top[0].Cents),
-			top[0].Orders, s.order(), s.d.countEvents(), s.check)
+			"%s; %d events; verified: %s", s.d.writers.Committed(), transactions, customers, top[0].name,
+			money(top[0].Cents), top[0].Orders, s.order(), s.d.countEvents(), s.check)
 		return nil
 	}
 	var b strings.Builder
