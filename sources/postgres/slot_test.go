@@ -267,3 +267,125 @@ func TestCloseAnytime(t *testing.T) {
 		return err == nil && n == 0
 	})
 }
+
+// lockers returns how many sessions of the application wait for a lock.
+func (f *fixture) lockers() int {
+	f.t.Helper()
+	var n int
+	err := f.db.Pool.QueryRow(f.t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+		AND wait_event_type = 'Lock' AND application_name <> 'tailrace'`).Scan(&n)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return n
+}
+
+// An application that wants to empty tables in the middle of the snapshot waits for its
+// end, and the snapshot does not wait for the application.
+func TestTruncateDuringSnapshot(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	for _, name := range []string{"a", "b", "c"} {
+		f.exec("CREATE TABLE " + name + " (id int PRIMARY KEY, x int)")
+		f.exec("INSERT INTO " + name + " SELECT i, 0 FROM generate_series(1, 3000) i; ANALYZE " + name)
+		f.want("public."+name, "id;x")
+	}
+	f.cfg.SnapshotChunkRows = 300
+	s := f.open()
+	m := newModel(t)
+	f.readUntil(s, m, func() bool { return m.snapshot > 0 })
+	truncated := make(chan error, 1)
+	go func() {
+		_, err := f.db.Pool.Exec(t.Context(), "TRUNCATE c, b, a")
+		truncated <- err
+	}()
+	eventually(t, "the application waits", func() bool { return f.lockers() == 1 })
+	f.readUntil(s, m, func() bool { return len(m.commits) > 0 })
+	if m.snapshot != 9000 {
+		t.Errorf("snapshot of %d rows", m.snapshot)
+	}
+	if err := <-truncated; err != nil {
+		t.Errorf("the application's TRUNCATE: %v", err)
+	}
+	f.readTo(s, m, f.head())
+	for _, name := range []string{"a", "b", "c"} {
+		f.same(m, "public."+name, "id", "x")
+	}
+}
+
+// An application that holds one table and asks for another while the snapshot locks
+// them gets both: it is the snapshot that steps back, and begins again.
+func TestTruncateWhileLocking(t *testing.T) {
+	f := newFixture(t) // Not parallel: the failpoint is the process's.
+	for _, name := range []string{"a", "b"} {
+		f.exec("CREATE TABLE " + name + " (id int PRIMARY KEY, x int)")
+		f.exec("INSERT INTO " + name + " SELECT i, 0 FROM generate_series(1, 10) i")
+		f.want("public."+name, "id;x")
+	}
+	held, truncated := make(chan error, 1), make(chan error, 1)
+	defer failpoint.Set(failpoint.SlotCreated, func(hit int) error {
+		if hit > 1 {
+			return nil
+		}
+		tx, err := f.db.Pool.Begin(t.Context())
+		if err != nil {
+			return err
+		}
+		if _, err := tx.Exec(t.Context(), "TRUNCATE b"); err != nil {
+			return err
+		}
+		go func() {
+			// Once the snapshot has a, and waits for b.
+			_, err := f.db.Pool.Exec(t.Context(), `DO $$ BEGIN
+				WHILE NOT EXISTS (SELECT FROM pg_locks WHERE relation = 'b'::regclass AND NOT granted) LOOP
+					PERFORM pg_sleep(0.001);
+				END LOOP; END $$`)
+			held <- err
+			_, err = tx.Exec(t.Context(), "TRUNCATE a; INSERT INTO a VALUES (77, 7)")
+			truncated <- errors.Join(err, tx.Commit(t.Context()))
+		}()
+		return nil
+	})()
+	s := f.open()
+	for _, err := range []error{<-held, <-truncated} {
+		if err != nil {
+			t.Errorf("the application's transaction: %v", err)
+		}
+	}
+	m := newModel(t)
+	f.readTo(s, m, f.head())
+	if m.snapshot != 1 {
+		t.Errorf("snapshot of %d rows, want the one of after the application's transaction", m.snapshot)
+	}
+	f.same(m, "public.a", "id", "x")
+	f.same(m, "public.b", "id", "x")
+}
+
+// A reader that is lost while an application waits to empty the tables cannot lock
+// them again: that ends the snapshot, with an error that says so.
+func TestReaderLostBehindTruncate(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.exec("CREATE TABLE t (id int PRIMARY KEY, x int)")
+	f.exec("INSERT INTO t SELECT i, 0 FROM generate_series(1, 5000) i; ANALYZE t")
+	f.want("public.t", "id;x")
+	f.cfg.SnapshotChunkRows, f.cfg.SnapshotRateLimit = 100, 5000
+	f.cfg.SlotWait = time.Second
+	s := f.open()
+	m := newModel(t)
+	f.readUntil(s, m, func() bool { return m.snapshot > 0 })
+	truncated := make(chan error, 1)
+	go func() {
+		_, err := f.db.Pool.Exec(t.Context(), "TRUNCATE t")
+		truncated <- err
+	}()
+	eventually(t, "the application waits", func() bool { return f.lockers() == 1 })
+	f.exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()
+		AND application_name = 'tailrace' AND query LIKE 'COPY%'`)
+	if err := f.readError(s); err == nil || !strings.Contains(err.Error(), "cannot be locked again") {
+		t.Errorf("the snapshot ended with: %v", err)
+	}
+	if err := <-truncated; err != nil {
+		t.Errorf("the application's TRUNCATE: %v", err)
+	}
+}

@@ -27,6 +27,8 @@ type snapshotter struct {
 	anchor *pgx.Conn
 	// exported are the snapshot's names, for readers to import.
 	exported []string
+	// readers are the connections that hold the tables' locks, until readers take them.
+	readers []*pgx.Conn
 	// taken is the snapshot's time in Unix microseconds.
 	taken     int64
 	relations map[string]*record.Relation
@@ -66,6 +68,9 @@ func (o *opening) pinSnapshot(ctx context.Context, anchor *pgx.Conn) (*snapshott
 			return s, nil
 		}
 		background := context.WithoutCancel(ctx)
+		if s != nil {
+			s.closeReaders(background)
+		}
 		if e := dropSlot(background, o.query, o.cfg.Slot); err == nil {
 			err = e
 		}
@@ -170,41 +175,12 @@ func (o *opening) trySnapshot(
 func importSnapshot(ctx context.Context, c *pgconn.PgConn, name string) error {
 	sql := "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT " + literal(name) +
 		"; SET LOCAL row_security = off; SET LOCAL synchronize_seqscans = off" +
-		"; SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL jit = off"
+		"; SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL jit = off" +
+		fmt.Sprintf("; SET LOCAL lock_timeout = %d", lockWait.Milliseconds())
 	if err := c.Exec(ctx, sql).Close(); err != nil {
 		return fmt.Errorf("postgres: import the snapshot: %w", err)
 	}
 	return nil
-}
-
-// lockTables takes ACCESS SHARE locks for as long as the anchor lives, by queries that
-// need no more rights than the snapshot does.
-func (s *snapshotter) lockTables(ctx context.Context) (rewritten string, err error) {
-	var oids []int64
-	for _, t := range s.tables() {
-		cols := s.selected(t, t.relation(s.o.plan.publishesGenerated(t), s.o.plan.columnList(t)))
-		if _, err := s.anchor.Exec(ctx, "SELECT "+cols.list+" FROM "+t.rows()+" LIMIT 0"); err != nil {
-			return "", fmt.Errorf("postgres: lock table %s: %w", t.sql(), err)
-		}
-		oids = append(oids, int64(t.oid))
-	}
-	// pg_class shows the file of the snapshot's time, the function that of now.
-	rows, err := s.anchor.Query(ctx, `SELECT c.oid::regclass::text FROM unnest($1::int8[]) AS o(oid),
-		LATERAL (SELECT relid FROM pg_partition_tree(o.oid::oid::regclass) UNION SELECT o.oid::oid) AS p(relid)
-		JOIN pg_class c ON c.oid = p.relid WHERE c.relkind = 'r'
-		AND c.relfilenode IS DISTINCT FROM pg_relation_filenode(c.oid) LIMIT 1`, oids)
-	if err != nil {
-		return "", fmt.Errorf("postgres: check the tables' files: %w", err)
-	}
-	for rows.Next() {
-		if err := rows.Scan(&rewritten); err != nil {
-			return "", fmt.Errorf("postgres: check the tables' files: %w", err)
-		}
-	}
-	if err := rows.Err(); err != nil {
-		return "", fmt.Errorf("postgres: check the tables' files: %w", err)
-	}
-	return rewritten, nil
 }
 
 // tables are those the snapshot reads, in the order asked for.
@@ -245,6 +221,7 @@ func (s *snapshotter) run(ctx context.Context, out chan<- *sources.Batch) error 
 	defer func() {
 		cancel(nil)
 		wg.Wait()
+		s.closeReaders(ctx)
 		s.slotConn.Close(context.WithoutCancel(ctx))
 	}()
 	tasks, err := s.tasks(ctx)
@@ -269,13 +246,14 @@ func (s *snapshotter) run(ctx context.Context, out chan<- *sources.Batch) error 
 			}
 		}
 	})
-	for range min(s.o.cfg.SnapshotParallelism, max(len(tasks), 1)) {
+	for _, c := range s.readers {
 		wg.Go(func() {
-			if err := (&reader{s: s, tx: tx}).run(ctx, todo); err != nil {
+			if err := (&reader{s: s, tx: tx, locked: c}).run(ctx, todo); err != nil {
 				cancel(err)
 			}
 		})
 	}
+	s.readers = nil // They are the readers' now.
 	if err := s.deliver(ctx, tasks, window, out); err != nil {
 		return ctxError(ctx, err)
 	}

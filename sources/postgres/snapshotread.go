@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/sources"
 )
@@ -155,51 +157,75 @@ type reader struct {
 	s  *snapshotter
 	tx *record.Tx
 	w  *wire
+	// locked is the connection to begin with, which holds the tables' locks.
+	locked *pgx.Conn
 }
 
-// run reads chunks until there are none. A lost connection repeats its chunk.
+// run reads chunks until there are none.
 func (r *reader) run(ctx context.Context, todo <-chan *task) error {
 	defer r.disconnect()
 	for t := range todo {
-		var pause time.Duration
-		for {
-			err := r.read(ctx, t)
-			if err == nil {
-				break
-			}
-			r.disconnect()
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			if !transient(err) {
-				return fmt.Errorf("postgres: snapshot of table %s: %w", t.table.sql(), err)
-			}
-			r.s.o.log.Warn(
-				"a snapshot reader lost its connection, reconnecting",
-				"table",
-				t.table.req.Name,
-				"error",
-				err,
-			)
-			r.s.o.req.Observe.Reconnected(err)
-			pause = min(max(2*pause, 50*time.Millisecond), 5*time.Second)
-			if err := sleep(ctx, pause); err != nil {
-				return err
-			}
+		if err := r.readAgain(ctx, t); err != nil {
+			return fmt.Errorf("postgres: snapshot of table %s: %w", t.table.sql(), err)
 		}
 	}
 	return nil
 }
 
+// readAgain reads a chunk, over as many connections as it takes. A new connection
+// cannot lock the tables while somebody waits to lock one exclusively, who in turn
+// waits for the anchor: unless he gives up, the snapshot has to.
+func (r *reader) readAgain(ctx context.Context, t *task) error {
+	var refusedSince time.Time
+	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
+		err := r.read(ctx, t)
+		if err == nil {
+			return nil
+		}
+		r.disconnect()
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		switch refused := lockRefused(err); {
+		case !refused && !transient(err):
+			return err
+		case !refused:
+			refusedSince = time.Time{}
+		case refusedSince.IsZero():
+			refusedSince = time.Now()
+		case time.Since(refusedSince) > r.s.o.cfg.SlotWait:
+			return fmt.Errorf("after a lost connection the tables cannot be locked again, as a transaction waits"+
+				" to change or truncate one (start again: the snapshot begins anew): %w", err)
+		}
+		r.s.o.log.Warn("a snapshot reader lost its connection, reconnecting", "table", t.table.req.Name, "error", err)
+		r.s.o.req.Observe.Reconnected(err)
+		if err := sleep(ctx, pause); err != nil {
+			return err
+		}
+	}
+}
+
 func (r *reader) disconnect() {
+	if r.locked != nil {
+		r.locked.Close(context.Background())
+		r.locked = nil
+	}
 	if r.w != nil {
 		r.w.close()
 		r.w = nil
 	}
 }
 
-// connect opens a connection that sees the snapshot.
+// connect takes the connection that holds the tables' locks, or opens another one that
+// sees the snapshot and locks them.
 func (r *reader) connect(ctx context.Context) error {
+	if c := r.locked; c != nil {
+		var err error
+		if r.w, err = hijack(ctx, c.PgConn()); err == nil {
+			r.locked = nil
+		}
+		return err
+	}
 	var gone error
 	for _, name := range r.s.exported {
 		c, err := connect(ctx, r.s.o.conn)
@@ -207,7 +233,12 @@ func (r *reader) connect(ctx context.Context) error {
 			return err
 		}
 		if err = importSnapshot(ctx, c.PgConn(), name); err == nil {
-			r.w, err = hijack(ctx, c.PgConn())
+			if _, err = r.s.lock(ctx, c.PgConn()); err == nil {
+				r.w, err = hijack(ctx, c.PgConn())
+			}
+			if err != nil {
+				c.Close(ctx)
+			}
 			return err
 		}
 		c.Close(ctx)
