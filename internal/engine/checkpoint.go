@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -159,4 +160,24 @@ func (e *Engine) bindViews() error {
 		}
 	}
 	return nil
+}
+
+// Checkpoints returns where each topology of a state directory stands durably, by
+// topology name; for tests and tools that look at a directory at rest.
+func Checkpoints(dir *state.Dir) (map[string]record.Positions, error) {
+	prefix := checkpointKey("")
+	it, err := dir.DB.NewIter(prefix, []byte{0, 0, 0, 1})
+	if err != nil {
+		return nil, err
+	}
+	defer it.Close()
+	out := map[string]record.Positions{}
+	for ok := it.First(); ok && bytes.HasPrefix(it.Key(), prefix); ok = it.Next() {
+		var c checkpoint
+		if err := json.Unmarshal(it.Value(), &c); err != nil {
+			return nil, fmt.Errorf("engine: checkpoint: %w: %w", state.ErrCorrupt, err)
+		}
+		out[string(it.Key()[len(prefix):])] = record.Positions(c.Positions)
+	}
+	return out, it.Error()
 }

@@ -1,0 +1,127 @@
+package crash
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/tailrace/tailrace"
+	"github.com/tailrace/tailrace/internal/apptest"
+	"github.com/tailrace/tailrace/internal/failpoint"
+	"github.com/tailrace/tailrace/sinks"
+	"github.com/tailrace/tailrace/sinks/file"
+	pgsink "github.com/tailrace/tailrace/sinks/postgres"
+	"github.com/tailrace/tailrace/sources"
+	"github.com/tailrace/tailrace/sources/postgres"
+)
+
+// The environment of a child process.
+const (
+	envChild     = "TAILRACE_CRASH_CHILD" // the app's name
+	envSource    = "TAILRACE_CRASH_SOURCE"
+	envWarehouse = "TAILRACE_CRASH_WAREHOUSE"
+	envDir       = "TAILRACE_CRASH_DIR"
+)
+
+// runChild is the process that is killed: an app as a user would write it. It tells
+// its address on standard output when its views can be read.
+func runChild() error {
+	dir := os.Getenv(envDir)
+	s, err := apptest.NewShop(
+		sources.NewDatabase("shop", postgres.Source(postgres.Config{
+			URL: os.Getenv(envSource), SnapshotChunkRows: 1000,
+		})),
+		sinks.NewTarget("warehouse", pgsink.Target(pgsink.Config{
+			URL: os.Getenv(envWarehouse), CreateTables: true, Lease: time.Second,
+		})),
+		sinks.NewTarget("events", file.Target(file.Config{Path: filepath.Join(dir, "events.jsonl")})))
+	if err != nil {
+		return err
+	}
+	app, err := tailrace.New(tailrace.Config{
+		App: os.Getenv(envChild), StateDir: filepath.Join(dir, "state"), Addr: "127.0.0.1:0",
+		IdleCommit: 100 * time.Millisecond, EpochRows: 200,
+		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+	}, s.Topology)
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	go func() {
+		if app.WaitReady(ctx) == nil {
+			fmt.Println("ready", app.Addr())
+		}
+	}()
+	return app.Run(ctx)
+}
+
+// child is a running child process.
+type child struct {
+	cmd   *exec.Cmd
+	ready chan string   // its address, once
+	done  chan struct{} // closed when it has ended
+	log   *strings.Builder
+}
+
+// startChild starts the app. failpoints may be empty.
+func startChild(t *testing.T, app, dir, source, warehouse, failpoints string) *child {
+	t.Helper()
+	c := &child{ready: make(chan string, 1), done: make(chan struct{}), log: &strings.Builder{}}
+	c.cmd = exec.Command(os.Args[0])
+	c.cmd.Env = append(os.Environ(), envChild+"="+app, envDir+"="+dir, envSource+"="+source,
+		envWarehouse+"="+warehouse, failpoint.EnvSpec+"="+failpoints,
+		failpoint.EnvLog+"="+filepath.Join(dir, "hits"))
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	c.cmd.Stderr = c.log
+	out, err := c.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer close(c.done)
+		text, _ := io.ReadAll(io.TeeReader(out, readyWriter(c.ready)))
+		if err := c.cmd.Wait(); err != nil {
+			var exit *exec.ExitError
+			if !errors.As(err, &exit) {
+				fmt.Fprintln(c.log, err, string(text))
+			}
+		}
+	}()
+	return c
+}
+
+// readyWriter hands on the address of a line "ready ADDRESS".
+type readyWriter chan string
+
+func (w readyWriter) Write(p []byte) (int, error) {
+	if rest, ok := strings.CutPrefix(string(p), "ready "); ok {
+		w <- strings.TrimSpace(rest)
+	}
+	return len(p), nil
+}
+
+// kill ends the process at once, by its id.
+func (c *child) kill() {
+	_ = c.cmd.Process.Kill() // it may have ended by itself, at a failpoint
+	<-c.done
+}
+
+// dump ends the process so that its log has the stacks of its goroutines.
+func (c *child) dump() {
+	_ = c.cmd.Process.Signal(syscall.SIGQUIT)
+	<-c.done
+}
