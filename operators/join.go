@@ -102,6 +102,12 @@ type tableJoin[K comparable, L, R, O any] struct {
 	join      joinFunc[L, R, O]
 	equalLeft func(a, b *L) bool
 	equalOut  func(a, b *O) bool
+
+	// The values at work. They are handed to a function value by pointer, so that as
+	// local variables each would be an allocation.
+	l      record.Versions[L]
+	r      record.Versions[R]
+	result record.Versions[O]
 }
 
 // Step does nothing: a join works when its output is walked.
@@ -120,13 +126,11 @@ func (j *tableJoin[K, L, R, O]) compute(yield func([]record.Change[K, O]) bool) 
 		j.out = j.out[:0]
 		for i := range chunk {
 			c := &chunk[i]
-			r, err := j.right.At(c.Key)
-			if err != nil {
-				failed = err
+			if j.r, failed = j.right.At(c.Key); failed != nil {
 				return false
 			}
-			l := record.Versions[L]{Old: c.Old, New: c.New, Sides: c.Sides, Time: c.Time}
-			j.emit(c.Key, &l, &r)
+			j.l = record.Versions[L]{Old: c.Old, New: c.New, Sides: c.Sides, Time: c.Time}
+			j.emit(c.Key)
 		}
 		more = len(j.out) == 0 || yield(j.out)
 		return more
@@ -138,47 +142,51 @@ func (j *tableJoin[K, L, R, O]) compute(yield func([]record.Change[K, O]) bool) 
 		j.out = j.out[:0]
 		for i := range chunk {
 			c := &chunk[i]
-			l, err := j.left.At(c.Key)
-			if err != nil {
-				failed = err
+			if j.l, failed = j.left.At(c.Key); failed != nil {
 				return false
 			}
 			// A key that changed on the left as well was joined there (invariant T2).
-			if changed(&l, j.equalLeft) {
+			if changed(&j.l, j.equalLeft) {
 				continue
 			}
-			r := record.Versions[R]{Old: c.Old, New: c.New, Sides: c.Sides, Time: c.Time}
-			j.emit(c.Key, &l, &r)
+			j.r = record.Versions[R]{Old: c.Old, New: c.New, Sides: c.Sides, Time: c.Time}
+			j.emit(c.Key)
 		}
 		return len(j.out) == 0 || yield(j.out)
 	})
 	return firstError(err, failed)
 }
 
-// emit appends the change of one key unless its result stays the same.
-func (j *tableJoin[K, L, R, O]) emit(key K, l *record.Versions[L], r *record.Versions[R]) {
+// emit appends the change of one key, whose sides are at hand, unless its result
+// stays the same.
+func (j *tableJoin[K, L, R, O]) emit(key K) {
 	j.at(key)
-	j.out = append(j.out, record.Change[K, O]{Key: key, Time: lastTime(l, r)})
+	j.out = append(j.out, record.Change[K, O]{Key: key, Time: lastTime(&j.l, &j.r)})
 	c := &j.out[len(j.out)-1]
-	c.Sides = joinSides(j.join, l, r, &c.Old, &c.New)
+	c.Sides = joinSides(j.join, &j.l, &j.r, &c.Old, &c.New)
 	j.out = dropEqual(j.out, j.equalOut)
 }
 
 // At joins the values of both sides.
 func (j *tableJoin[K, L, R, O]) At(key K) (record.Versions[O], error) {
-	var out record.Versions[O]
-	l, err := j.left.At(key)
-	if err != nil {
-		return out, err
+	var err error
+	if j.l, err = j.left.At(key); err != nil {
+		return record.Versions[O]{}, err
 	}
-	r, err := j.right.At(key)
-	if err != nil {
-		return out, err
+	if j.r, err = j.right.At(key); err != nil {
+		return record.Versions[O]{}, err
 	}
 	j.at(key)
-	out.Time = lastTime(&l, &r)
-	out.Sides = joinSides(j.join, &l, &r, &out.Old, &out.New)
-	return out, nil
+	return joinVersions(j.join, &j.l, &j.r, &j.result), nil
+}
+
+// joinVersions joins old with old and new with new, by way of scratch.
+func joinVersions[L, R, O any](
+	join joinFunc[L, R, O], l *record.Versions[L], r *record.Versions[R], scratch *record.Versions[O],
+) record.Versions[O] {
+	*scratch = record.Versions[O]{Time: lastTime(l, r)}
+	scratch.Sides = joinSides(join, l, r, &scratch.Old, &scratch.New)
+	return *scratch
 }
 
 // lastTime is the event time of a result: the later one of the sides that have a

@@ -108,7 +108,13 @@ type foreignKeyJoin[K, F comparable, L, R, O any] struct {
 	index     *state.Ordered // fk bytes, left key bytes -> nothing
 
 	buf      []byte
+	prefix   []byte
 	children []K
+
+	// The values at work; see tableJoin.
+	l      record.Versions[L]
+	r      record.Versions[R]
+	result record.Versions[O]
 }
 
 // Step brings the index up to date with the left side's changes.
@@ -167,10 +173,11 @@ func (j *foreignKeyJoin[K, F, L, R, O]) compute(yield func([]record.Change[K, O]
 		j.out = j.out[:0]
 		for i := range chunk {
 			c := &chunk[i]
-			l := record.Versions[L]{Old: c.Old, New: c.New, Sides: c.Sides, Time: c.Time}
-			if failed = j.emit(c.Key, &l); failed != nil {
+			j.l = record.Versions[L]{Old: c.Old, New: c.New, Sides: c.Sides, Time: c.Time}
+			if j.r, failed = j.rightOf(c.Key); failed != nil {
 				return false
 			}
+			j.append(c.Key)
 		}
 		more = len(j.out) == 0 || yield(j.out)
 		return more
@@ -195,23 +202,11 @@ func (j *foreignKeyJoin[K, F, L, R, O]) compute(yield func([]record.Change[K, O]
 	return firstError(err, failed)
 }
 
-// emit appends the change of a left row that changed itself: its right rows are
-// those that the old and the new foreign key name.
-func (j *foreignKeyJoin[K, F, L, R, O]) emit(key K, l *record.Versions[L]) error {
-	r, err := j.rightOf(key, l)
-	if err != nil {
-		return err
-	}
-	j.append(key, l, &r)
-	return nil
-}
-
-// rightOf returns the right row before the step under the old foreign key, and now
-// under the new one.
-func (j *foreignKeyJoin[K, F, L, R, O]) rightOf(
-	key K, l *record.Versions[L],
-) (record.Versions[R], error) {
+// rightOf returns the right row of the left row at hand: before the step under the
+// old foreign key, and now under the new one.
+func (j *foreignKeyJoin[K, F, L, R, O]) rightOf(key K) (record.Versions[R], error) {
 	var out record.Versions[R]
+	l := &j.l
 	j.at(key)
 	var oldFK, newFK F
 	var hadFK, hasFK bool
@@ -246,13 +241,12 @@ func (j *foreignKeyJoin[K, F, L, R, O]) rightOf(
 	return out, nil
 }
 
-func (j *foreignKeyJoin[K, F, L, R, O]) append(
-	key K, l *record.Versions[L], r *record.Versions[R],
-) {
+// append appends the change of one left row, whose sides are at hand.
+func (j *foreignKeyJoin[K, F, L, R, O]) append(key K) {
 	j.at(key)
-	j.out = append(j.out, record.Change[K, O]{Key: key, Time: lastTime(l, r)})
+	j.out = append(j.out, record.Change[K, O]{Key: key, Time: lastTime(&j.l, &j.r)})
 	c := &j.out[len(j.out)-1]
-	c.Sides = joinSides(j.join, l, r, &c.Old, &c.New)
+	c.Sides = joinSides(j.join, &j.l, &j.r, &c.Old, &c.New)
 	j.out = dropEqual(j.out, j.equalOut)
 }
 
@@ -261,21 +255,21 @@ func (j *foreignKeyJoin[K, F, L, R, O]) append(
 func (j *foreignKeyJoin[K, F, L, R, O]) emitChildren(
 	f F, r *record.Versions[R], yield func([]record.Change[K, O]) bool,
 ) (more bool, err error) {
-	prefix := j.fkCodec.Append(nil, f)
-	from := prefix
+	j.prefix = j.fkCodec.Append(j.prefix[:0], f)
+	from := j.prefix
 	for from != nil {
-		if from, err = j.nextChildren(prefix, from); err != nil {
+		if from, err = j.nextChildren(j.prefix, from); err != nil {
 			return false, err
 		}
 		for _, key := range j.children {
-			l, err := j.left.At(key)
-			if err != nil {
+			if j.l, err = j.left.At(key); err != nil {
 				return false, err
 			}
-			if changed(&l, j.equalLeft) {
+			if changed(&j.l, j.equalLeft) {
 				continue
 			}
-			j.append(key, &l, r)
+			j.r = *r // again for each row: who is handed a chunk may look rows up here
+			j.append(key)
 			if len(j.out) < chunkSize {
 				continue
 			}
@@ -324,17 +318,13 @@ func prefixEnd(prefix []byte) []byte {
 
 // At joins the left row with the right rows its foreign keys name.
 func (j *foreignKeyJoin[K, F, L, R, O]) At(key K) (record.Versions[O], error) {
-	var out record.Versions[O]
-	l, err := j.left.At(key)
-	if err != nil {
-		return out, err
+	var err error
+	if j.l, err = j.left.At(key); err != nil {
+		return record.Versions[O]{}, err
 	}
-	r, err := j.rightOf(key, &l)
-	if err != nil {
-		return out, err
+	if j.r, err = j.rightOf(key); err != nil {
+		return record.Versions[O]{}, err
 	}
 	j.at(key)
-	out.Time = lastTime(&l, &r)
-	out.Sides = joinSides(j.join, &l, &r, &out.Old, &out.New)
-	return out, nil
+	return joinVersions(j.join, &j.l, &j.r, &j.result), nil
 }
