@@ -31,26 +31,30 @@ const (
 	envSource    = "TAILRACE_CRASH_SOURCE"
 	envWarehouse = "TAILRACE_CRASH_WAREHOUSE"
 	envDir       = "TAILRACE_CRASH_DIR"
+	envEvents    = "TAILRACE_CRASH_EVENTS" // not empty if it writes events
 )
 
 // runChild is the process that is killed: an app as a user would write it. It tells
 // its address on standard output when its views can be read.
 func runChild() error {
 	dir := os.Getenv(envDir)
+	var events *sinks.Target
+	if os.Getenv(envEvents) != "" {
+		events = sinks.NewTarget("events", file.Target(file.Config{Path: filepath.Join(dir, "events.jsonl")}))
+	}
 	s, err := apptest.NewShop(
 		sources.NewDatabase("shop", postgres.Source(postgres.Config{
 			URL: os.Getenv(envSource), SnapshotChunkRows: 1000,
 		})),
 		sinks.NewTarget("warehouse", pgsink.Target(pgsink.Config{
 			URL: os.Getenv(envWarehouse), CreateTables: true, Lease: time.Second,
-		})),
-		sinks.NewTarget("events", file.Target(file.Config{Path: filepath.Join(dir, "events.jsonl")})))
+		})), events)
 	if err != nil {
 		return err
 	}
 	app, err := tailrace.New(tailrace.Config{
 		App: os.Getenv(envChild), StateDir: filepath.Join(dir, "state"), Addr: "127.0.0.1:0",
-		IdleCommit: 100 * time.Millisecond, EpochRows: 200,
+		IdleCommit: 100 * time.Millisecond, EpochRows: 200, Memory: 2 << 20,
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	}, s.Topology)
 	if err != nil {
@@ -74,14 +78,22 @@ type child struct {
 	log   *strings.Builder
 }
 
-// startChild starts the app. failpoints may be empty.
-func startChild(t *testing.T, app, dir, source, warehouse, failpoints string) *child {
+// app is what a child process runs.
+type app struct {
+	name, dir         string
+	source, warehouse string // their URLs
+	events            string // "yes" if it writes events
+	hits              string // the file that counts hits of failpoints
+}
+
+// start starts the app. failpoints may be empty.
+func (a *app) start(t *testing.T, failpoints string) *child {
 	t.Helper()
 	c := &child{ready: make(chan string, 1), done: make(chan struct{}), log: &strings.Builder{}}
 	c.cmd = exec.Command(os.Args[0])
-	c.cmd.Env = append(os.Environ(), envChild+"="+app, envDir+"="+dir, envSource+"="+source,
-		envWarehouse+"="+warehouse, failpoint.EnvSpec+"="+failpoints,
-		failpoint.EnvLog+"="+filepath.Join(dir, "hits"))
+	c.cmd.Env = append(os.Environ(), envChild+"="+a.name, envDir+"="+a.dir, envSource+"="+a.source,
+		envWarehouse+"="+a.warehouse, envEvents+"="+a.events, failpoint.EnvSpec+"="+failpoints,
+		failpoint.EnvLog+"="+a.hits)
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	c.cmd.Stderr = c.log
 	out, err := c.cmd.StdoutPipe()

@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -21,6 +22,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/tailrace/tailrace/internal/apptest"
@@ -54,15 +56,19 @@ type suite struct {
 	t         *testing.T
 	db, wh    *pgservertest.DB
 	pool      *pgxpool.Pool // for writers, whose errors are expected
-	app, dir  string
+	app       *app
+	tables    *app // a second app without events, whose state directory is lost at times
 	stamp     atomic.Int64
 	writing   sync.RWMutex // held for writing while the writers pause
 	committed atomic.Int64
-	applied   int // cycles in which transactions were applied since the last kill
-	hits      map[string]int
-	log       []logTx
-	identity  string
-	wipes     int
+	// caughtUp is the position at the end of the last check, when nobody wrote.
+	caughtUp record.LSN
+	log      []logTx
+	identity string
+
+	done                          int // cycles
+	applied                       int // cycles in which transactions were applied since the last kill
+	lost, duplicated, torn, wipes int
 }
 
 // TestCrash kills the app in each cycle and the database in some. Its closing line
@@ -70,10 +76,16 @@ type suite struct {
 // TAILRACE_CRASH_CYCLES and TAILRACE_CRASH_FIRST choose the cycles.
 func TestCrash(t *testing.T) {
 	cycles, first := setting("TAILRACE_CRASH_CYCLES", 60), setting("TAILRACE_CRASH_FIRST", 1)
-	s := &suite{
-		t: t, app: "crash", dir: t.TempDir(), hits: map[string]int{},
-		db: pgservertest.New(t, pgservertest.Private(nil)), wh: pgservertest.New(t),
-	}
+	dir := t.TempDir()
+	hits := filepath.Join(dir, "hits")
+	s := &suite{t: t, db: pgservertest.New(t, pgservertest.Private(nil)), wh: pgservertest.New(t)}
+	s.app = &app{name: "crash", dir: dir, source: s.db.URL, warehouse: s.wh.URL, events: "yes", hits: hits}
+	wh := pgservertest.New(t)
+	s.tables = &app{name: "tables", dir: t.TempDir(), source: s.db.URL, warehouse: wh.URL, hits: hits}
+	defer func() { // Also if a check ended the test.
+		fmt.Printf("cycles %d, lost %d, duplicated %d, torn %d, wipes %d\n",
+			s.done, s.lost, s.duplicated, s.torn, s.wipes)
+	}()
 	s.db.Exec(apptest.ShopSchema)
 	s.db.String("select pg_create_logical_replication_slot('oracle', 'test_decoding')::text")
 	var err error
@@ -86,18 +98,18 @@ func TestCrash(t *testing.T) {
 	}
 	// Enough rows that the snapshot of the outbox takes several chunks.
 	s.db.Exec("insert into outbox select -i, i, 'before ' || i from generate_series(1, 5000) i; analyze outbox")
-	stop := s.startWriters(uint64(first))
+	defer s.startWriters(uint64(first))()
 	s.snapshotCycles()
 	for n := first; n < first+cycles && !t.Failed(); n++ {
+		if (n-first)%30 == 0 {
+			s.loseState(wh)
+		}
 		s.cycle(n)
+		s.done++
 	}
-	stop()
 	s.checkHits(cycles)
 	if 2*s.applied < cycles {
 		t.Errorf("only %d of %d cycles had applied transactions since the last kill", s.applied, cycles)
-	}
-	if !t.Failed() {
-		fmt.Printf("cycles %d, lost 0, duplicated 0, torn 0, wipes %d\n", cycles, s.wipes)
 	}
 }
 
@@ -136,15 +148,56 @@ func (s *suite) snapshotCycles() {
 		failpoint.SlotCreated, failpoint.SnapshotRows, failpoint.SnapshotTable, failpoint.SnapshotSwitch,
 		failpoint.SnapshotDone,
 	} {
-		s.crashAt(point, 1)
+		s.crashAt(s.app, point, 1)
 	}
 	s.check("the first start")
 }
 
+// loseState makes the second app's state anew over the rows that its former one left in
+// the target, with a crash while it puts them right.
+func (s *suite) loseState(wh *pgservertest.DB) {
+	if err := os.RemoveAll(filepath.Join(s.tables.dir, "state")); err != nil {
+		s.t.Fatal(err)
+	}
+	s.crashAt(s.tables, failpoint.SinkReconcile, 1)
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	s.db.Exec("delete from orders where id % 3 = 0") // Rows that have to go from the target.
+	c := s.tables.start(s.t, "")
+	s.compareSink("after the loss of the state directory", wh)
+	if s.t.Failed() {
+		c.dump()
+		s.t.Logf("log of the app:\n%s", c.log)
+	}
+	c.kill()
+}
+
+// giant is a transaction that is larger than the app's memory and comes in pieces.
+func (s *suite) giant(r *rand.Rand) {
+	order := r.IntN(120)
+	sql := fmt.Sprintf("begin; delete from lines where no >= 1000;"+
+		"insert into orders values (%d, 1, 'paid') on conflict do nothing;"+
+		"insert into lines select %d, 1000 + i, i from generate_series(1, 40000) i; commit", order, order)
+	for {
+		_, err := s.pool.Exec(context.Background(), sql)
+		if err == nil {
+			return
+		}
+		var pg *pgconn.PgError // The writers are at work.
+		if !errors.As(err, &pg) || pg.Code != "40P01" && pg.Code != "23505" {
+			s.t.Fatal(err)
+		}
+	}
+}
+
 // crashAt starts the app with a failpoint and waits until it has ended there.
-func (s *suite) crashAt(point string, hit int) {
+func (s *suite) crashAt(a *app, point string, hit int) {
 	s.t.Helper()
-	c := startChild(s.t, s.app, s.dir, s.db.URL, s.wh.URL, fmt.Sprintf("%s=exit@%d", point, hit))
+	s.awaitCrash(a.start(s.t, fmt.Sprintf("%s=exit@%d", point, hit)), point)
+}
+
+func (s *suite) awaitCrash(c *child, point string) {
+	s.t.Helper()
 	select {
 	case <-c.done:
 	case <-time.After(30 * time.Second):
@@ -159,7 +212,7 @@ func (s *suite) crashAt(point string, hit int) {
 // cyclePoints are the crash points that cycles go through in turn; the others are
 // met by killing at random moments.
 var cyclePoints = []string{
-	failpoint.Received, failpoint.BatchSync, failpoint.BeforeAck, failpoint.AfterAck,
+	failpoint.Received, failpoint.MidTransaction, failpoint.BatchSync, failpoint.BeforeAck, failpoint.AfterAck,
 	failpoint.SinkApplied, failpoint.SinkCommit, failpoint.SinkCommitted,
 	failpoint.FileWritten, failpoint.FileTorn,
 }
@@ -170,24 +223,36 @@ func (s *suite) cycle(n int) {
 	before := s.committed.Load()
 	switch n % 3 {
 	case 0: // at a failpoint
-		s.crashAt(cyclePoints[n/3%len(cyclePoints)], 1+r.IntN(3))
+		point, hit := cyclePoints[n/3%len(cyclePoints)], 1+r.IntN(3)
+		if point == failpoint.MidTransaction {
+			s.giant(r)
+			hit = 1 + r.IntN(2)
+		}
+		s.crashAt(s.app, point, hit)
 	case 1: // at a random moment
-		c := startChild(s.t, s.app, s.dir, s.db.URL, s.wh.URL, "")
+		c := s.app.start(s.t, "")
 		time.Sleep(time.Duration(50+r.IntN(900)) * time.Millisecond)
 		c.kill()
-	case 2: // the database server, and the app sometimes
-		c := startChild(s.t, s.app, s.dir, s.db.URL, s.wh.URL, failpoint.AfterAckServer+"=count;"+failpoint.Reconnect+"=count")
-		time.Sleep(time.Duration(300+r.IntN(500)) * time.Millisecond)
+	case 2: // after the database server
+		points := failpoint.AfterAckServer + "=count;" + failpoint.Reconnect + "=count"
 		if n%2 == 0 {
-			s.killServer()
-			time.Sleep(time.Duration(r.IntN(300)) * time.Millisecond)
+			points = failpoint.AfterAckServer + "=count;" + failpoint.Reconnect + "=exit"
 		}
+		c := s.app.start(s.t, points)
+		time.Sleep(time.Duration(300+r.IntN(500)) * time.Millisecond)
+		s.killServer()
+		if n%2 == 0 {
+			s.awaitCrash(c, failpoint.Reconnect)
+			break
+		}
+		time.Sleep(time.Duration(r.IntN(300)) * time.Millisecond)
 		c.kill()
 	}
-	if s.committed.Load() > before {
+	when := fmt.Sprintf("cycle %d", n)
+	if at := s.checkSlot(when); at > s.caughtUp && s.committed.Load() > before {
 		s.applied++
 	}
-	s.check(fmt.Sprintf("cycle %d", n))
+	s.check(when)
 }
 
 func (s *suite) killServer() {
@@ -205,15 +270,15 @@ func (s *suite) killServer() {
 // everything, and ends it by kill -9.
 func (s *suite) check(when string) {
 	s.t.Helper()
-	s.checkSlot(when)
 	s.writing.Lock()
 	defer s.writing.Unlock()
-	c := startChild(s.t, s.app, s.dir, s.db.URL, s.wh.URL, failpoint.Reconnect+"=count")
+	c := s.app.start(s.t, "")
 	defer c.kill()
 	var addr string
 	select {
 	case addr = <-c.ready:
 	case <-c.done:
+		s.noteTorn(c)
 		s.t.Fatalf("%s: the app does not start again:\n%s", when, c.log)
 	case <-time.After(60 * time.Second):
 		c.dump()
@@ -221,18 +286,29 @@ func (s *suite) check(when string) {
 	}
 	lsn := s.db.String("select pg_current_wal_lsn()")
 	s.compareViews(when, addr, lsn)
-	s.compareSink(when)
+	s.compareSink(when, s.wh)
 	s.compareEvents(when)
+	if at, err := record.ParseLSN(lsn); err == nil {
+		s.caughtUp = at
+	}
 	if s.t.Failed() {
 		c.dump()
+		s.noteTorn(c)
 		s.t.Logf("log of the app:\n%s", c.log)
 	}
 }
 
+// noteTorn counts a joiner of the app that saw rows which no committed state had.
+func (s *suite) noteTorn(c *child) {
+	if strings.Contains(c.log.String(), "a pair that no committed state had") {
+		s.torn++
+	}
+}
+
 // checkSlot looks at the state directory at rest: the slot never confirms more than
-// the checkpoint holds, and the directory stays the same one.
-func (s *suite) checkSlot(when string) {
-	dir, err := state.OpenDir(filepath.Join(s.dir, "state"), state.Identity{App: s.app}, state.Options{})
+// the checkpoint holds, and the directory stays the same one. It returns the checkpoint.
+func (s *suite) checkSlot(when string) record.LSN {
+	dir, err := state.OpenDir(filepath.Join(s.app.dir, "state"), state.Identity{App: s.app.name}, state.Options{})
 	if err != nil {
 		s.t.Fatalf("%s: %v", when, err)
 	}
@@ -248,16 +324,17 @@ func (s *suite) checkSlot(when string) {
 	}
 	at, ok := points["shop"]["shop"]
 	if !ok {
-		return
+		return 0
 	}
 	confirmed, err := record.ParseLSN(s.db.String(
-		"select confirmed_flush_lsn from pg_replication_slots where plugin = 'pgoutput'"))
+		"select confirmed_flush_lsn from pg_replication_slots where slot_name like 'tailrace_crash%'"))
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	if uint64(confirmed) > at {
 		s.t.Errorf("%s: the slot confirms %s, the checkpoint holds %s", when, confirmed, record.LSN(at))
 	}
+	return record.LSN(at)
 }
 
 func (s *suite) compareViews(when, addr, lsn string) {
@@ -323,23 +400,25 @@ func asText(v any) string {
 }
 
 // compareSink waits until the target's tables equal SQL; what was lost or doubled
-// never does.
-func (s *suite) compareSink(when string) {
-	want := s.db.Strings(apptest.DocsSQL)
+// never does. Both of the target's tables come with one transaction.
+func (s *suite) compareSink(when string, wh *pgservertest.DB) {
+	docs, pairs := s.db.Strings(apptest.DocsSQL), s.db.Strings(apptest.PairsSQL)
 	deadline := time.Now().Add(30 * time.Second)
-	var got [][]string
+	var gotDocs, gotPairs [][]string
 	for time.Now().Before(deadline) {
-		if s.wh.String("select to_regclass('docs') is null") == "t" {
+		if wh.String("select to_regclass('docs') is null or to_regclass('pairs') is null") == "t" {
 			time.Sleep(10 * time.Millisecond) // the target has not been opened yet
 			continue
 		}
-		got = s.wh.Strings("select key, status, customer, note_len, bio_len, lines, cents from docs order by key")
-		if slices.EqualFunc(got, want, slices.Equal) {
+		gotDocs = wh.Strings("select key, status, customer, note_len, bio_len, lines, cents from docs order by key")
+		gotPairs = wh.Strings("select key, stamp from pairs order by key")
+		if slices.EqualFunc(gotDocs, docs, slices.Equal) && slices.EqualFunc(gotPairs, pairs, slices.Equal) {
 			break
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	s.same(when+", sink docs", got, want)
+	s.same(when+", sink docs", gotDocs, docs)
+	s.same(when+", sink pairs", gotPairs, pairs)
 }
 
 // logTx is what a transaction of the log did to the outbox.
@@ -406,14 +485,7 @@ func (s *suite) compareEvents(when string) {
 			return
 		}
 		if time.Now().After(deadline) || s.t.Failed() {
-			if d := os.Getenv("TAILRACE_CRASH_KEEP"); d != "" {
-				_ = os.CopyFS(d, os.DirFS(s.dir))
-				for _, tx := range s.log {
-					for _, w := range tx.inserted {
-						fmt.Println("LOG", tx.end, w)
-					}
-				}
-			}
+			s.lost, s.duplicated = s.lost+len(lost), s.duplicated+len(doubled)
 			s.t.Errorf("%s: events: %d in the file, %d in the log; lost %q, doubled %q",
 				when, len(got), len(want), lost, doubled)
 			return
@@ -425,7 +497,7 @@ func (s *suite) compareEvents(when string) {
 // readEvents returns the file's events and the position of the first, which is the
 // snapshot's. The lines' positions never go back, and no id comes twice.
 func (s *suite) readEvents(when string) (out []string, snapshot record.LSN) {
-	f, err := os.Open(filepath.Join(s.dir, "events.jsonl"))
+	f, err := os.Open(filepath.Join(s.app.dir, "events.jsonl"))
 	if err != nil {
 		return nil, 0
 	}
@@ -443,6 +515,7 @@ func (s *suite) readEvents(when string) (out []string, snapshot record.LSN) {
 		}
 		at, err := record.ParseLSN(e.Position)
 		if err != nil || at < last {
+			s.torn++
 			s.t.Errorf("%s: event %s at %s comes after %s: %v", when, e.ID, e.Position, last, err)
 		}
 		if last = at; snapshot == 0 {
@@ -473,28 +546,37 @@ func difference(a, b []string) []string {
 func (s *suite) same(what string, got, want [][]string) {
 	s.t.Helper()
 	if !slices.EqualFunc(got, want, slices.Equal) {
+		lost, doubled := difference(lines(want), lines(got)), difference(lines(got), lines(want))
+		s.lost, s.duplicated = s.lost+len(lost), s.duplicated+len(doubled)
 		s.t.Errorf("%s: %d rows, SQL has %d:\n got %v\nwant %v", what, len(got), len(want), got, want)
 	}
 }
 
+func lines(rows [][]string) []string {
+	out := make([]string, len(rows))
+	for i, row := range rows {
+		out[i] = strings.Join(row, "|")
+	}
+	return out
+}
+
 // checkHits fails where a crash point was never reached.
 func (s *suite) checkHits(cycles int) {
-	data, err := os.ReadFile(filepath.Join(s.dir, "hits"))
+	data, err := os.ReadFile(s.app.hits)
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	hits := map[string]int{}
 	for line := range strings.Lines(string(data)) {
 		name, _, _ := strings.Cut(strings.TrimSpace(line), " ")
-		s.hits[name]++
+		hits[name]++
 	}
-	s.t.Logf("crash points: %v", s.hits)
+	s.t.Logf("crash points: %v; %d of %d cycles applied transactions", hits, s.applied, cycles)
 	if cycles < 3*len(cyclePoints) {
 		return // too few cycles to go through all points
 	}
-	for _, point := range append(slices.Clone(cyclePoints), failpoint.SlotCreated, failpoint.SnapshotRows,
-		failpoint.SnapshotTable, failpoint.SnapshotSwitch, failpoint.SnapshotDone,
-		failpoint.AfterAckServer, failpoint.Reconnect) {
-		if s.hits[point] == 0 {
+	for _, point := range failpoint.Points() {
+		if hits[point] == 0 {
 			s.t.Errorf("crash point %s was never reached", point)
 		}
 	}
