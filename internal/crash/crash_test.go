@@ -239,7 +239,8 @@ func (s *suite) cycle(n int) {
 			points = failpoint.AfterAckServer + "=count;" + failpoint.Reconnect + "=exit"
 		}
 		c := s.app.start(s.t, points)
-		time.Sleep(time.Duration(300+r.IntN(500)) * time.Millisecond)
+		s.awaitStream(c)
+		time.Sleep(time.Duration(r.IntN(500)) * time.Millisecond)
 		s.killServer()
 		if n%2 == 0 {
 			s.awaitCrash(c, failpoint.Reconnect)
@@ -253,6 +254,19 @@ func (s *suite) cycle(n int) {
 		s.applied++
 	}
 	s.check(when)
+}
+
+// awaitStream waits until the app reads the log, so that it has a connection to lose.
+func (s *suite) awaitStream(c *child) {
+	s.t.Helper()
+	for range 3000 {
+		if s.db.String("select active from pg_replication_slots where slot_name like 'tailrace_crash%'") == "t" {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	c.dump()
+	s.t.Fatalf("the app does not read the log:\n%s", c.log)
 }
 
 func (s *suite) killServer() {
