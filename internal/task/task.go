@@ -236,7 +236,7 @@ func (t *Task) Step() error {
 		}
 	}
 	if t.after != nil {
-		if err := t.after(&t.step); err != nil {
+		if err := t.look(); err != nil {
 			return err
 		}
 	}
@@ -251,6 +251,16 @@ func (t *Task) run(i int) (err error) {
 	defer t.catch(i, &err)
 	*t.active = i
 	return t.ops[i].Step(&t.step)
+}
+
+// look calls AfterStep, which may be the first to walk a node that nothing reads.
+func (t *Task) look() (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = t.failure(*t.active, panicError(p))
+		}
+	}()
+	return t.after(&t.step)
 }
 
 // advanceTimes computes stream time before and after the step for every node: a
@@ -281,30 +291,31 @@ func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
 // catch turns a panic in a node's code into an error that names node and key, and
 // gives an error without a node the one at work. The state stays at the last epoch.
 func (t *Task) catch(i int, err *error) {
-	p := recover()
-	if p == nil && *err == nil {
+	if p := recover(); p != nil {
+		// The user function may be another node's, which this one walked.
+		*err = t.failure(*t.active, panicError(p))
 		return
 	}
-	if p != nil {
-		i = *t.active // the user function may be another node's, which this one walked
+	if known := (*topology.Failure)(nil); *err != nil && !errors.As(*err, &known) {
+		*err = t.failure(i, *err)
 	}
-	f := &topology.Failure{Node: t.nodes[i]}
+}
+
+func panicError(p any) error {
+	return fmt.Errorf("%w: %w", topology.ErrUserFunction, &PanicError{Value: p, Stack: debug.Stack()})
+}
+
+// failure says where an error comes from: the node, the key at work and the
+// transaction begun last.
+func (t *Task) failure(i int, err error) error {
+	f := &topology.Failure{Node: t.nodes[i], Err: err}
 	if len(t.txs) > 0 {
 		f.Tx = t.txs[len(t.txs)-1]
 	}
 	if c, ok := t.ops[i].(interface{ CurrentKey() any }); ok {
 		f.Key = c.CurrentKey()
 	}
-	switch {
-	case p != nil:
-		f.Err = fmt.Errorf("%w: %w", topology.ErrUserFunction, &PanicError{Value: p, Stack: debug.Stack()})
-	default:
-		if known := (*topology.Failure)(nil); errors.As(*err, &known) {
-			return
-		}
-		f.Err = *err
-	}
-	*err = f
+	return f
 }
 
 // Rollback drops everything since the last commit.
