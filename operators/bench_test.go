@@ -47,29 +47,36 @@ var benchNodes = []struct {
 		read(operators.MapValues(o, func(_ int64, o benchOrder) int64 { return o.Cents }))
 	}},
 	{"join", 0, func(o topology.Table[int64, benchOrder], c topology.Table[int64, Customer]) {
-		read(operators.LeftJoin("join", o, c, func(o benchOrder, c Customer, _ bool) Line { return Line{c.Name, o.Cents} }))
+		read(operators.LeftJoin("join", o, c,
+			func(o benchOrder, c Customer, _ bool) Line { return Line{c.Name, o.Cents} }))
 	}},
 	{"join-foreign-key", 0.3, func(o topology.Table[int64, benchOrder], c topology.Table[int64, Customer]) {
 		read(operators.JoinForeignKey("fk", o, c, func(o benchOrder) int64 { return o.CustomerID },
 			func(o benchOrder, c Customer) Line { return Line{c.Name, o.Cents} }))
 	}},
 	{"count-sum", 0, func(o topology.Table[int64, benchOrder], c topology.Table[int64, Customer]) {
-		read(operators.Aggregate("agg", operators.GroupBy(o, func(_ int64, o benchOrder) int64 { return o.CustomerID }),
-			aggregate.Combine2(aggregate.Count[benchOrder](), aggregate.Sum(func(o benchOrder) int64 { return o.Cents }),
+		read(operators.Aggregate("agg", byCustomer(o),
+			aggregate.Combine2(aggregate.Count[benchOrder](), aggregate.Sum(benchCents),
 				func(n, cents int64) benchOrder { return benchOrder{n, cents} })))
 	}},
 	{"sum-float", 0, func(o topology.Table[int64, benchOrder], c topology.Table[int64, Customer]) {
-		read(operators.Aggregate("agg", operators.GroupBy(o, func(_ int64, o benchOrder) int64 { return o.CustomerID }),
+		read(operators.Aggregate("agg", byCustomer(o),
 			aggregate.SumFloat(func(o benchOrder) float64 { return float64(o.Cents) / 100 })))
 	}},
 	{"max", 8, func(o topology.Table[int64, benchOrder], c topology.Table[int64, Customer]) {
-		read(operators.Aggregate("agg", operators.GroupBy(o, func(_ int64, o benchOrder) int64 { return o.CustomerID }),
-			aggregate.Max(func(o benchOrder) int64 { return o.Cents })))
+		read(operators.Aggregate("agg", byCustomer(o),
+			aggregate.Max(benchCents)))
 	}},
 	{"top-3", 16, func(o topology.Table[int64, benchOrder], c topology.Table[int64, Customer]) {
-		read(operators.Aggregate("agg", operators.GroupBy(o, func(_ int64, o benchOrder) int64 { return o.CustomerID }),
-			aggregate.TopN(3, func(o benchOrder) int64 { return o.Cents }, func(o benchOrder) int64 { return o.Cents })))
+		read(operators.Aggregate("agg", byCustomer(o),
+			aggregate.TopN(3, benchCents, benchCents)))
 	}},
+}
+
+func benchCents(o benchOrder) int64 { return o.Cents }
+
+func byCustomer(o topology.Table[int64, benchOrder]) operators.Grouped[int64, benchOrder] {
+	return operators.GroupBy(o, func(_ int64, o benchOrder) int64 { return o.CustomerID })
 }
 
 // read adds a node that walks its input, as a sink does, and drops it.
@@ -104,7 +111,9 @@ type bench struct {
 	next  int
 }
 
-func newBench(tb testing.TB, add func(o topology.Table[int64, benchOrder], c topology.Table[int64, Customer])) *bench {
+func newBench(
+	tb testing.TB, add func(o topology.Table[int64, benchOrder], c topology.Table[int64, Customer]),
+) *bench {
 	b := topology.New("bench")
 	shop := sources.NewDatabase("shop", nil)
 	orders := sources.Table[int64, benchOrder](b, shop, "public.orders")

@@ -39,7 +39,9 @@ func ExampleSplit() {
 	shop := sources.NewDatabase("shop", nil)
 	clicks := sources.Stream[int64, Click](b, shop, "public.clicks")
 	branches := operators.Split(clicks,
-		operators.Branch[int64, Click]{Name: "cart", When: func(_ int64, c Click) bool { return c.Page == "/cart" }},
+		operators.Branch[int64, Click]{Name: "cart", When: func(_ int64, c Click) bool {
+			return c.Page == "/cart"
+		}},
 		operators.Branch[int64, Click]{Name: "rest"})
 
 	d := topologytest.New(nil, b.MustBuild())

@@ -21,7 +21,8 @@ func TestLargeTransaction(t *testing.T) {
 	lines := operators.JoinForeignKey("lines", orders, customers, func(o Order) int64 { return o.CustomerID },
 		func(o Order, c Customer) Line { return Line{c.Name, o.Cents} })
 	count := func(name string) topology.Table[string, int64] {
-		return operators.Aggregate(name, operators.GroupBy(lines, func(_ int64, l Line) string { return l.Customer }),
+		return operators.Aggregate(name,
+			operators.GroupBy(lines, func(_ int64, l Line) string { return l.Customer }),
 			aggregate.Count[Line]())
 	}
 	first, second := count("first"), count("second")

@@ -68,7 +68,8 @@ func newStreams() *streams {
 		emit(k, fmt.Sprint(e.N, "a"))
 		emit(k, fmt.Sprint(e.N, "b"))
 	})
-	third := operators.MapStreamValues(branches["third"], func(_ int64, e event) string { return fmt.Sprint(e.N, "t") })
+	third := operators.MapStreamValues(branches["third"],
+		func(_ int64, e event) string { return fmt.Sprint(e.N, "t") })
 	other := operators.MapStreamValues(s.others, func(_ int64, e event) string { return fmt.Sprint(e.N, "o") })
 	s.merged = operators.Merge(other, third, twice)
 
@@ -82,7 +83,8 @@ func newStreams() *streams {
 		operators.MapStreamValues(s.events, func(_ int64, e event) int64 { return e.N }),
 		func(k, _ int64) int64 { return k }), aggregate.Reduce(func(a, b int64) int64 { return a*31 + b }))
 	// Filtered records count for stream time: the filter drops half of them.
-	odd := operators.Filter(operators.Merge(s.events, s.others), func(_ int64, e event) bool { return e.N%2 == 1 })
+	odd := operators.Filter(operators.Merge(s.events, s.others),
+		func(_ int64, e event) bool { return e.N%2 == 1 })
 	s.windows = operators.Aggregate("windows", operators.Window(
 		operators.GroupBy(odd, func(_ int64, e event) int64 { return e.Ref }),
 		windows.Tumbling(windowSize).Grace(windowGrace)), aggregate.Count[event]())

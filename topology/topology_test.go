@@ -55,7 +55,8 @@ func build(name string, c change) *topology.Topology {
 	lines := operators.JoinForeignKey("lines", paid, customers,
 		func(o order) int64 { return o.CustomerID },
 		func(o order, c customer) line { return line{c.Name, o.Cents} })
-	totals := operators.Aggregate("totals", operators.GroupBy(lines, func(_ int64, l line) string { return l.Customer }),
+	totals := operators.Aggregate("totals",
+		operators.GroupBy(lines, func(_ int64, l line) string { return l.Customer }),
 		aggregate.Combine2(aggregate.Sum(func(l line) int64 { return l.Cents }),
 			aggregate.Max(func(l line) int64 { return l.Cents }),
 			func(sum, most int64) line { return line{Cents: sum + most} }), operators.NodeVersion(c.version))
@@ -76,7 +77,8 @@ func build(name string, c change) *topology.Topology {
 // TestDescribe compares with testdata/describe.txt; -rewrite writes it.
 func TestDescribe(t *testing.T) {
 	top := build("revenue", change{window: time.Hour})
-	datadriven.RunTest(t, filepath.Join("testdata", "describe.txt"), func(t *testing.T, d *datadriven.TestData) string {
+	path := filepath.Join("testdata", "describe.txt")
+	datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
 		switch d.Cmd {
 		case "text":
 			return top.Describe()
@@ -161,7 +163,8 @@ func TestErrors(t *testing.T) {
 				func(l, _ order) order { return l })
 		},
 	}
-	datadriven.RunTest(t, filepath.Join("testdata", "errors.txt"), func(t *testing.T, d *datadriven.TestData) string {
+	path := filepath.Join("testdata", "errors.txt")
+	datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
 		name := "wrong"
 		if d.HasArg("name") {
 			d.ScanArgs(t, "name", &name)
@@ -209,7 +212,8 @@ func wrongAggregates(b *topology.Builder) {
 	operators.Aggregate("no-aggregator", groups, aggregate.Aggregator[order, int64]{})
 	operators.Aggregate("no-rows", groups, aggregate.TopN(0, func(o order) int64 { return o.Cents },
 		func(o order) int64 { return o.Cents }))
-	operators.Aggregate("window", operators.Window(groups, windows.Tumbling(0).Grace(-1)), aggregate.Count[order]())
+	operators.Aggregate("window",
+		operators.Window(groups, windows.Tumbling(0).Grace(-1)), aggregate.Count[order]())
 }
 
 func TestNames(t *testing.T) {

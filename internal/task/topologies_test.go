@@ -60,7 +60,8 @@ func revenue() *topology.Topology {
 		func(o order) int64 { return o.CustomerID },
 		func(o order, c customer) line { return line{c.Name, o.Cents} })
 	type total struct{ Orders, Cents int64 }
-	totals := operators.Aggregate("totals", operators.GroupBy(lines, func(_ int64, l line) string { return l.Customer }),
+	totals := operators.Aggregate("totals",
+		operators.GroupBy(lines, func(_ int64, l line) string { return l.Customer }),
 		aggregate.Combine2(aggregate.Count[line](), aggregate.Sum(func(l line) int64 { return l.Cents }),
 			func(n, cents int64) total { return total{n, cents} }))
 	sinks.Table(totals, warehouse, "totals")

@@ -89,12 +89,13 @@ func TestTryTx(t *testing.T) {
 		t.Fatal("a division by zero is no error")
 	}
 	topologytest.Insert(d, customers, 2, Customer{"abcdef"})
-	topologytest.Event(d, events, record.RowEvent[int64, Customer]{Op: record.Insert, Key: 1, New: Customer{"e"}})
+	type rowEvent = record.RowEvent[int64, Customer]
+	topologytest.Event(d, events, rowEvent{Op: record.Insert, Key: 1, New: Customer{"e"}})
 	if got := fmt.Sprint(topologytest.Rows(d, lengths)); got != "map[1:3 2:1]" {
 		t.Errorf("rows are %s", got)
 	}
 	d.Reopen()
-	topologytest.Event(d, events, record.RowEvent[int64, Customer]{Op: record.Update, Key: 1, New: Customer{"f"}})
+	topologytest.Event(d, events, rowEvent{Op: record.Update, Key: 1, New: Customer{"f"}})
 	d.Commit()
 	got := topologytest.Values(d, events)
 	if len(got) != 2 || got[1].Old.Name != "e" || got[1].New.Name != "f" {
