@@ -8,7 +8,8 @@
 //	TAILRACE_FAILPOINTS_LOG=/tmp/hits
 //
 // or inside a test by Set. The actions are exit (ends the process at once with
-// status 137, as a kill -9 would look), error (Hit returns ErrInjected) and count
+// status 137, as a kill -9 would look), late (the same after 200 ms, in which whatever
+// other goroutines were told too early goes out), error (Hit returns ErrInjected) and count
 // (nothing but counting). With @n the action happens at the nth hit only, without it
 // at every hit. Each action appends a line with the point's name to the log before it
 // happens, so that a suite can tell which points it really reached.
@@ -23,6 +24,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Environment variables that switch failpoints on when the process starts.
@@ -145,12 +147,14 @@ func parse(term, log string) (string, func(int) error, error) {
 	switch what {
 	case "exit":
 		act = func() error { os.Exit(ExitStatus); return nil }
+	case "late":
+		act = func() error { time.Sleep(200 * time.Millisecond); os.Exit(ExitStatus); return nil }
 	case "error":
 		act = func() error { return fmt.Errorf("%w at %s", ErrInjected, name) }
 	case "count":
 		act = func() error { return nil }
 	default:
-		return "", nil, fmt.Errorf("failpoint: %q: the action is exit, error or count, with @n for the "+
+		return "", nil, fmt.Errorf("failpoint: %q: the action is exit, late, error or count, with @n for the "+
 			"nth hit only", term)
 	}
 	return name, func(hit int) error {
