@@ -41,11 +41,21 @@ type environment struct {
 var workloads = []workload{
 	{"pgraw", "receive a backlog of changes from PostgreSQL and discard it", pgrawFlags},
 	{"pgraw-latency", "commit to receipt, at a given rate of transactions", pgrawLatencyFlags},
+	{"revenue", "drain a backlog into the revenue view, beside the raw receiver", revenueFlags},
+	{"latency", "commit to view, at a given rate of transactions, beside the raw receiver", latencyFlags},
+	{"giant", "transactions of a million rows through a running app, by peak memory", giantFlags},
+	{"snapshot", "the first snapshot of a table, beside a plain COPY", snapshotFlags},
+	{"restart", "kill -9, and the time until a view of a million keys can be read again", restartFlags},
 }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	var err error
+	if url := os.Getenv(childVariable); url != "" {
+		err = childMain(ctx, url, os.Args[1])
+	} else {
+		err = run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	}
 	stop()
 	switch {
 	case errors.Is(err, flag.ErrHelp):

@@ -31,6 +31,13 @@ func (e *environment) startMeter() (*meter, error) {
 	return &meter{start: time.Now(), cpu: processCPU(), profile: e.profile}, nil
 }
 
+// unprofiled is the environment of a stretch that the profile leaves out.
+func (e *environment) unprofiled() *environment {
+	other := *e
+	other.profile = &profile{}
+	return &other
+}
+
 // stop fills in what was used since the start.
 func (m *meter) stop(into *result) {
 	into.Wall = time.Since(m.start)
