@@ -2,13 +2,27 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 )
+
+// TestMain lets the restart workload start this program as its child.
+func TestMain(m *testing.M) {
+	if url := os.Getenv(childVariable); url != "" {
+		if err := childMain(context.Background(), url, os.Args[1]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
 
 // TestWorkloadsRun runs each workload small. pgraw itself checks that it received as
 // many changes as were written.
@@ -21,6 +35,11 @@ func TestWorkloadsRun(t *testing.T) {
 	}{
 		{[]string{"pgraw", "-backlog", "300x1,30x20", "-runs", "2", "-cpuprofile", profile}, 4},
 		{[]string{"pgraw-latency", "-rate", "200", "-for", "500ms", "-runs", "1"}, 1},
+		{[]string{"revenue", "-backlog", "300x1", "-runs", "1"}, 2},
+		{[]string{"latency", "-rate", "200", "-for", "500ms", "-runs", "1"}, 2},
+		{[]string{"giant", "-rows", "3000", "-runs", "1"}, 5},
+		{[]string{"snapshot", "-rows", "3000", "-runs", "1"}, 2},
+		{[]string{"restart", "-rows", "3000", "-runs", "1"}, 1},
 	} {
 		var out, progress bytes.Buffer
 		if err := run(t.Context(), append(c.args, "-json", lines), &out, &progress); err != nil {
