@@ -35,6 +35,7 @@ type environment struct {
 	runs    int
 	report  *report
 	profile *profile
+	heap    string    // the file for a heap profile
 	out     io.Writer // for a person: progress and remarks
 }
 
@@ -102,6 +103,7 @@ func runOne(ctx context.Context, w workload, args []string, out, progress io.Wri
 	flags.IntVar(&env.runs, "runs", 3, "runs of each case; the figures are their medians")
 	json := flags.String("json", "", "append each run as a line of JSON to this `file`")
 	cpu := flags.String("cpuprofile", "", "write a CPU profile of the measured stretches to this `file`")
+	flags.StringVar(&env.heap, "memprofile", "", "write a profile of the largest heap to this `file`")
 	measure := w.flags(flags)
 	if err := flags.Parse(args); err != nil {
 		return err

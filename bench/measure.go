@@ -17,6 +17,7 @@ type meter struct {
 	start   time.Time
 	cpu     time.Duration
 	profile *profile
+	heap    *heapProfile
 }
 
 // startMeter begins a stretch with an empty heap, so that what came before it is
@@ -28,13 +29,13 @@ func (e *environment) startMeter() (*meter, error) {
 	if err := e.profile.resume(); err != nil {
 		return nil, err
 	}
-	return &meter{start: time.Now(), cpu: processCPU(), profile: e.profile}, nil
+	return &meter{start: time.Now(), cpu: processCPU(), profile: e.profile, heap: startHeapProfile(e.heap)}, nil
 }
 
 // unprofiled is the environment of a stretch that the profile leaves out.
 func (e *environment) unprofiled() *environment {
 	other := *e
-	other.profile = &profile{}
+	other.profile, other.heap = &profile{}, ""
 	return &other
 }
 
@@ -44,6 +45,7 @@ func (m *meter) stop(into *result) {
 	into.CPU = processCPU() - m.cpu
 	into.PeakRSS = peakRSS()
 	m.profile.pause()
+	m.heap.stop()
 }
 
 // processCPU is the CPU time of all threads of this process, in user and system mode.

@@ -77,7 +77,7 @@ ALTER PUBLICATION shop ADD TABLE wide`
 
 const wideFill = `INSERT INTO wide SELECT i, i %% 1000, i * 7919 %% 100000, i * 31 %% 100000,
 	(ARRAY['placed', 'paid', 'shipped'])[i %% 3 + 1], md5(i::text), 'city number ' || i %% 5000,
-	1767225600000000 + i FROM generate_series(1, %d) i`
+	1767225600000000 + i FROM generate_series(1::bigint, %d) i`
 
 const wideSQL = `SELECT shop AS key, count(*) AS orders, sum(cents + length(status) + length(sku) +
 	length(city) + customer % 2 + placed % 2)::bigint AS cents FROM wide GROUP BY shop`

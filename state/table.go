@@ -43,6 +43,7 @@ type Table[K comparable, V any] struct {
 	err       error             // of a call that could not return it
 	walking   walkState         // a walk over memory is under way
 	spill     spillState        // what is in scratch space
+	high      highKey           // the end of what is stored
 	changes   []record.Change[K, V]
 	row       V      // the row that Scan has read
 	key, val  []byte // buffers for encoding
@@ -168,7 +169,11 @@ func (t *Table[K, V]) load(k K) (*tableEntry[K, V], uint32, error) {
 	s := t.slab.take()
 	e := t.slab.at(s)
 	*e = tableEntry[K, V]{key: k, flags: entryUsed}
-	if err := t.read(e, s); err != nil {
+	fresh, err := t.beyond()
+	if err == nil && !fresh {
+		err = t.read(e, s)
+	}
+	if err != nil {
 		*e = tableEntry[K, V]{}
 		t.slab.give(s)
 		return nil, 0, fmt.Errorf("state: store %d, key %v: %w", t.id, k, err)

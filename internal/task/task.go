@@ -60,8 +60,11 @@ type Task struct {
 	outputs  *outputs
 	active   *int                     // the id of the node at work
 	byTable  map[topology.Input][]int // indexes of source nodes
-	oneStep  bool
-	after    func(s *topology.Step) error
+	// byRelation is byTable for the relations met last: sources hand out one
+	// description of a table after another.
+	byRelation map[*record.Relation][]int
+	oneStep    bool
+	after      func(s *topology.Step) error
 
 	committed Checkpoint
 	positions record.Positions
@@ -79,7 +82,8 @@ func New(cfg Config) (*Task, error) {
 	t := &Task{
 		topology: cfg.Topology, env: cfg.Env, nodes: cfg.Topology.Nodes(),
 		names: map[uint32]string{}, byTable: map[topology.Input][]int{},
-		oneStep: cfg.OneStep || cfg.Topology.PerTransaction(), after: cfg.AfterStep,
+		byRelation: map[*record.Relation][]int{},
+		oneStep:    cfg.OneStep || cfg.Topology.PerTransaction(), after: cfg.AfterStep,
 	}
 	t.outputs = newOutputs(cfg.Env)
 	drop := cfg.Drop
@@ -146,8 +150,7 @@ func (t *Task) Rows(tx *record.Tx, rows []record.Row) error {
 		for to < len(rows) && rows[to].Rel == rel {
 			to++
 		}
-		in := topology.Input{Database: tx.Source, Table: rel.String()}
-		for _, i := range t.byTable[in] {
+		for _, i := range t.readers(tx, rel) {
 			if err := t.feed(i, tx, rows[from:to]); err != nil {
 				return err
 			}
@@ -155,6 +158,22 @@ func (t *Task) Rows(tx *record.Tx, rows []record.Row) error {
 		from = to
 	}
 	return nil
+}
+
+// maxRelations bounds how many descriptions of tables are remembered.
+const maxRelations = 1024
+
+// readers returns the source nodes that read a table.
+func (t *Task) readers(tx *record.Tx, rel *record.Relation) []int {
+	nodes, ok := t.byRelation[rel]
+	if !ok {
+		if len(t.byRelation) >= maxRelations {
+			clear(t.byRelation)
+		}
+		nodes = t.byTable[topology.Input{Database: tx.Source, Table: rel.String()}]
+		t.byRelation[rel] = nodes
+	}
+	return nodes
 }
 
 func (t *Task) feed(i int, tx *record.Tx, rows []record.Row) (err error) {
