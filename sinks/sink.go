@@ -105,8 +105,8 @@ type Writer interface {
 	// Progress returns the last epoch that the target holds of this incarnation;
 	// ok is false where it holds none: everything has to be delivered again and the
 	// tables reconciled (see Epoch.Reconcile). A target that remembers nothing (stdout)
-	// always says so, and the caller continues from its own queue. A target that was
-	// restored from a backup may hold less than it took: the caller then reconciles.
+	// always says so, and the caller continues from its own queue. A target that holds
+	// less than it took, as after a restore from a backup, stops the caller.
 	Progress(ctx context.Context) (seq uint64, ok bool, err error)
 	// Apply delivers whole epochs in order, for a transactional target in one
 	// transaction together with its progress. Epochs that the target already holds are

@@ -86,8 +86,9 @@ type TableRequest struct {
 	Snapshot bool
 }
 
-// Session is an open change stream. Next, Relation and System are called from one
-// goroutine; Ack and Close may be called from any.
+// Session is an open change stream. System and Relations are called before the first
+// Next, and Next from one goroutine; Ack may be called from any, also while Next runs
+// and after Close, and then does nothing. Close is called once Next has returned.
 type Session interface {
 	// System identifies the source installation: for PostgreSQL its system
 	// identifier and database. State never moves to another system.
@@ -105,6 +106,8 @@ type Session interface {
 	// and in every target that asked for it, so the source may forget it. Positions
 	// never go back.
 	Ack(position uint64)
+	// Close ends the stream and lets go of the connection; what Open created in the
+	// source stays.
 	Close() error
 }
 

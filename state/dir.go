@@ -296,6 +296,13 @@ func (d *Dir) BindSystem(source, system string) error {
 	return nil
 }
 
+// System returns the system that BindSystem has tied a source to, "" if none.
+func (d *Dir) System(source string) string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.manifest.Systems[source]
+}
+
 func storeKey(topology, store string) []byte {
 	return AppendKeyString(AppendKeyString(append(appendID(nil, manifestID), "store/"...), topology), store)
 }

@@ -83,10 +83,16 @@ func (e *Engine) loadTopology(t *topology.Topology) (*topologyRun, error) {
 	if ok && c.Hash != r.hash {
 		e.log.Warn("the topology has changed: its state is dropped and rebuilt from a new snapshot",
 			"topology", t.Name(), "was", c.Hash, "is", r.hash)
-		if err := e.dropTopology(t.Name()); err != nil {
+		if err := e.dropCheckpoint(t.Name()); err != nil {
 			return nil, err
 		}
 		c, ok = checkpoint{}, false
+	}
+	if !ok {
+		// There is state without a checkpoint after a crash between the two drops.
+		if err := e.cfg.Dir.DropStores(t.Name(), ""); err != nil {
+			return nil, err
+		}
 	}
 	r.fresh, r.committed = !ok, record.Positions(c.Positions).Clone()
 	var idErr error
@@ -121,18 +127,16 @@ func (e *Engine) loadCheckpoint(topology string) (c checkpoint, ok bool, err err
 	return c, true, nil
 }
 
-// dropTopology removes a topology's checkpoint first, so that a crash in between
-// leaves a topology that starts anew and not one without its state.
-func (e *Engine) dropTopology(name string) error {
+// dropCheckpoint removes a topology's checkpoint. It goes before the state does, so
+// that a crash in between leaves a topology that starts anew and not one without its
+// state.
+func (e *Engine) dropCheckpoint(name string) error {
 	b := e.cfg.Dir.DB.NewBatch()
 	defer b.Close()
 	if err := b.Delete(checkpointKey(name)); err != nil {
 		return err
 	}
-	if err := e.cfg.Dir.DB.Commit(b, true); err != nil {
-		return err
-	}
-	return e.cfg.Dir.DropStores(name, "")
+	return e.cfg.Dir.DB.Commit(b, true)
 }
 
 // bindViews ties the views of all topologies to the host.

@@ -19,7 +19,7 @@ import (
 
 // commit ends the epoch. This is the one place that orders things:
 //
-//	seal -> one synced batch {checkpoints, state, queues} -> views -> acknowledge -> targets
+//	seal -> one synced batch {checkpoints, state, queues} -> views -> targets -> acknowledge
 //
 // Whatever crash comes, the state is never ahead of what is durable, the source is
 // never told to forget what is not, and no target sees what the state does not hold
@@ -122,6 +122,9 @@ func (e *Engine) writeCommit(ctx context.Context) error {
 	}
 	e.seq++
 	e.before = e.durable()
+	// A worker that has just drained its queue acknowledges on its own. It must not
+	// see the new position without the epoch that now waits before it (invariant D1).
+	e.noteQueued(queued)
 	e.ackMu.Lock()
 	for i, r := range e.runs {
 		if sealed[i] != nil {

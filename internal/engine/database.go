@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/tailrace/tailrace/record"
@@ -66,7 +65,7 @@ func (e *Engine) groupDatabases() error {
 // request collects what the given topologies want of a database.
 func (e *Engine) request(d *databaseRun, app string, runs []*topologyRun, resume uint64) sources.OpenRequest {
 	req := sources.OpenRequest{
-		App: app, Database: d.name, Resume: resume, Logger: e.log,
+		App: app, Database: d.name, Resume: resume, System: e.cfg.Dir.System(d.name), Logger: e.log,
 		Observe: e.cfg.Observe.Source(d.name),
 	}
 	at := map[string]int{}
@@ -144,6 +143,7 @@ func (e *Engine) openSession(ctx context.Context, d *databaseRun) error {
 		return err
 	}
 	e.setSession(d, session)
+	e.status.sourceError(d.name, nil)
 	if err := e.cfg.Dir.BindSystem(d.name, session.System()); err != nil {
 		return fmt.Errorf("%w: %w", sources.ErrWrongSystem, err)
 	}
@@ -232,9 +232,7 @@ func (e *Engine) read(ctx context.Context, d *databaseRun) {
 			select {
 			case batches <- readBatch{b, err}:
 			case <-ctx.Done():
-				if b != nil && b.Release != nil {
-					b.Release()
-				}
+				release(b)
 				return
 			}
 			if err != nil {
@@ -252,11 +250,31 @@ func (e *Engine) closeSession(d *databaseRun) {
 	if d.stop != nil {
 		d.stop()
 		<-d.done
+		d.releaseRead()
 	}
+	session := d.session
+	e.setSession(d, nil) // first, so that no worker acknowledges to what is closed
 	// The error of closing a connection that is given up tells nothing.
-	_ = d.session.Close()
-	e.setSession(d, nil)
+	_ = session.Close()
 	d.stop, d.open = nil, nil
+}
+
+// releaseRead gives back the batches that were read and are not wanted any more.
+func (d *databaseRun) releaseRead() {
+	for {
+		select {
+		case in := <-d.batches:
+			release(in.batch)
+		default:
+			return
+		}
+	}
+}
+
+func release(b *sources.Batch) {
+	if b != nil && b.Release != nil {
+		b.Release()
+	}
 }
 
 func (e *Engine) setSession(d *databaseRun, s sources.Session) {
@@ -285,90 +303,4 @@ func (e *Engine) start(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// joinNewcomers snapshots the tables of topologies that have no position in a
-// database whose other topologies have one. The snapshot comes through a slot of
-// its own and stands at some X at or after the others' position; the database's own
-// session, which has not been read from yet, delivers everything after X too, so
-// each topology simply skips what its position covers. A crash before the
-// newcomer's first commit leaves nothing but an orphaned slot of its own, which the
-// next start drops.
-func (e *Engine) joinNewcomers(ctx context.Context, d *databaseRun) error {
-	if d.resume() == 0 {
-		return nil // all are new: the session itself begins with the snapshot
-	}
-	for _, r := range d.active() {
-		if _, ok := r.committed[d.name]; ok {
-			continue
-		}
-		if err := e.snapshotNewcomer(ctx, d, r); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (e *Engine) snapshotNewcomer(ctx context.Context, d *databaseRun, r *topologyRun) error {
-	app := NewcomerApp(e.cfg.App, r.name())
-	e.log.Info("a new topology takes its snapshot", "topology", r.name(), "database", d.name)
-	drop := sources.DropRequest{App: app, Database: d.name, Logger: e.log}
-	if err := d.connector.Drop(ctx, drop); err != nil {
-		return fmt.Errorf("engine: database %q: %w", d.name, err)
-	}
-	session, err := e.openRetry(ctx, d, e.request(d, app, []*topologyRun{r}, 0))
-	if err != nil {
-		return err
-	}
-	err = e.takeSnapshot(ctx, d, r, session)
-	err = errors.Join(err, session.Close())
-	// Detached from ctx: a slot left behind would hold the source's log.
-	cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
-	defer cancel()
-	return errors.Join(err, d.connector.Drop(cleanup, drop))
-}
-
-// NewcomerApp names the slot of a newcomer's snapshot.
-func NewcomerApp(app, topology string) string {
-	return strings.TrimRight((app + "-join-" + topology)[:min(len(app+"-join-"+topology), 40)], "-")
-}
-
-// takeSnapshot feeds one topology the snapshot of a session and commits it.
-func (e *Engine) takeSnapshot(
-	ctx context.Context, d *databaseRun, r *topologyRun, session sources.Session,
-) error {
-	others := make([]bool, len(e.runs))
-	for i, other := range e.runs {
-		others[i], other.takes = other.takes, other == r
-	}
-	defer func() {
-		for i, other := range e.runs {
-			other.takes = others[i]
-		}
-	}()
-	for {
-		b, err := session.Next(ctx)
-		if err != nil {
-			return err
-		}
-		done := false
-		for i := range b.Txs {
-			if done = b.Txs[i].Last; !b.Txs[i].Tx.Snapshot {
-				return fmt.Errorf("engine: database %q: the snapshot of topology %q did not come first",
-					d.name, r.name())
-			}
-			if err := e.feedPiece(d, &b.Txs[i]); err != nil {
-				return err
-			}
-			if done {
-				break
-			}
-		}
-		if b.Release != nil {
-			b.Release()
-		}
-		if done {
-			return e.commit(ctx)
-		}
-	}
 }

@@ -167,8 +167,8 @@ func New(cfg Config) (*Engine, error) {
 
 // Run processes until ctx ends or something cannot go on; what was committed stays.
 // Ending by ctx is no error.
-func (e *Engine) Run(ctx context.Context) (err error) {
-	ctx, cancel := context.WithCancelCause(ctx)
+func (e *Engine) Run(asked context.Context) (err error) {
+	ctx, cancel := context.WithCancelCause(asked)
 	defer close(e.ended)
 	defer cancel(nil)
 	var workers sync.WaitGroup
@@ -180,10 +180,10 @@ func (e *Engine) Run(ctx context.Context) (err error) {
 	}()
 
 	if err := e.publish(nil); err != nil {
-		return err
+		return e.outcome(asked, ctx, err)
 	}
 	if err := e.start(ctx); err != nil {
-		return e.outcome(ctx, err)
+		return e.outcome(asked, ctx, err)
 	}
 	for _, t := range e.targets {
 		workers.Go(func() {
@@ -192,16 +192,15 @@ func (e *Engine) Run(ctx context.Context) (err error) {
 			}
 		})
 	}
-	return e.outcome(ctx, e.loop(ctx))
+	return e.outcome(asked, ctx, e.loop(ctx))
 }
 
-// outcome turns the end of a run into its result.
-func (e *Engine) outcome(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) &&
-			!errors.Is(cause, context.DeadlineExceeded) {
-			err = cause
-		} else {
+// outcome turns the end of a run into its result. The caller's own context may end
+// with any cause, which is no error; one that it does not have came from a worker.
+func (e *Engine) outcome(asked, ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil {
+		err = cause
+		if own := context.Cause(asked); own != nil && errors.Is(cause, own) {
 			err = nil
 		}
 	}

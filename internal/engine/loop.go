@@ -112,11 +112,7 @@ func (e *Engine) next(ctx context.Context, wait bool) (*databaseRun, *sources.Ba
 
 // take feeds a batch.
 func (e *Engine) take(ctx context.Context, d *databaseRun, in *sources.Batch) error {
-	defer func() {
-		if in.Release != nil {
-			in.Release()
-		}
-	}()
+	defer release(in)
 	session := d.session
 	for i := range in.Txs {
 		p := &in.Txs[i]

@@ -108,19 +108,34 @@ func (e *Engine) answer(p *pin) (*view.Moment, error) {
 	case r := <-p.done:
 		return r.moment, r.err
 	case <-e.ended:
+		p.discard()
 		return nil, ErrEnded
 	case <-p.ctx.Done():
-		// The loop may pin all the same; it then closes what nobody takes.
+		// The loop may pin all the same.
 		go func() {
 			select {
 			case r := <-p.done:
-				if r.moment != nil {
-					r.moment.Close()
-				}
+				r.close()
 			case <-e.ended:
+				p.discard()
 			}
 		}()
 		return nil, p.ctx.Err()
+	}
+}
+
+// discard lets go of a moment that the loop pinned before it ended.
+func (p *pin) discard() {
+	select {
+	case r := <-p.done:
+		r.close()
+	default:
+	}
+}
+
+func (r pinned) close() {
+	if r.moment != nil {
+		r.moment.Close()
 	}
 }
 

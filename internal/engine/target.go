@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -86,8 +85,8 @@ func (e *Engine) queueIter(r state.Reader, t *targetRun, from uint64) (state.Ite
 // deliveredKey holds the newest epoch that a target has taken. Epochs count from 1.
 func deliveredKey(queue uint32) []byte { return itemKey(nil, queue, 0, itemHeader) }
 
-// wakeTargets tells the workers what the last commit queued.
-func (e *Engine) wakeTargets(queued []int64) {
+// noteQueued remembers what the last commit queued.
+func (e *Engine) noteQueued(queued []int64) {
 	for i, t := range e.targets {
 		if queued[i] == 0 {
 			continue
@@ -96,7 +95,15 @@ func (e *Engine) wakeTargets(queued []int64) {
 		t.pending = append(t.pending, pendingEpoch{seq: e.seq, positions: e.before, bytes: queued[i]})
 		t.mu.Unlock()
 		e.cfg.Observe.Queued(t.name, t.size.Add(queued[i]))
-		signal(t.wake)
+	}
+}
+
+// wakeTargets tells the workers that the last commit queued something.
+func (e *Engine) wakeTargets(queued []int64) {
+	for i, t := range e.targets {
+		if queued[i] != 0 {
+			signal(t.wake)
+		}
 	}
 }
 
@@ -150,8 +157,9 @@ func (e *Engine) deliver(ctx context.Context, t *targetRun) error {
 	}
 }
 
-// errLostProgress says that a target knows nothing of what it once took.
-var errLostProgress = errors.New("engine: the target has lost its progress")
+// errLostProgress says that a target knows nothing of what it once took, or of more
+// than it was ever given: it or the state directory is not what it was.
+var errLostProgress = errors.New("engine: the target's progress is not what it was")
 
 // drain opens the target and delivers until an error.
 func (e *Engine) drain(ctx context.Context, t *targetRun, pause *time.Duration) (err error) {
@@ -168,10 +176,8 @@ func (e *Engine) drain(ctx context.Context, t *targetRun, pause *time.Duration) 
 		return err
 	}
 	if ok {
-		if seq < t.delivered {
-			return fmt.Errorf("%w: it took epoch %d and now says %d, as after a restore from a backup; "+
-				"remove the state directory so that everything is delivered anew",
-				errLostProgress, t.delivered, seq)
+		if err := t.checkProgress(seq); err != nil {
+			return err
 		}
 		if err := e.taken(t, seq); err != nil {
 			return err
@@ -185,6 +191,8 @@ func (e *Engine) drain(ctx context.Context, t *targetRun, pause *time.Duration) 
 		}
 		if len(epochs) == 0 {
 			snap.Close()
+			*pause = 0
+			e.status.targetError(t.name, nil) // it is open, and holds everything
 			select {
 			case <-t.wake:
 				continue
@@ -208,6 +216,27 @@ func (e *Engine) drain(ctx context.Context, t *targetRun, pause *time.Duration) 
 			return err
 		}
 	}
+}
+
+// checkProgress compares what a target says it holds with what it was given.
+func (t *targetRun) checkProgress(seq uint64) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if seq < t.delivered {
+		return fmt.Errorf("%w: it took epoch %d and now says %d, as after a restore from a backup; "+
+			"remove the state directory so that everything is delivered anew",
+			errLostProgress, t.delivered, seq)
+	}
+	newest := t.delivered
+	if n := len(t.pending); n > 0 {
+		newest = t.pending[n-1].seq
+	}
+	if seq > newest {
+		return fmt.Errorf("%w: it says that it took epoch %d, and the state directory knows of none after "+
+			"%d, as after a restore of the directory from a backup; remove the state directory so that "+
+			"everything is delivered anew", errLostProgress, seq, newest)
+	}
+	return nil
 }
 
 func (t *targetRun) outputList() []sinks.Output {
@@ -250,125 +279,4 @@ func (e *Engine) taken(t *targetRun, seq uint64) error {
 		e.acknowledge()
 	}
 	return nil
-}
-
-// deliverBytes is about how much one Apply delivers; an epoch is never split.
-const deliverBytes = 8 << 20
-
-// readQueue returns the epochs that wait, up to a bound, and the snapshot that their
-// items read from, which the caller closes.
-func (e *Engine) readQueue(t *targetRun, first bool) ([]sinks.Epoch, state.Snapshot, error) {
-	t.mu.Lock()
-	waiting := append([]pendingEpoch(nil), t.pending...)
-	t.mu.Unlock()
-	snap := e.cfg.Dir.DB.NewSnapshot()
-	var epochs []sinks.Epoch
-	var size int64
-	for _, p := range waiting {
-		h, err := e.readHeader(snap, t, p.seq)
-		if err != nil {
-			snap.Close()
-			return nil, nil, err
-		}
-		reconcile := first && len(epochs) == 0
-		if reconcile && t.needsRows() && len(h.Fresh) == 0 {
-			snap.Close()
-			return nil, nil, fmt.Errorf("%w: it holds no progress of this state directory, and what it took "+
-				"before is no longer queued; restore the target's progress table, or remove the state "+
-				"directory so that everything is delivered anew", errLostProgress)
-		}
-		epochs = append(epochs, sinks.Epoch{
-			Seq: p.seq, Positions: h.Positions, CommitTime: h.commitTime(),
-			Reconcile: len(h.Fresh) > 0, Fresh: h.Fresh, Items: e.items(snap, t, p.seq, h),
-		})
-		if size += p.bytes; size >= deliverBytes || len(h.Fresh) > 0 {
-			break
-		}
-	}
-	return epochs, snap, nil
-}
-
-// needsRows reports whether some output is a table, whose earlier rows matter.
-func (t *targetRun) needsRows() bool {
-	for _, o := range t.outputs {
-		if !o.spec.Output.Append {
-			return true
-		}
-	}
-	return false
-}
-
-func (e *Engine) readHeader(r state.Reader, t *targetRun, seq uint64) (*queueHeader, error) {
-	value, ok, err := r.Get(nil, itemKey(nil, t.queue, seq, itemHeader))
-	if err != nil {
-		return nil, err
-	}
-	h := &queueHeader{}
-	if !ok || json.Unmarshal(value, h) != nil {
-		return nil, fmt.Errorf("%w: header of epoch %d in the queue of %q", state.ErrCorrupt, seq, t.name)
-	}
-	return h, nil
-}
-
-// items walks one epoch of a queue, holding each event back until it is known
-// whether it is the last of its transaction.
-func (e *Engine) items(
-	snap state.Reader, t *targetRun, seq uint64, h *queueHeader,
-) func(func(sinks.Item) bool) error {
-	return func(yield func(sinks.Item) bool) error {
-		lower := itemKey(nil, t.queue, seq, itemRow)
-		upper := itemKey(nil, t.queue, seq+1, itemHeader)
-		it, err := snap.NewIter(lower, upper)
-		if err != nil {
-			return err
-		}
-		defer it.Close()
-		var item sinks.Item
-		var held *heldEvent
-		for ok := it.First(); ok; ok = it.Next() {
-			kind, rest := it.Key()[12], it.Key()[13:]
-			if kind == itemEvent {
-				held, err = t.nextEvent(h, rest, it.Value(), held, yield)
-				if errors.Is(err, errStopItems) {
-					return nil
-				}
-			} else if err = t.decodeItem(h, kind, rest, it.Value(), &item); err == nil && !yield(item) {
-				return nil
-			}
-			if err != nil && !errors.Is(err, errNoOutput) {
-				return err
-			}
-		}
-		if held != nil {
-			held.item.Event.Last = true
-			yield(held.item)
-		}
-		return it.Error()
-	}
-}
-
-// heldEvent is an event of which the successor is not known yet.
-type heldEvent struct {
-	item       sinks.Item
-	tx         uint32
-	key, value []byte
-}
-
-var errStopItems = errors.New("engine: items are not wanted any more")
-
-func (t *targetRun) nextEvent(
-	h *queueHeader, key, value []byte, held *heldEvent, yield func(sinks.Item) bool,
-) (*heldEvent, error) {
-	next := &heldEvent{key: bytes.Clone(key), value: bytes.Clone(value)}
-	if err := t.decodeItem(h, itemEvent, next.key, next.value, &next.item); err != nil {
-		return held, err
-	}
-	next.tx = binary.BigEndian.Uint32(key)
-	if held != nil {
-		held.item.Event.Last = held.tx != next.tx
-		if !yield(held.item) {
-			return nil, errStopItems
-		}
-	}
-	return next, nil
 }

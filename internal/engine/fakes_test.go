@@ -1,0 +1,301 @@
+package engine
+
+import (
+	"context"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tailrace/tailrace/record"
+	"github.com/tailrace/tailrace/sinks"
+	"github.com/tailrace/tailrace/sources"
+	"github.com/tailrace/tailrace/state"
+	"github.com/tailrace/tailrace/topology"
+	"github.com/tailrace/tailrace/view"
+)
+
+var items = &record.Relation{Schema: "public", Name: "items", Columns: []record.Column{
+	{Name: "id", Type: "bigint", TypeOID: 20, TypeMod: -1, Key: true, NotNull: true},
+	{Name: "name", Type: "text", TypeOID: 25, TypeMod: -1, NotNull: true},
+}}
+
+type item struct{ Name string }
+
+// scriptedSource is a connector over a log that the test appends to.
+type scriptedSource struct {
+	mu    sync.Mutex
+	log   []sources.TxRows
+	more  chan struct{}
+	asked int // calls of Next that found a transaction
+	acks  chan uint64
+	acked uint64
+}
+
+func newSource() *scriptedSource {
+	return &scriptedSource{more: make(chan struct{}, 1), acks: make(chan uint64, 1000)}
+}
+
+// tx appends a transaction that inserts items, named for their keys.
+func (s *scriptedSource) tx(snapshot bool, keys ...int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := uint64(len(s.log) + 1)
+	tx := &record.Tx{
+		Source: "shop", Position: n * 16, CommitStart: n*16 - 8, CommitTime: int64(n), Snapshot: snapshot,
+	}
+	if snapshot {
+		tx.CommitStart = 0
+	}
+	p := sources.TxRows{Tx: tx, Last: true}
+	for i, key := range keys {
+		id := strconv.Itoa(key)
+		p.Rows = append(p.Rows, record.Row{Rel: items, Op: record.Insert, Ordinal: uint32(i), New: record.Tuple{
+			{Kind: record.Text, Data: []byte(id)}, {Kind: record.Text, Data: []byte("item " + id)},
+		}})
+	}
+	s.log = append(s.log, p)
+	signal(s.more)
+}
+
+// handedOut is how many transactions sessions have given away.
+func (s *scriptedSource) handedOut() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.asked
+}
+
+func (s *scriptedSource) durable() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.acked
+}
+
+func (s *scriptedSource) Open(_ context.Context, req sources.OpenRequest) (sources.Session, error) {
+	return &scriptedSession{source: s, resume: req.Resume}, nil
+}
+
+func (s *scriptedSource) Drop(context.Context, sources.DropRequest) error { return nil }
+
+type scriptedSession struct {
+	source *scriptedSource
+	resume uint64
+	at     int
+}
+
+func (s *scriptedSession) System() string { return "scripted" }
+func (s *scriptedSession) Close() error   { return nil }
+
+func (s *scriptedSession) Relations() map[string]*record.Relation {
+	return map[string]*record.Relation{items.String(): items}
+}
+
+func (s *scriptedSession) Next(ctx context.Context) (*sources.Batch, error) {
+	for {
+		if b := s.take(); b != nil {
+			return b, nil
+		}
+		select {
+		case <-s.source.more:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func (s *scriptedSession) take() *sources.Batch {
+	s.source.mu.Lock()
+	defer s.source.mu.Unlock()
+	for s.at < len(s.source.log) {
+		p := s.source.log[s.at]
+		s.at++
+		if p.Tx.Snapshot && s.resume == 0 || !p.Tx.Snapshot && p.Tx.CommitStart >= s.resume {
+			s.source.asked++
+			return &sources.Batch{Txs: []sources.TxRows{p}}
+		}
+	}
+	return nil
+}
+
+func (s *scriptedSession) Ack(position uint64) {
+	s.source.mu.Lock()
+	s.source.acked = position
+	s.source.mu.Unlock()
+	s.source.acks <- position
+}
+
+// memoryTarget is a transactional target in memory.
+type memoryTarget struct {
+	mu     sync.Mutex
+	seq    uint64
+	holds  bool
+	open   func() error       // nil: it opens
+	refuse func() error       // nil: it takes everything
+	taken  chan deliveredItem // what it took
+	walks  [][]deliveredItem  // what each Apply was given, refused ones too
+}
+
+type deliveredItem struct {
+	seq     uint64
+	deleted bool
+	columns []string
+	event   sinks.Event
+	fresh   bool
+}
+
+func newTarget() *memoryTarget { return &memoryTarget{taken: make(chan deliveredItem, 1000)} }
+
+func (m *memoryTarget) Transactional() bool                           { return true }
+func (m *memoryTarget) Drop(context.Context, sinks.DropRequest) error { return nil }
+
+func (m *memoryTarget) Open(context.Context, sinks.OpenRequest) (sinks.Writer, error) {
+	if m.open != nil {
+		if err := m.open(); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+func (m *memoryTarget) Close() error { return nil }
+
+func (m *memoryTarget) Progress(context.Context) (uint64, bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.seq, m.holds, nil
+}
+
+func (m *memoryTarget) Apply(_ context.Context, epochs []sinks.Epoch) error {
+	var all []deliveredItem
+	for _, e := range epochs {
+		err := e.Items(func(it sinks.Item) bool {
+			d := deliveredItem{seq: e.Seq, deleted: it.Deleted, fresh: e.Whole(it.Output)}
+			for _, c := range it.Columns {
+				d.columns = append(d.columns, string(c))
+			}
+			if it.Event != nil {
+				d.event = *it.Event
+			}
+			all = append(all, d)
+			return true
+		})
+		if err != nil {
+			return err
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.walks = append(m.walks, all)
+	if m.refuse != nil {
+		if err := m.refuse(); err != nil {
+			return err
+		}
+	}
+	m.seq, m.holds = epochs[len(epochs)-1].Seq, true
+	for _, d := range all {
+		m.taken <- d
+	}
+	return nil
+}
+
+// watched tells a test of commits and queue sizes.
+type watched struct {
+	nopObserver
+	epochs chan EpochStats
+	mu     sync.Mutex
+	queued []int64
+}
+
+func (w *watched) Epoch(s EpochStats) { w.epochs <- s }
+
+func (w *watched) Queued(_ string, bytes int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.queued = append(w.queued, bytes)
+}
+
+// bench is an engine over scripted ends. Its directory outlives the engine.
+type bench struct {
+	t        *testing.T
+	path     string
+	source   *scriptedSource
+	target   *memoryTarget
+	observer *watched
+	limits   Limits
+	build    func(b *topology.Builder, db *sources.Database, target *sinks.Target)
+}
+
+func newBench(t *testing.T, build func(*topology.Builder, *sources.Database, *sinks.Target)) *bench {
+	return &bench{
+		t: t, path: filepath.Join(t.TempDir(), "state"), source: newSource(), target: newTarget(),
+		observer: &watched{epochs: make(chan EpochStats, 1000)}, build: build,
+		limits: Limits{OneTransaction: true, Retry: time.Millisecond},
+	}
+}
+
+func asTable(b *topology.Builder, db *sources.Database, target *sinks.Target) {
+	sinks.Table(sources.Table[int64, item](b, db, "public.items"), target, "items")
+}
+
+func asStream(b *topology.Builder, db *sources.Database, target *sinks.Target) {
+	sinks.Stream(sources.Stream[int64, item](b, db, "public.items", sources.WithSnapshot[item]()), target, "items")
+}
+
+// run runs an engine until during returns, or until it ends by itself.
+func (b *bench) run(during func(e *Engine)) error {
+	return b.runUnder(b.t.Context(), context.Canceled, during)
+}
+
+func (b *bench) runUnder(ctx context.Context, cause error, during func(e *Engine)) (err error) {
+	b.t.Helper()
+	dir, err := state.OpenDir(b.path, state.Identity{App: "app"}, state.Options{})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer func() {
+		if err := dir.Close(); err != nil {
+			b.t.Error(err)
+		}
+	}()
+	builder := topology.New("topo")
+	b.build(builder, sources.NewDatabase("shop", b.source), sinks.NewTarget("warehouse", b.target))
+	host := view.NewHost(view.HostOptions{})
+	defer host.Close(context.Background())
+	e, err := New(Config{
+		App: "app", Topologies: []*topology.Topology{builder.MustBuild()}, Dir: dir, Host: host,
+		Sources: map[string]sources.Connector{"shop": b.source},
+		Targets: map[string]sinks.Connector{"warehouse": b.target}, Observe: b.observer, Limits: b.limits,
+	})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- e.Run(ctx) }()
+	if during == nil {
+		select {
+		case err := <-ended:
+			cancel(nil)
+			return err
+		case <-time.After(20 * time.Second):
+			cancel(nil)
+			b.t.Fatalf("the engine goes on: %v, %+v", <-ended, e.Status())
+		}
+	}
+	during(e)
+	cancel(cause)
+	return <-ended
+}
+
+// wait returns the next of what a channel brings.
+func wait[T any](t *testing.T, c <-chan T) T {
+	t.Helper()
+	select {
+	case v := <-c:
+		return v
+	case <-time.After(20 * time.Second):
+		t.Fatal("nothing comes")
+	}
+	panic("unreachable")
+}
