@@ -239,7 +239,8 @@ func asTable(b *topology.Builder, db *sources.Database, target *sinks.Target) {
 }
 
 func asStream(b *topology.Builder, db *sources.Database, target *sinks.Target) {
-	sinks.Stream(sources.Stream[int64, item](b, db, "public.items", sources.WithSnapshot[item]()), target, "items")
+	in := sources.Stream[int64, item](b, db, "public.items", sources.WithSnapshot[item]())
+	sinks.Stream(in, target, "items")
 }
 
 // run runs an engine until during returns, or until it ends by itself.
