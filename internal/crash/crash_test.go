@@ -242,8 +242,12 @@ func (s *suite) cycle(n int) {
 		if n%2 == 0 {
 			points = failpoint.AfterAckServer + "=count;" + failpoint.Reconnect + "=exit"
 		}
+		s.awaitSlot(false) // Its dead predecessor's connection lingers for a moment.
 		c := s.app.start(s.t, points)
-		s.awaitStream(c)
+		if !s.awaitSlot(true) {
+			c.dump()
+			s.t.Fatalf("the app does not read the log:\n%s", c.log)
+		}
 		time.Sleep(time.Duration(r.IntN(500)) * time.Millisecond)
 		s.killServer()
 		if n%2 == 0 {
@@ -260,17 +264,16 @@ func (s *suite) cycle(n int) {
 	s.check(when)
 }
 
-// awaitStream waits until the app reads the log, so that it has a connection to lose.
-func (s *suite) awaitStream(c *child) {
-	s.t.Helper()
+// awaitSlot waits until a connection reads the app's slot, or none does.
+func (s *suite) awaitSlot(active bool) bool {
 	for range 3000 {
-		if s.db.String("select active from pg_replication_slots where slot_name like 'tailrace_crash%'") == "t" {
-			return
+		if s.db.String("select active from pg_replication_slots where slot_name like 'tailrace_crash%'") ==
+			strconv.FormatBool(active)[:1] {
+			return true
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	c.dump()
-	s.t.Fatalf("the app does not read the log:\n%s", c.log)
+	return false
 }
 
 func (s *suite) killServer() {

@@ -252,6 +252,11 @@ func (t *targetRun) outputList() []sinks.Output {
 func (e *Engine) taken(t *targetRun, seq uint64) error {
 	t.mu.Lock()
 	var freed int64
+	// Ranges that overlap would make each read of the queue slower than the last.
+	first := seq
+	if len(t.pending) > 0 {
+		first = t.pending[0].seq
+	}
 	for len(t.pending) > 0 && t.pending[0].seq <= seq {
 		freed += t.pending[0].bytes
 		t.pending = t.pending[1:]
@@ -269,7 +274,7 @@ func (e *Engine) taken(t *targetRun, seq uint64) error {
 	if err := e.cfg.Dir.DB.Commit(b, false); err != nil {
 		return err
 	}
-	lower, upper := itemKey(nil, t.queue, 1, itemHeader), itemKey(nil, t.queue, seq+1, itemHeader)
+	lower, upper := itemKey(nil, t.queue, first, itemHeader), itemKey(nil, t.queue, seq+1, itemHeader)
 	if err := e.cfg.Dir.DB.DeleteRange(lower, upper); err != nil {
 		return err
 	}
