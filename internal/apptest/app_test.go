@@ -16,6 +16,7 @@ import (
 	"github.com/tailrace/tailrace/operators/aggregate"
 	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/sinks"
+	pgsink "github.com/tailrace/tailrace/sinks/postgres"
 	"github.com/tailrace/tailrace/sources"
 	"github.com/tailrace/tailrace/sources/postgres"
 	"github.com/tailrace/tailrace/topology"
@@ -416,5 +417,39 @@ func TestDestroy(t *testing.T) {
 		db.Strings("select pubname from pg_publication"))
 	if len(left) > 0 {
 		t.Errorf("left behind: %v", left)
+	}
+}
+
+// TestOutputsSpill writes two tables of a target in one epoch that is far larger
+// than the memory budget: what was spilled for one must not come out for the other.
+func TestOutputsSpill(t *testing.T) {
+	db, wh := pgservertest.New(t), pgservertest.New(t)
+	db.Exec(itemsSchema, "insert into items select i, i from generate_series(1, 30000) i")
+	b := topology.New("spill")
+	items := sources.Table[int64, item](b, pgSource("shop", db), "public.items")
+	target := sinks.NewTarget("warehouse", pgsink.Target(pgsink.Config{URL: wh.URL, CreateTables: true}))
+	sinks.Table(items, target, "plain")
+	sinks.Table(operators.MapValues(items, func(_ int64, i item) item { return item{-i.Amount} }), target, "negated")
+	topo, err := b.Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	app := start(t, tailrace.Config{App: "spill", StateDir: t.TempDir() + "/state", Memory: 256 << 10}, topo)
+	if err := app.app.WaitReady(deadline(t)); err != nil {
+		t.Fatal(err, app.stop())
+	}
+	want := "30000,450015000,30000,-450015000"
+	got := ""
+	for ctx := deadline(t); got != want && ctx.Err() == nil; time.Sleep(20 * time.Millisecond) {
+		if wh.String("select to_regclass('negated') is null or to_regclass('plain') is null") == "f" {
+			got = wh.String("select (select count(*) || ',' || sum(amount) from plain) || ',' || " +
+				"(select count(*) || ',' || sum(amount) from negated)")
+		}
+	}
+	if got != want {
+		t.Errorf("the target holds %s, want %s", got, want)
+	}
+	if err := app.stop(); err != nil {
+		t.Error(err)
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 
 	"github.com/tailrace/tailrace/internal/task"
@@ -125,6 +127,41 @@ func (e *Engine) loadCheckpoint(topology string) (c checkpoint, ok bool, err err
 		return c, false, fmt.Errorf("engine: checkpoint of topology %q: %w: %w", topology, state.ErrCorrupt, err)
 	}
 	return c, true, nil
+}
+
+// forgetRemoved drops the state of topologies that the app does not have any more
+// and that read a database which the others go on reading: the source is told to
+// forget its log without regard to them, so what they hold can never be continued.
+// Added again they start as new. State over other databases only is kept, since
+// nobody acknowledges those meanwhile. It comes before the first acknowledgement of a
+// run and not earlier: a start that fails, with a topology left out by mistake, has
+// cost nothing.
+func (e *Engine) forgetRemoved() error {
+	if e.forgotten {
+		return nil
+	}
+	e.forgotten = true
+	stored, err := Checkpoints(e.cfg.Dir)
+	if err != nil {
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(stored)) {
+		if slices.ContainsFunc(e.runs, func(r *topologyRun) bool { return r.name() == name }) ||
+			!slices.ContainsFunc(e.databases, func(d *databaseRun) bool {
+				_, ok := stored[name][d.name]
+				return ok
+			}) {
+			continue
+		}
+		e.log.Warn("the app has a topology no longer: its state is dropped", "topology", name)
+		if err := e.dropCheckpoint(name); err != nil {
+			return err
+		}
+		if err := e.cfg.Dir.DropStores(name, ""); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // dropCheckpoint removes a topology's checkpoint. It goes before the state does, so

@@ -45,7 +45,7 @@ func (e *Engine) commit(ctx context.Context) error {
 		for _, r := range e.runs {
 			r.task.Skip()
 		}
-		e.epoch = epoch{}
+		e.epoch = epoch{careful: e.epoch.careful && e.repeating()}
 		return e.advanceQuietly()
 	}
 	return e.writeCommit(ctx)
@@ -147,6 +147,9 @@ func (e *Engine) writeCommit(ctx context.Context) error {
 	e.observe(computed)
 	e.epoch = epoch{careful: e.epoch.careful && e.repeating()}
 	e.wakeTargets(queued)
+	if err := e.forgetRemoved(); err != nil {
+		return err
+	}
 	e.acknowledge()
 	return hit(failpoint.AfterAck, failpoint.AfterAckServer, true)
 }

@@ -125,9 +125,11 @@ type Engine struct {
 	epoch   epoch
 	until   []failedTx // see epoch.careful
 	quietAt time.Time  // when positions alone were last made durable
-	pins    chan *pin
-	due     []*pin
-	ended   chan struct{} // closed when Run has ended
+	// forgotten says that the state of removed topologies has been dropped.
+	forgotten bool
+	pins      chan *pin
+	due       []*pin
+	ended     chan struct{} // closed when Run has ended
 
 	status status
 	// ackMu guards what acknowledge reads: topologyRun.committed and

@@ -286,6 +286,9 @@ func (e *Engine) advanceIdle(ctx context.Context, d *databaseRun, to uint64) err
 	if err := e.commitOrRecover(ctx); err != nil || d.session != session {
 		return err // after a recovery the new session sends the rest again
 	}
+	if e.snapshotPending() {
+		return nil // the epoch goes on; the source will say again that it is idle
+	}
 	d.idle = to
 	for _, r := range d.active() {
 		if _, ok := r.committed[d.name]; ok {

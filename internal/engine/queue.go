@@ -86,7 +86,7 @@ func (e *Engine) groupTargets() error {
 						"sinks.NewTarget or Config.Bind", name))
 				}
 			}
-			id, err := e.cfg.Dir.StoreID(r.name(), "output:"+n.Name)
+			id, err := e.cfg.Dir.StoreID(r.name(), task.OutputStore(n))
 			if err != nil {
 				return err
 			}

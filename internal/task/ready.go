@@ -109,26 +109,29 @@ func sortStores(stores []state.Store) []state.Store {
 // outputs collects what sinks put out in ordered stores of which nothing is ever
 // committed: they net by key, sort, and spill with the rest of the epoch.
 type outputs struct {
-	env    *state.Env
-	stores map[*topology.Node]*state.Ordered
-	events map[*topology.Node]bool
-	key    []byte
-	value  []byte
+	env     *state.Env
+	storeID func(store string) uint32
+	stores  map[*topology.Node]*state.Ordered
+	events  map[*topology.Node]bool
+	key     []byte
+	value   []byte
 }
 
-// outputStore is the id of the stores of outputs; no committed store has it.
-const outputStore = 1
+// OutputStore is the name of the store that a sink's outputs of an epoch are kept in.
+// Nothing is committed under its id; it is distinct all the same, since what spills
+// lies in one scratch space by id.
+func OutputStore(n *topology.Node) string { return "output:" + n.Name }
 
-func newOutputs(env *state.Env) *outputs {
+func newOutputs(env *state.Env, storeID func(string) uint32) *outputs {
 	return &outputs{
-		env: env, stores: map[*topology.Node]*state.Ordered{}, events: map[*topology.Node]bool{},
+		env: env, storeID: storeID, stores: map[*topology.Node]*state.Ordered{}, events: map[*topology.Node]bool{},
 	}
 }
 
 func (o *outputs) store(n *topology.Node) *state.Ordered {
 	s, ok := o.stores[n]
 	if !ok {
-		s = state.NewOrdered(o.env, outputStore)
+		s = state.NewOrdered(o.env, o.storeID(OutputStore(n)))
 		o.stores[n] = s
 	}
 	return s

@@ -85,7 +85,7 @@ func New(cfg Config) (*Task, error) {
 		byRelation: map[*record.Relation][]int{},
 		oneStep:    cfg.OneStep || cfg.Topology.PerTransaction(), after: cfg.AfterStep,
 	}
-	t.outputs = newOutputs(cfg.Env)
+	t.outputs = newOutputs(cfg.Env, cfg.StoreID)
 	drop := cfg.Drop
 	if drop == nil {
 		drop = func(*topology.Node, string, int) {}
