@@ -43,7 +43,7 @@ func Example() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	go func() {
-		if app.Host().WaitFor(ctx, nil) != nil {
+		if app.WaitReady(ctx) != nil {
 			return
 		}
 		cents, ok, at, err := held.Get(ctx, "Hamburg")

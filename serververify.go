@@ -46,7 +46,7 @@ func (a *App) serveVerify(w http.ResponseWriter, r *http.Request) {
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(verifyTime))
 	ctx, cancel := context.WithTimeout(r.Context(), verifyTime)
 	defer cancel()
-	results, err := a.Verify(ctx, Check{View: req.View, Database: req.Database, SQL: req.SQL})
+	results, err := a.Verify(ctx, Check(req))
 	if err != nil {
 		status := http.StatusServiceUnavailable
 		if errors.Is(err, sources.ErrConfig) || errors.Is(err, compare.ErrColumns) || errors.Is(err,

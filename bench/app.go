@@ -115,8 +115,10 @@ func (s *shop) walSender(ctx context.Context, slot string) (pid uint32, err erro
 	}
 	defer conn.Close(ctx)
 	var found int64
-	err = conn.QueryRow(ctx, "SELECT coalesce(active_pid, 0)::int8 FROM pg_replication_slots WHERE slot_name = $1",
-		slot).Scan(&found)
+	err = conn.QueryRow(ctx,
+		"SELECT coalesce(active_pid, 0)::int8 FROM pg_replication_slots WHERE slot_name = $1",
+		slot).
+		Scan(&found)
 	return uint32(found), err
 }
 

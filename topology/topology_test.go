@@ -183,8 +183,6 @@ func source(b *topology.Builder, table string) topology.Table[int64, order] {
 	return sources.Table[int64, order](b, sources.NewDatabase("shop", nil), table)
 }
 
-func sink(b *topology.Builder) { sinks.View(source(b, "public.b"), "view") }
-
 func manyErrors(b *topology.Builder) {
 	in := source(b, "public.a")
 	same := func(l, _ order) order { return l }

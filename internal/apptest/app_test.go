@@ -227,8 +227,20 @@ func TestTwoDatabases(t *testing.T) {
 		if err := app.app.WaitReady(deadline(t)); err != nil {
 			t.Fatal(err, app.stop())
 		}
-		left.Exec(fmt.Sprintf("update items set amount = amount + 1 where id %% 3 = %d; delete from items where id = %d", round, round+1))
-		right.Exec(fmt.Sprintf("insert into items values (%d, 7); update items set id = -id where id = %d", 1000+round, 60+round))
+		left.Exec(
+			fmt.Sprintf(
+				"update items set amount = amount + 1 where id %% 3 = %d; delete from items where id = %d",
+				round,
+				round+1,
+			),
+		)
+		right.Exec(
+			fmt.Sprintf(
+				"insert into items values (%d, 7); update items set id = -id where id = %d",
+				1000+round,
+				60+round,
+			),
+		)
 		at := record.Positions{}
 		for name, db := range map[string]*pgservertest.DB{"one": left, "other": right} {
 			lsn, err := record.ParseLSN(db.String("select pg_current_wal_lsn()"))
@@ -342,7 +354,9 @@ func TestChangedTopology(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	db := pgservertest.New(t)
 	db.Exec(itemsSchema, "create table keyless (a int)")
-	sumOf := func(name string) *topology.Topology { return newSum(t, name, pgSource("shop", db), amount).topology }
+	sumOf := func(name string) *topology.Topology {
+		return newSum(t, name, pgSource("shop", db), amount).topology
+	}
 	shared := t.TempDir() + "/shared"
 	holder := start(t, tailrace.Config{App: "holder", StateDir: shared}, sumOf("t"))
 	if err := holder.app.WaitReady(deadline(t)); err != nil {
@@ -413,8 +427,10 @@ func TestDestroy(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	left := slices.Concat(db.Strings("select slot_name from pg_replication_slots where database = current_database()"),
-		db.Strings("select pubname from pg_publication"))
+	left := slices.Concat(
+		db.Strings("select slot_name from pg_replication_slots where database = current_database()"),
+		db.Strings("select pubname from pg_publication"),
+	)
 	if len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}
@@ -429,7 +445,11 @@ func TestOutputsSpill(t *testing.T) {
 	items := sources.Table[int64, item](b, pgSource("shop", db), "public.items")
 	target := sinks.NewTarget("warehouse", pgsink.Target(pgsink.Config{URL: wh.URL, CreateTables: true}))
 	sinks.Table(items, target, "plain")
-	sinks.Table(operators.MapValues(items, func(_ int64, i item) item { return item{-i.Amount} }), target, "negated")
+	sinks.Table(
+		operators.MapValues(items, func(_ int64, i item) item { return item{-i.Amount} }),
+		target,
+		"negated",
+	)
 	topo, err := b.Build()
 	if err != nil {
 		t.Fatal(err)

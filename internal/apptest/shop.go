@@ -260,11 +260,22 @@ func pairStatement(r *rand.Rand, stamp int64) string {
 	case 0:
 		return lock + fmt.Sprintf("delete from pair_a where id=%d; delete from pair_b where id=%d;", id, id)
 	case 1:
-		return lock + fmt.Sprintf("update pair_a set stamp=%d where id%%3=%d; update pair_b set stamp=%d where id%%3=%d;",
-			stamp, id%3, stamp, id%3)
+		return lock + fmt.Sprintf(
+			"update pair_a set stamp=%d where id%%3=%d; update pair_b set stamp=%d where id%%3=%d;",
+			stamp,
+			id%3,
+			stamp,
+			id%3,
+		)
 	}
-	return lock + fmt.Sprintf("insert into pair_a values (%d,%d) on conflict (id) do update set stamp=excluded.stamp;"+
-		"insert into pair_b values (%d,%d) on conflict (id) do update set stamp=excluded.stamp;", id, stamp, id, stamp)
+	return lock + fmt.Sprintf(
+		"insert into pair_a values (%d,%d) on conflict (id) do update set stamp=excluded.stamp;"+
+			"insert into pair_b values (%d,%d) on conflict (id) do update set stamp=excluded.stamp;",
+		id,
+		stamp,
+		id,
+		stamp,
+	)
 }
 
 func status(r *rand.Rand) string { return []string{"open", "paid", "paid", "void"}[r.IntN(4)] }

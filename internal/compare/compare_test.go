@@ -91,7 +91,15 @@ func TestValues(t *testing.T) {
 			"v": c.sqlType},
 			[]string{"key", "v"}, `{"key":1,"v":`+c.sql+`}`)
 		if err != nil || (len(got) == 0) != c.equal {
-			t.Errorf("%s: %s and %s: differences %v, error %v, want equal %v", c.sqlType, c.view, c.sql, got, err, c.equal)
+			t.Errorf(
+				"%s: %s and %s: differences %v, error %v, want equal %v",
+				c.sqlType,
+				c.view,
+				c.sql,
+				got,
+				err,
+				c.equal,
+			)
 		}
 	}
 }

@@ -129,7 +129,10 @@ func (s *suite) startWriters(seed uint64) (stop func()) {
 				s.writing.RLock()
 				// A transaction that fails, because the server was killed or another writer
 				// was in the way, is rolled back or not: the log tells.
-				_, err := s.pool.Exec(context.Background(), "set deadlock_timeout = 20;"+apptest.RandomTx(r, s.stamp.Add(1)))
+				_, err := s.pool.Exec(
+					context.Background(),
+					"set deadlock_timeout = 20;"+apptest.RandomTx(r, s.stamp.Add(1)),
+				)
 				s.writing.RUnlock()
 				if err == nil {
 					s.committed.Add(1)
@@ -329,7 +332,11 @@ func (s *suite) noteTorn(c *child) {
 // checkSlot looks at the state directory at rest: the slot never confirms more than
 // the checkpoint holds, and the directory stays the same one. It returns the checkpoint.
 func (s *suite) checkSlot(when string) record.LSN {
-	dir, err := state.OpenDir(filepath.Join(s.app.dir, "state"), state.Identity{App: s.app.name}, state.Options{})
+	dir, err := state.OpenDir(
+		filepath.Join(s.app.dir, "state"),
+		state.Identity{App: s.app.name},
+		state.Options{},
+	)
 	if err != nil {
 		s.t.Fatalf("%s: %v", when, err)
 	}

@@ -54,6 +54,7 @@ func (n *notify) Write(p []byte) (int, error) {
 
 // TestDamage damages each thing that is compared, and expects to hear of it.
 func TestDamage(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name, sql, file, want string
 		count                 int
@@ -93,7 +94,7 @@ func TestDamage(t *testing.T) {
 
 // settle waits until the targets have taken everything, which the damage would be
 // mended by otherwise.
-func settle(t *testing.T, ctx context.Context, d *demo) { //nolint:revive // t comes first in tests.
+func settle(t *testing.T, ctx context.Context, d *demo) {
 	t.Helper()
 	s, err := pgx.Connect(ctx, d.shop)
 	if err != nil {

@@ -87,8 +87,13 @@ func changeLines(ctx context.Context, tx *change) error {
 	line := 1 + tx.r.IntN(4)
 	switch tx.r.IntN(3) {
 	case 0:
-		_, err = tx.Exec(ctx, `UPDATE order_lines SET quantity = quantity + 1, cents = cents / quantity * (quantity + 1)
-			WHERE order_id = $1 AND line = $2`, order, line)
+		_, err = tx.Exec(
+			ctx,
+			`UPDATE order_lines SET quantity = quantity + 1, cents = cents / quantity * (quantity + 1)
+			WHERE order_id = $1 AND line = $2`,
+			order,
+			line,
+		)
 	case 1:
 		err = addLine(ctx, tx, order, line)
 	default:

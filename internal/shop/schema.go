@@ -93,7 +93,7 @@ func Create(ctx context.Context, c *pgx.Conn, size Size) error {
 	if err != nil {
 		return fmt.Errorf("shop: %w", err)
 	}
-	defer tx.Rollback(context.WithoutCancel(ctx)) //nolint:errcheck // Nothing after a commit.
+	defer tx.Rollback(context.WithoutCancel(ctx))
 	for _, sql := range statements {
 		if _, err := tx.Exec(ctx, sql); err != nil {
 			return fmt.Errorf("shop: %w", err)

@@ -42,15 +42,33 @@ func benchmarkSource(b *testing.B, perTx, total int) {
 			b.Fatal(err)
 		}
 	}
-	exec("CREATE TABLE t (id bigint PRIMARY KEY, a int, b int, c text, d text, e timestamptz, f numeric, g bool)")
+	exec(
+		"CREATE TABLE t (id bigint PRIMARY KEY, a int, b int, c text, d text, e timestamptz, f numeric, g bool)",
+	)
 	row := "%s, 17, 42, 'some text of this row', 'more of it, and some', now(), 12345.67, true"
 	if perTx == 0 {
 		exec(fmt.Sprintf("INSERT INTO t SELECT "+row+" FROM generate_series(1, %d) i", "i", total))
 		exec("VACUUM ANALYZE t")
 	}
 	cfg := postgres.Config{URL: db.URL, Slot: "bench_" + db.Name}
-	req := sources.OpenRequest{App: "bench", Database: "shop", Tables: []sources.TableRequest{{Name: "public.t",
-		Columns: []string{"id", "a", "b", "c", "d", "e", "f", "g"}, KeyColumns: []string{"id"}, Changes: true, Snapshot: true}}}
+	req := sources.OpenRequest{App: "bench", Database: "shop", Tables: []sources.TableRequest{
+		{
+			Name: "public.t",
+			Columns: []string{
+				"id",
+				"a",
+				"b",
+				"c",
+				"d",
+				"e",
+				"f",
+				"g",
+			},
+			KeyColumns: []string{"id"},
+			Changes:    true,
+			Snapshot:   true,
+		},
+	}}
 	s, err := postgres.Source(cfg).Open(b.Context(), req)
 	if err != nil {
 		b.Fatal(err)

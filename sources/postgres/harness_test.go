@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -394,8 +393,6 @@ func through(raw, addr string) string {
 	u.Host = addr
 	return u.String()
 }
-
-func sorted(list []string) []string { return slices.Sorted(slices.Values(list)) }
 
 func mustParse(raw string) *url.URL {
 	u, err := url.Parse(raw)

@@ -273,7 +273,8 @@ func (f *fixture) lockers() int {
 	f.t.Helper()
 	var n int
 	err := f.db.Pool.QueryRow(f.t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
-		AND wait_event_type = 'Lock' AND application_name <> 'tailrace'`).Scan(&n)
+		AND wait_event_type = 'Lock' AND application_name <> 'tailrace'`).
+		Scan(&n)
 	if err != nil {
 		f.t.Fatal(err)
 	}

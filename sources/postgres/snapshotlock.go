@@ -58,7 +58,11 @@ func (s *snapshotter) lockTables(ctx context.Context) (rewritten string, err err
 			}
 		}
 		if time.Since(told) > 10*time.Second {
-			s.o.log.Warn("waiting to read a table that a transaction has locked exclusively, or waits to", "table", table)
+			s.o.log.Warn(
+				"waiting to read a table that a transaction has locked exclusively, or waits to",
+				"table",
+				table,
+			)
 			told = time.Now()
 		}
 		if err := sleep(ctx, pause); err != nil {

@@ -197,7 +197,13 @@ func (r *reader) readAgain(ctx context.Context, t *task) error {
 			return fmt.Errorf("after a lost connection the tables cannot be locked again, as a transaction waits"+
 				" to change or truncate one (start again: the snapshot begins anew): %w", err)
 		}
-		r.s.o.log.Warn("a snapshot reader lost its connection, reconnecting", "table", t.table.req.Name, "error", err)
+		r.s.o.log.Warn(
+			"a snapshot reader lost its connection, reconnecting",
+			"table",
+			t.table.req.Name,
+			"error",
+			err,
+		)
 		r.s.o.req.Observe.Reconnected(err)
 		if err := sleep(ctx, pause); err != nil {
 			return err
