@@ -87,7 +87,8 @@ func TestConcurrentWriters(t *testing.T) {
 	}
 	var stamp atomic.Int64
 	write(t, db, rand.New(rand.NewPCG(seed, 0)), &stamp, 100)
-	app := run(t, tailrace.Config{App: "concurrent", StateDir: t.TempDir() + "/state"}, s)
+	// Small epochs, so that there are many positions whatever the machine's speed.
+	app := run(t, tailrace.Config{App: "concurrent", StateDir: t.TempDir() + "/state", EpochRows: 8}, s)
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	if err := app.WaitReady(ctx); err != nil {
