@@ -60,8 +60,8 @@ func giant(ctx context.Context, env *environment, rows int) (err error) {
 	return nil
 }
 
-// giantStep measures from before the statement until the views hold it: the server
-// writes its log in that time too. Peak memory is the figure that counts.
+// giantStep measures from the statement's commit until the views hold it. Peak memory
+// is the figure that counts.
 func giantStep(
 	ctx context.Context, env *environment, shop *shop, app *running, name, sql string, rows int,
 ) error {

@@ -288,7 +288,7 @@ func (j *foreignKeyJoin[K, F, L, R, O]) emitChildren(
 func (j *foreignKeyJoin[K, F, L, R, O]) nextChildren(prefix, from []byte) (next []byte, err error) {
 	var failed error
 	j.children = j.children[:0]
-	err = j.index.ScanRange(from, prefixEnd(prefix), false, func(key, _ []byte) bool {
+	err = j.index.ScanRange(from, state.PrefixEnd(prefix), false, func(key, _ []byte) bool {
 		if len(j.children) == chunkSize {
 			next = append([]byte(nil), key...)
 			return false
@@ -302,18 +302,6 @@ func (j *foreignKeyJoin[K, F, L, R, O]) nextChildren(prefix, from []byte) (next 
 		return true
 	})
 	return next, firstError(err, failed)
-}
-
-// prefixEnd returns the first key after all keys that begin with prefix, nil where
-// there is none.
-func prefixEnd(prefix []byte) []byte {
-	end := append([]byte(nil), prefix...)
-	for i := len(end) - 1; i >= 0; i-- {
-		if end[i]++; end[i] != 0 {
-			return end[:i+1]
-		}
-	}
-	return nil
 }
 
 // At joins the left row with the right rows its foreign keys name.

@@ -44,8 +44,6 @@ type Spec struct {
 	Table TableRequest
 	// Messages is the prefix of the logical messages to read, else "".
 	Messages string
-	// EventTime says that a user function gives the event time.
-	EventTime bool
 	// Check reports everything that does not fit between a relation and the node's
 	// Go types.
 	Check func(rel *record.Relation) error
@@ -84,7 +82,6 @@ func newSpec[K comparable, V any](
 			Name: table, Columns: rt.columns(), KeyColumns: rt.keyColumns(),
 			Snapshot: o.snapshot,
 		},
-		EventTime: o.eventTime != nil,
 		Check: func(rel *record.Relation) error {
 			_, err := rt.bind(rel)
 			return err

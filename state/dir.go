@@ -409,7 +409,7 @@ func (d *Dir) finishDrops() error {
 
 // each visits copies of all pairs under a prefix.
 func (d *Dir) each(prefix []byte, fn func(key, value []byte)) error {
-	it, err := d.DB.NewIter(prefix, after(prefix))
+	it, err := d.DB.NewIter(prefix, PrefixEnd(prefix))
 	if err != nil {
 		return err
 	}

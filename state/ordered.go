@@ -155,12 +155,12 @@ func (o *Ordered) Get(dst, key []byte) (value []byte, ok bool, err error) {
 // descending order, until it returns false. Key and value are valid during the call;
 // the store must not be modified in it.
 func (o *Ordered) Scan(prefix []byte, reverse bool, fn func(key, value []byte) bool) error {
-	return o.ScanRange(prefix, after(prefix), reverse, fn)
+	return o.ScanRange(prefix, PrefixEnd(prefix), reverse, fn)
 }
 
-// after returns the first key that follows all keys with a prefix, nil if there is
-// none.
-func after(prefix []byte) []byte {
+// PrefixEnd returns the first key that follows all keys with a prefix, nil if there
+// is none: the upper bound of a walk over the prefix.
+func PrefixEnd(prefix []byte) []byte {
 	for i := len(prefix) - 1; i >= 0; i-- {
 		if prefix[i] != 0xff {
 			upper := bytes.Clone(prefix[:i+1])

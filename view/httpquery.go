@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"net/url"
+
+	"github.com/tailrace/tailrace/state"
 )
 
 // parseQuery reads which rows a page request asks for. Mistakes in single
@@ -23,7 +25,7 @@ func (c *core) parseQuery(p *params) (query, error) {
 		err = q.byIndex(p.get("index"), p.get("value"))
 	case p.has("prefix"):
 		if q.lower, err = c.text.key.prefix(p.get("prefix")); err == nil {
-			q.upper = prefixEnd(q.lower)
+			q.upper = state.PrefixEnd(q.lower)
 		}
 	default:
 		err = q.between(p)
@@ -38,7 +40,7 @@ func (q *query) byIndex(name, value string) (err error) {
 	if q.lower, err = q.view.indexes[q.index].text.parse(value); err != nil {
 		return err
 	}
-	q.upper = prefixEnd(q.lower)
+	q.upper = state.PrefixEnd(q.lower)
 	return nil
 }
 

@@ -53,7 +53,7 @@ func Index[K comparable, V any, I comparable](name string, of func(K, V) I) Inde
 func (v *View[K, V]) Lookup(ctx context.Context, index string, value any) *Rows[K, V] {
 	r := &Rows[K, V]{ctx: ctx, view: v}
 	r.index, r.lower, r.fail = v.indexKey(index, value)
-	r.upper = prefixEnd(r.lower)
+	r.upper = state.PrefixEnd(r.lower)
 	return r
 }
 

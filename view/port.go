@@ -81,15 +81,3 @@ func (c *core) index(name string) (int, error) {
 
 // storePrefix is how a store's keys begin in the database.
 func storePrefix(id uint32) []byte { return binary.BigEndian.AppendUint32(nil, id) }
-
-// prefixEnd returns the first key after all keys that begin with p, nil for none.
-func prefixEnd(p []byte) []byte {
-	for i := len(p) - 1; i >= 0; i-- {
-		if p[i] != 0xff {
-			end := append([]byte(nil), p[:i+1]...)
-			end[i]++
-			return end
-		}
-	}
-	return nil
-}

@@ -113,7 +113,7 @@ func (b *binding) prefix(index int) []byte {
 func scan(snap state.Reader, prefix, lower, upper []byte, reverse bool,
 	fn func(key, value []byte) (bool, error)) (err error) {
 	from := append(prefix[:len(prefix):len(prefix)], lower...)
-	to := prefixEnd(prefix)
+	to := state.PrefixEnd(prefix)
 	if upper != nil {
 		to = append(prefix[:len(prefix):len(prefix)], upper...)
 	}

@@ -57,11 +57,11 @@ func (s Span[K]) bounds(keys state.KeyCodec[K]) (lower, upper []byte, err error)
 				"Leading is for struct keys", t, s.fields)
 		}
 		lower = keys.AppendFields(nil, s.from, s.fields)
-		return lower, prefixEnd(lower), nil
+		return lower, state.PrefixEnd(lower), nil
 	}
 	if s.has&spanPrefix != 0 {
 		lower = stringPrefix(s.prefix)
-		return lower, prefixEnd(lower), nil
+		return lower, state.PrefixEnd(lower), nil
 	}
 	if s.has&spanFrom != 0 {
 		lower = keys.Append(nil, s.from)
