@@ -106,8 +106,7 @@ func (s *shop) position(ctx context.Context) (record.LSN, error) {
 	return record.LSN(at), err
 }
 
-// walSenderCPU is the CPU time so far of the server's process behind a slot, 0 where it
-// has none.
+// walSender returns the id of the server's process behind a slot, 0 where it has none.
 func (s *shop) walSender(ctx context.Context, slot string) (pid uint32, err error) {
 	conn, err := pgx.Connect(ctx, s.url)
 	if err != nil {

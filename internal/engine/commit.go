@@ -163,8 +163,8 @@ func hit(always, also string, applies bool) error {
 	return err
 }
 
-// fill writes the epoch into a batch in ascending key order: the engine's own
-// space, then all stores, then the queues.
+// fill writes the epoch into a batch in ascending key order (invariant S3): the
+// engine's own space, then all stores, then the queues.
 func (e *Engine) fill(batch state.Batch, sealed []*task.Ready) (queued []int64, err error) {
 	if err := batch.Set(seqKey, binary.BigEndian.AppendUint64(nil, e.seq+1)); err != nil {
 		return nil, err

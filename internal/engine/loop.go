@@ -51,7 +51,8 @@ func (e *Engine) loop(ctx context.Context) error {
 	}
 }
 
-// full reports whether the epoch has reached its bound.
+// full reports whether the epoch has reached its bound. It is asked between
+// transactions only (invariant D4).
 func (e *Engine) full() bool {
 	return e.epoch.rows >= e.limits.EpochRows || len(e.epoch.txs) >= e.limits.EpochRows ||
 		len(e.epoch.txs) > 0 && (e.epoch.careful || e.limits.OneTransaction)
@@ -180,7 +181,8 @@ func (e *Engine) feedPiece(d *databaseRun, p *sources.TxRows) error {
 	return nil
 }
 
-// begin opens a transaction for the topologies that do not hold it yet.
+// begin opens a transaction for the topologies that do not hold it yet (invariant
+// D3).
 func (e *Engine) begin(d *databaseRun, tx *record.Tx) {
 	if len(e.epoch.txs) == 0 {
 		e.epoch.started = time.Now()
@@ -210,7 +212,7 @@ func (e *Engine) commitOrRecover(ctx context.Context) error {
 	return e.recover(ctx, err)
 }
 
-// recover undoes an epoch that failed. If it held one transaction only, the topology
+// recover undoes an epoch that failed (invariant D6). If it held one transaction only, the topology
 // that failed stops right before it: the others go on if the cause is the table's
 // shape, and everything stops otherwise. A larger epoch is repeated one transaction
 // at a time, so that everything before the failing one is kept.

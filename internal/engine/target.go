@@ -248,7 +248,8 @@ func (t *targetRun) outputList() []sinks.Output {
 	return out
 }
 
-// taken trims the queue up to and including an epoch that the target holds.
+// taken trims the queue up to and including an epoch that the target holds (invariant
+// D5).
 func (e *Engine) taken(t *targetRun, seq uint64) error {
 	t.mu.Lock()
 	var freed int64
