@@ -55,7 +55,7 @@ func (c *changes[K, V]) EndStep() {
 	c.kept, c.out = c.kept[:0], c.out[:0]
 }
 
-// dropEqual takes the last change off again where nothing changed.
+// dropEqual takes the last change off again where nothing changed (invariant T1).
 func dropEqual[K comparable, V any](
 	out []record.Change[K, V], equal func(a, b *V) bool,
 ) []record.Change[K, V] {

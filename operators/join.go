@@ -202,7 +202,7 @@ func lastTime[L, R any](l *record.Versions[L], r *record.Versions[R]) int64 {
 	return max(l.Time, r.Time)
 }
 
-// joinSides joins old with old and new with new.
+// joinSides joins old with old and new with new (invariant T3).
 func joinSides[L, R, O any](
 	join joinFunc[L, R, O], l *record.Versions[L], r *record.Versions[R], older, newer *O,
 ) record.Sides {

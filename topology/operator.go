@@ -16,7 +16,7 @@ import (
 type Operator interface {
 	// Step consumes what the inputs put out in this step, updates the operator's
 	// stores and makes its own output available. Outputs of inputs are complete
-	// when it is called.
+	// when it is called (invariant T4).
 	Step(s *Step) error
 	// EndStep forgets the step's output and the old values it kept.
 	EndStep()

@@ -154,7 +154,7 @@ type Standing struct {
 	AsOf int64
 }
 
-// Publish makes a durable commit visible to readers and hands its changes to
+// Publish makes a durable commit visible to readers (invariant V1) and hands its changes to
 // watchers. It never waits for a reader. An error is one of reading the state.
 func (h *Host) Publish(c Commit) error {
 	m := &moment{seq: c.Seq, positions: c.Positions.Clone(), held: cloneHeld(c.Held), asOf: c.AsOf}
