@@ -273,7 +273,16 @@ func (b *bench) runUnder(ctx context.Context, cause error, during func(e *Engine
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	ended := make(chan error, 1)
-	go func() { ended <- e.Run(ctx) }()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		ended <- e.Run(ctx)
+	}()
+	// Also where during ends the test: the directory must not be closed under Run.
+	defer func() {
+		cancel(nil)
+		<-done
+	}()
 	if during == nil {
 		select {
 		case err := <-ended:
