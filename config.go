@@ -51,6 +51,12 @@ type Config struct {
 	// can forget its log. Defaults to 10 s.
 	IdleCommit time.Duration
 
+	// StopOnLostState stops the app with ErrStateLost where its state directory is new
+	// although a source shows that it ran before, and events would be delivered again.
+	// By default tables are read anew, and the events that the source still holds are
+	// delivered, marked as replayed.
+	StopOnLostState bool
+
 	sources map[string]sources.Connector
 	targets map[string]sinks.Connector
 }

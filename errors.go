@@ -1,6 +1,10 @@
 package tailrace
 
-import "errors"
+import (
+	"errors"
+
+	"github.com/tailrace/tailrace/internal/engine"
+)
 
 // Errors of an app; test with errors.Is. Those of sources, sinks, state and views
 // are in their packages and pass through.
@@ -9,6 +13,9 @@ var (
 	ErrConfig = errors.New("tailrace: configuration")
 	// ErrStopped says that Run has ended; its error says why.
 	ErrStopped = errors.New("tailrace: the app has stopped")
+	// ErrStateLost says that the state directory is new although the app ran before;
+	// see Config.StopOnLostState.
+	ErrStateLost = engine.ErrStateLost
 	// ErrRunning says that the app has been run before; make a new one.
 	ErrRunning = errors.New("tailrace: an app runs once")
 )

@@ -34,6 +34,7 @@ type metrics struct {
 	snapshotRows, snapshotTotal *prometheus.GaugeVec
 	sinkLag, queueBytes         *prometheus.GaugeVec
 	sinkEpochs, sinkRetries     *prometheus.CounterVec
+	replayed                    *prometheus.CounterVec
 }
 
 func newMetrics(app string) *metrics {
@@ -90,6 +91,8 @@ func (m *metrics) registerTargets(r registrar) {
 	m.sinkEpochs = r.counters("tailrace_sink_epochs_total", "Epochs that a target has taken.", "target")
 	m.sinkRetries = r.counters("tailrace_sink_retries_total",
 		"Attempts to write a target that failed and are repeated.", "target")
+	m.replayed = r.counters("tailrace_events_replayed_total",
+		"Events delivered again after state was lost or rebuilt, marked as replayed.", "target")
 }
 
 // registrar makes metrics and registers them.
@@ -177,6 +180,11 @@ func (m *metrics) Queued(target string, bytes int64) {
 
 // TargetRetry implements engine.Observer.
 func (m *metrics) TargetRetry(target string, _ error) { m.sinkRetries.WithLabelValues(target).Inc() }
+
+// Replayed implements engine.Observer.
+func (m *metrics) Replayed(target string, events int) {
+	m.replayed.WithLabelValues(target).Add(float64(events))
+}
 
 // Held implements engine.Observer.
 func (m *metrics) Held(topology string, err error) {

@@ -19,6 +19,7 @@ type options[V any] struct {
 	name      string
 	eventTime func(V) time.Time
 	snapshot  bool
+	outbox    bool
 }
 
 // EventTime takes the event time from the row instead of the commit time of its
@@ -27,9 +28,10 @@ func EventTime[V any](of func(V) time.Time) Option[V] {
 	return func(o *options[V]) { o.eventTime = of }
 }
 
-// WithSnapshot makes a stream begin with the rows that the table holds when the
-// app starts for the first time, as inserts. By default a stream begins with what
-// is written from then on.
+// WithSnapshot makes a stream begin with the rows that the table holds, as inserts:
+// when the app starts for the first time, and whenever its state is rebuilt from a new
+// snapshot. By default a stream begins with what is written from then on. For rows
+// that must not be emitted again at a rebuild see Outbox.
 func WithSnapshot[V any]() Option[V] { return func(o *options[V]) { o.snapshot = true } }
 
 // As names the node, where one topology reads a table more than once. Defaults to

@@ -42,6 +42,26 @@ type Connector interface {
 	Drop(ctx context.Context, req DropRequest) error
 }
 
+// Keeper is a Connector whose source remembers what an app has acknowledged, so that
+// its events survive the loss of the app's state.
+type Keeper interface {
+	Connector
+	// Kept returns the position that an app without state has acknowledged, everything
+	// after which the source still holds for it. ok is false if it never acknowledged
+	// anything: this is its first start. An ErrDataGap says that it did, and that the
+	// source no longer holds what follows.
+	Kept(ctx context.Context, req KeptRequest) (position uint64, ok bool, err error)
+}
+
+// KeptRequest says whose acknowledgement is asked for.
+type KeptRequest struct {
+	App, Database string
+	// Begun says that the app's state directory is that of a first start, which did not
+	// get to its first commit.
+	Begun  bool
+	Logger *slog.Logger
+}
+
 // OpenRequest says what a session is to deliver.
 type OpenRequest struct {
 	// App and Database name the reader; slot and publications are named for them.

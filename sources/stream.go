@@ -23,7 +23,8 @@ func Stream[K comparable, V any](
 func Outbox[K comparable, V any](
 	b *topology.Builder, db *Database, table string, opts ...Option[V],
 ) topology.Stream[K, V] {
-	return Stream[K](b, db, table, append(opts[:len(opts):len(opts)], WithSnapshot[V]())...)
+	outbox := func(o *options[V]) { o.snapshot, o.outbox = true, true }
+	return Stream[K](b, db, table, append(opts[:len(opts):len(opts)], outbox)...)
 }
 
 func addStream[K comparable, V any](
@@ -36,7 +37,7 @@ func addStream[K comparable, V any](
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
 			return &streamSource[K, V]{
 				rows: rows[K, V]{types: types, eventTime: o.eventTime, maxTime: topology.NoTime},
-				node: rt.Node(), drop: rt.Drop, snapshot: o.snapshot,
+				node: rt.Node(), drop: rt.Drop, snapshot: o.snapshot, outbox: o.outbox,
 			}, nil
 		},
 	})
@@ -44,10 +45,23 @@ func addStream[K comparable, V any](
 
 type streamSource[K comparable, V any] struct {
 	rows[K, V]
-	node     *topology.Node
-	drop     func(n *topology.Node, reason string, count int)
-	snapshot bool
-	out      []record.Record[K, V]
+	node *topology.Node
+	drop func(n *topology.Node, reason string, count int)
+	// snapshot says that rows of a snapshot are records, outbox that they are at the
+	// first start only.
+	snapshot, outbox bool
+	out              []record.Record[K, V]
+}
+
+// SnapshotOnce says that rows of a snapshot are records at the first start only.
+func (s *streamSource[K, V]) SnapshotOnce() bool { return s.outbox }
+
+// FeedReplayed turns inserts into records, unless the snapshot did.
+func (s *streamSource[K, V]) FeedReplayed(tx *record.Tx, seq uint32, rows []record.Row) error {
+	if s.snapshot && !s.outbox {
+		return nil
+	}
+	return s.Feed(tx, seq, rows)
 }
 
 // Step does nothing: the records were made by Feed.
@@ -119,7 +133,7 @@ func Events[K comparable, V any](
 		Source: spec,
 		Stores: []topology.StoreSpec{{Schema: codec.Fingerprint}},
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
-			e := &eventSource[K, V]{snapshot: o.snapshot}
+			e := &eventSource[K, V]{snapshot: o.snapshot, node: rt.Node(), drop: rt.Drop}
 			e.types, e.eventTime, e.maxTime = types, o.eventTime, topology.NoTime
 			e.Table = state.NewTable(rt.Env, rt.StoreIDFor(""), keyCodec, codec)
 			rt.Register(e.Table)
@@ -130,6 +144,8 @@ func Events[K comparable, V any](
 
 type eventSource[K comparable, V any] struct {
 	tableSource[K, V]
+	node     *topology.Node
+	drop     func(n *topology.Node, reason string, count int)
 	snapshot bool
 	out      []record.Record[K, record.RowEvent[K, V]]
 }
@@ -151,6 +167,84 @@ func (e *eventSource[K, V]) Records(
 	return nil
 }
 
+// SnapshotOnce is false: the table needs the rows of every snapshot.
+func (e *eventSource[K, V]) SnapshotOnce() bool { return false }
+
+// FeedReplayed records events that the snapshot covers. The table holds later values,
+// so an old value is there only if the log has all of it, and a large value that an
+// update left out is the snapshot's; where that has none, the event is counted and
+// dropped.
+func (e *eventSource[K, V]) FeedReplayed(tx *record.Tx, seq uint32, rows []record.Row) error {
+	if e.snapshot {
+		return nil
+	}
+	for i := range rows {
+		if err := e.use(rows[i].Rel); err != nil {
+			return err
+		}
+		ev, known, err := e.replayed(&rows[i])
+		if err != nil {
+			return err
+		}
+		if !known {
+			e.drop(e.node, "replayed-without-value", 1)
+			continue
+		}
+		e.record(tx, seq, rows[i].Ordinal, ev)
+	}
+	return nil
+}
+
+// replayed makes an event of a row without touching the table.
+func (e *eventSource[K, V]) replayed(row *record.Row) (ev record.RowEvent[K, V], known bool, err error) {
+	ev.Op = row.Op
+	if row.Op == record.Truncate {
+		return ev, true, nil
+	}
+	named := row.New
+	if row.Op == record.Delete {
+		named = row.Old
+	}
+	if ev.Key, err = e.decodeKey(named); err != nil {
+		return ev, false, err
+	}
+	if row.OldKind == record.OldFull {
+		if err := e.bound.value.Decode(&ev.Old, row.Old); err != nil {
+			return ev, false, decodeError(row.Rel, err)
+		}
+		ev.Sides |= record.HasOld
+	}
+	if row.Op == record.Delete {
+		return ev, true, nil
+	}
+	if e.bound.value.Unchanged(row.New) {
+		now, err := e.Get(ev.Key)
+		if err != nil || now == nil {
+			return ev, false, err
+		}
+		ev.New = *now
+	}
+	if err := e.bound.value.Decode(&ev.New, row.New); err != nil {
+		return ev, false, decodeError(row.Rel, err)
+	}
+	ev.Sides |= record.HasNew
+	return ev, true, nil
+}
+
+// record appends an event to the step's records.
+func (e *eventSource[K, V]) record(
+	tx *record.Tx, seq, ordinal uint32, ev record.RowEvent[K, V],
+) {
+	last := &ev.New
+	if ev.Sides&record.HasNew == 0 {
+		last = &ev.Old
+	}
+	e.out = append(e.out, record.Record[K, record.RowEvent[K, V]]{
+		Key: ev.Key, Value: ev, Time: e.time(tx, last),
+		Tag: record.Tag{Tx: tx, Seq: seq, Ordinal: ordinal},
+	})
+}
+
 // Feed applies rows to the table and records what each did.
 func (e *eventSource[K, V]) Feed(tx *record.Tx, seq uint32, rows []record.Row) error {
 	for i := range rows {
@@ -164,14 +258,7 @@ func (e *eventSource[K, V]) Feed(tx *record.Tx, seq uint32, rows []record.Row) e
 		if tx.Snapshot && !e.snapshot {
 			continue
 		}
-		last := &ev.New
-		if ev.Sides&record.HasNew == 0 {
-			last = &ev.Old
-		}
-		e.out = append(e.out, record.Record[K, record.RowEvent[K, V]]{
-			Key: ev.Key, Value: ev, Time: e.time(tx, last),
-			Tag: record.Tag{Tx: tx, Seq: seq, Ordinal: rows[i].Ordinal},
-		})
+		e.record(tx, seq, rows[i].Ordinal, ev)
 	}
 	return nil
 }

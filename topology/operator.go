@@ -55,6 +55,17 @@ type SourceOperator interface {
 	MaxTime() int64
 }
 
+// Replayer is a SourceOperator whose rows are events. When state is rebuilt from a new
+// snapshot, the events that were committed before it and not taken yet are fed again.
+type Replayer interface {
+	SourceOperator
+	// FeedReplayed is Feed for rows of a transaction that the snapshot covers: they
+	// are events, and change no stored row.
+	FeedReplayed(tx *record.Tx, seq uint32, rows []record.Row) error
+	// SnapshotOnce says that rows of a snapshot are events at the first start only.
+	SnapshotOnce() bool
+}
+
 // MessageOperator is the running form of a source of logical messages.
 type MessageOperator interface {
 	Operator

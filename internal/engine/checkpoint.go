@@ -26,6 +26,9 @@ type topologyRun struct {
 	fresh bool
 	// committed is where the topology stands durably, by database.
 	committed record.Positions
+	// replay is where it stands durably in taking events again after its state was
+	// lost or dropped, by database; see task.Checkpoint.
+	replay record.Positions
 	// asOf is the commit time of its last transaction since the start.
 	asOf int64
 	// held is why the topology stands still, nil if it does not.
@@ -47,12 +50,35 @@ func (r *topologyRun) reads(database string) bool {
 	return false
 }
 
+// readsEvents reports whether the topology reads events of a database: what a new
+// snapshot of its tables does not bring back.
+func (r *topologyRun) readsEvents(database string) bool {
+	for _, n := range r.topology.Nodes() {
+		if n.Source != nil && n.Source.Input().Database == database && n.Kind != topology.KindSourceTable {
+			return true
+		}
+	}
+	return false
+}
+
+// done is up to where the topology is through with a database, durably; 0 if it has
+// no position there.
+func (r *topologyRun) done(database string) uint64 {
+	at := r.committed[database]
+	if again, ok := r.replay[database]; ok {
+		at = min(at, again)
+	}
+	return at
+}
+
 // checkpoint is what is stored of a topology, in the same batch as its state
-// (invariant S2). A topology without one has never committed.
+// (invariant S2). A topology without one has never committed; one without positions
+// has had its state dropped.
 type checkpoint struct {
 	Hash        string            `json:"hash"`
 	Positions   map[string]uint64 `json:"positions"`
 	StreamTimes map[string]int64  `json:"stream_times,omitempty"`
+	Replay      map[string]uint64 `json:"replay,omitempty"`
 }
 
 func checkpointKey(topology string) []byte {
@@ -85,18 +111,18 @@ func (e *Engine) loadTopology(t *topology.Topology) (*topologyRun, error) {
 	if ok && c.Hash != r.hash {
 		e.log.Warn("the topology has changed: its state is dropped and rebuilt from a new snapshot",
 			"topology", t.Name(), "was", c.Hash, "is", r.hash)
-		if err := e.dropCheckpoint(t.Name()); err != nil {
+		if c, err = e.resetCheckpoint(r, c); err != nil {
 			return nil, err
 		}
-		c, ok = checkpoint{}, false
 	}
-	if !ok {
+	if ok = len(c.Positions) > 0; !ok {
 		// There is state without a checkpoint after a crash between the two drops.
 		if err := e.cfg.Dir.DropStores(t.Name(), ""); err != nil {
 			return nil, err
 		}
 	}
 	r.fresh, r.committed = !ok, record.Positions(c.Positions).Clone()
+	r.replay = record.Positions(c.Replay).Clone()
 	var idErr error
 	r.task, err = task.New(task.Config{
 		Topology: t, Env: e.env, Logger: e.log,
@@ -107,7 +133,7 @@ func (e *Engine) loadTopology(t *topology.Topology) (*topologyRun, error) {
 			}
 			return id
 		},
-		Checkpoint: task.Checkpoint{Positions: r.committed, StreamTimes: c.StreamTimes},
+		Checkpoint: task.Checkpoint{Positions: r.committed, StreamTimes: c.StreamTimes, Replay: r.replay},
 		Drop: func(n *topology.Node, reason string, count int) {
 			e.cfg.Observe.Dropped(t.Name(), n.Name, reason, count)
 		},
@@ -162,6 +188,45 @@ func (e *Engine) forgetRemoved() error {
 		}
 	}
 	return nil
+}
+
+// resetCheckpoint replaces the checkpoint of a topology whose state is dropped by one
+// that remembers from where on its events have not been taken. It goes before the state
+// does, so that a crash in between leaves a topology that starts anew and not one
+// without its state.
+func (e *Engine) resetCheckpoint(r *topologyRun, was checkpoint) (checkpoint, error) {
+	next := checkpoint{Hash: r.hash, Replay: map[string]uint64{}}
+	for database, at := range was.Positions {
+		if again, ok := was.Replay[database]; ok {
+			at = min(at, again)
+		}
+		if r.readsEvents(database) {
+			next.Replay[database] = at
+		}
+	}
+	for database, at := range was.Replay {
+		if _, ok := was.Positions[database]; !ok && r.readsEvents(database) {
+			next.Replay[database] = at
+		}
+	}
+	if len(next.Replay) == 0 {
+		return next, e.dropCheckpoint(r.name())
+	}
+	value, err := json.Marshal(next)
+	if err != nil {
+		return next, err
+	}
+	return next, e.write(checkpointKey(r.name()), value)
+}
+
+// write makes one pair of the engine's own durable.
+func (e *Engine) write(key, value []byte) error {
+	b := e.cfg.Dir.DB.NewBatch()
+	defer b.Close()
+	if err := b.Set(key, value); err != nil {
+		return err
+	}
+	return e.cfg.Dir.DB.Commit(b, true)
 }
 
 // dropCheckpoint removes a topology's checkpoint. It goes before the state does, so

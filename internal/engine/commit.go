@@ -121,14 +121,14 @@ func (e *Engine) writeCommit(ctx context.Context) error {
 		return err
 	}
 	e.seq++
-	e.before = e.durable()
+	e.before = e.through()
 	// A worker that has just drained its queue acknowledges on its own. It must not
 	// see the new position without the epoch that now waits before it (invariant D1).
 	e.noteQueued(queued)
 	e.ackMu.Lock()
 	for i, r := range e.runs {
 		if sealed[i] != nil {
-			r.committed = sealed[i].Checkpoint.Positions
+			r.committed, r.replay = sealed[i].Checkpoint.Positions, sealed[i].Checkpoint.Replay
 			r.fresh = r.fresh && len(r.committed) == 0
 			if n := len(sealed[i].Txs); n > 0 {
 				r.asOf = sealed[i].Txs[n-1].CommitTime
@@ -184,7 +184,7 @@ func (e *Engine) fill(batch state.Batch, sealed []*task.Ready) (queued []int64, 
 			continue
 		}
 		value, err := json.Marshal(checkpoint{
-			Hash: e.runs[i].hash, Positions: c.Positions, StreamTimes: c.StreamTimes,
+			Hash: e.runs[i].hash, Positions: c.Positions, StreamTimes: c.StreamTimes, Replay: c.Replay,
 		})
 		if err != nil {
 			return nil, err
@@ -237,6 +237,20 @@ func (e *Engine) durable() record.Positions {
 		for name, at := range r.committed {
 			if p, ok := out[name]; !ok || at < p {
 				out[name] = at
+			}
+		}
+	}
+	return out
+}
+
+// through is what could be acknowledged as of the last commit: the frontier, less the
+// events that are still to be taken again.
+func (e *Engine) through() record.Positions {
+	out := e.durable()
+	for _, r := range e.runs {
+		for name, at := range r.replay {
+			if p, ok := out[name]; ok {
+				out[name] = min(p, at)
 			}
 		}
 	}
@@ -312,12 +326,7 @@ func (e *Engine) acknowledge() {
 	for _, d := range e.databases {
 		at := uint64(0)
 		for i, r := range d.runs {
-			p, ok := r.committed[d.name]
-			if !ok {
-				at = 0
-				break
-			}
-			if i == 0 || p < at {
+			if p := r.done(d.name); i == 0 || p < at {
 				at = p
 			}
 		}

@@ -127,7 +127,11 @@ func (d *databaseRun) active() []*topologyRun {
 func (d *databaseRun) resume() uint64 {
 	var at uint64
 	for _, r := range d.active() {
-		if p, ok := r.committed[d.name]; ok && (at == 0 || p < at) {
+		p, ok := r.committed[d.name]
+		if again, replays := r.replay[d.name]; replays && (!ok || again < p) {
+			p, ok = again, true
+		}
+		if ok && (at == 0 || p < at) {
 			at = p
 		}
 	}
@@ -157,18 +161,29 @@ func (e *Engine) openSession(ctx context.Context, d *databaseRun) error {
 func (e *Engine) openRetry(
 	ctx context.Context, d *databaseRun, req sources.OpenRequest,
 ) (sources.Session, error) {
+	var session sources.Session
+	err := e.retry(ctx, d, func() (err error) {
+		session, err = d.connector.Open(ctx, req)
+		return err
+	})
+	return session, err
+}
+
+// retry asks something of a source again and again while the failure is one that
+// passes.
+func (e *Engine) retry(ctx context.Context, d *databaseRun, ask func() error) error {
 	for pause := 100 * time.Millisecond; ; pause = min(2*pause, e.limits.Retry) {
-		session, err := d.connector.Open(ctx, req)
+		err := ask()
 		if err == nil {
-			return session, nil
+			return nil
 		}
 		if ctx.Err() != nil || permanent(err) {
-			return nil, fmt.Errorf("engine: database %q: %w", d.name, err)
+			return fmt.Errorf("engine: database %q: %w", d.name, err)
 		}
 		e.log.Warn("cannot open the source yet", "database", d.name, "error", err, "retry_in", pause)
 		e.status.sourceError(d.name, err)
 		if err := sleep(ctx, pause); err != nil {
-			return nil, err
+			return err
 		}
 	}
 }
@@ -294,6 +309,9 @@ func (e *Engine) start(ctx context.Context) error {
 	for _, d := range e.databases {
 		if len(d.active()) == 0 {
 			continue
+		}
+		if err := e.findKept(ctx, d); err != nil {
+			return err
 		}
 		if err := e.openSession(ctx, d); err != nil {
 			return err

@@ -35,6 +35,9 @@ type Config struct {
 	Logger  *slog.Logger
 	Observe Observer
 	Limits  Limits
+	// StopOnLostState stops with ErrStateLost where the state is gone and events would
+	// be delivered again.
+	StopOnLostState bool
 }
 
 // Limits bound the work of an epoch and what waits for targets. Zero fields take
@@ -93,6 +96,8 @@ type Observer interface {
 	Queued(target string, bytes int64)
 	// TargetRetry counts a failed attempt to write a target.
 	TargetRetry(target string, err error)
+	// Replayed counts events that are delivered again after state was lost or rebuilt.
+	Replayed(target string, events int)
 	// Held reports that a topology stands still, nil that it does not.
 	Held(topology string, err error)
 	// Source returns the observer of a source's session.
@@ -217,5 +222,6 @@ func (nopObserver) Dropped(string, string, string, int) {}
 func (nopObserver) Delivered(string, int, time.Time)    {}
 func (nopObserver) Queued(string, int64)                {}
 func (nopObserver) TargetRetry(string, error)           {}
+func (nopObserver) Replayed(string, int)                {}
 func (nopObserver) Held(string, error)                  {}
 func (nopObserver) Source(string) sources.Observer      { return nil }

@@ -194,7 +194,11 @@ func (e *Engine) begin(d *databaseRun, tx *record.Tx) {
 			_, known := r.task.Positions()[d.name]
 			r.takes = !known && r.held == nil && (d.session != nil && d.resume() == 0 || r.takes)
 		} else {
-			r.takes = r.held == nil && tx.CommitStart >= r.task.Positions()[d.name]
+			from := r.task.Positions()[d.name]
+			if again, ok := r.task.Replaying()[d.name]; ok {
+				from = min(from, again)
+			}
+			r.takes = r.held == nil && tx.CommitStart >= from
 		}
 		if r.takes {
 			r.task.Begin(tx)

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/tailrace/tailrace/sources"
@@ -22,34 +23,50 @@ func (e *Engine) joinNewcomers(ctx context.Context, d *databaseRun) error {
 	if d.resume() == 0 {
 		return nil // all are new: the session itself begins with the snapshot
 	}
+	var runs []*topologyRun
 	for _, r := range d.active() {
-		if _, ok := r.committed[d.name]; ok {
-			continue
-		}
-		if err := e.snapshotNewcomer(ctx, d, r); err != nil {
-			return err
+		if _, ok := r.committed[d.name]; !ok {
+			runs = append(runs, r)
 		}
 	}
-	return nil
+	if len(runs) == 0 {
+		return nil
+	}
+	return e.snapshotNewcomers(ctx, d, runs)
 }
 
-func (e *Engine) snapshotNewcomer(ctx context.Context, d *databaseRun, r *topologyRun) error {
-	app := NewcomerApp(e.cfg.App, r.name())
-	e.log.Info("a new topology takes its snapshot", "topology", r.name(), "database", d.name)
-	drop := sources.DropRequest{App: app, Database: d.name, Logger: e.log}
-	if err := d.connector.Drop(ctx, drop); err != nil {
-		return fmt.Errorf("engine: database %q: %w", d.name, err)
+// snapshotNewcomers takes one snapshot for all of them, so that they stand at one
+// position.
+func (e *Engine) snapshotNewcomers(ctx context.Context, d *databaseRun, runs []*topologyRun) error {
+	for _, r := range runs {
+		e.log.Info("a new topology takes its snapshot", "topology", r.name(), "database", d.name)
 	}
-	session, err := e.openRetry(ctx, d, e.request(d, app, []*topologyRun{r}, 0))
+	if err := e.dropJoining(ctx, d, runs); err != nil {
+		return err
+	}
+	req := e.request(d, NewcomerApp(e.cfg.App, runs[0].name()), runs, 0)
+	session, err := e.openRetry(ctx, d, req)
 	if err != nil {
 		return err
 	}
-	err = e.takeSnapshot(ctx, d, r, session)
+	err = e.takeSnapshot(ctx, d, runs, session)
 	err = errors.Join(err, session.Close())
 	// Detached from ctx: a slot left behind would hold the source's log.
 	cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
-	return errors.Join(err, d.connector.Drop(cleanup, drop))
+	return errors.Join(err, e.dropJoining(cleanup, d, runs[:1]))
+}
+
+// dropJoining drops the slots that snapshots of these topologies came through, or
+// that an earlier start left.
+func (e *Engine) dropJoining(ctx context.Context, d *databaseRun, runs []*topologyRun) error {
+	for _, r := range runs {
+		drop := sources.DropRequest{App: NewcomerApp(e.cfg.App, r.name()), Database: d.name, Logger: e.log}
+		if err := d.connector.Drop(ctx, drop); err != nil {
+			return fmt.Errorf("engine: database %q: %w", d.name, err)
+		}
+	}
+	return nil
 }
 
 // NewcomerApp names the slot of a newcomer's snapshot. Different pairs of names give
@@ -64,13 +81,13 @@ func NewcomerApp(app, topology string) string {
 	return name[:most-9] + "-" + hex.EncodeToString(sum[:4])
 }
 
-// takeSnapshot feeds one topology the snapshot of a session and commits it.
+// takeSnapshot feeds topologies the snapshot of a session and commits it.
 func (e *Engine) takeSnapshot(
-	ctx context.Context, d *databaseRun, r *topologyRun, session sources.Session,
+	ctx context.Context, d *databaseRun, runs []*topologyRun, session sources.Session,
 ) error {
 	others := make([]bool, len(e.runs))
 	for i, other := range e.runs {
-		others[i], other.takes = other.takes, other == r
+		others[i], other.takes = other.takes, slices.Contains(runs, other)
 	}
 	defer func() {
 		for i, other := range e.runs {
@@ -82,7 +99,7 @@ func (e *Engine) takeSnapshot(
 		if err != nil {
 			return err
 		}
-		done, err := e.feedSnapshot(d, r, b)
+		done, err := e.feedSnapshot(d, b)
 		release(b)
 		if err != nil {
 			return err
@@ -94,12 +111,11 @@ func (e *Engine) takeSnapshot(
 }
 
 // feedSnapshot feeds a batch of a newcomer's snapshot; done says that it has ended.
-func (e *Engine) feedSnapshot(d *databaseRun, r *topologyRun, b *sources.Batch) (done bool, err error) {
+func (e *Engine) feedSnapshot(d *databaseRun, b *sources.Batch) (done bool, err error) {
 	for i := range b.Txs {
 		p := &b.Txs[i]
 		if !p.Tx.Snapshot {
-			return false, fmt.Errorf("engine: database %q: the snapshot of topology %q did not come first",
-				d.name, r.name())
+			return false, fmt.Errorf("engine: database %q: a newcomer's snapshot did not come first", d.name)
 		}
 		if err := e.feedPiece(d, p); err != nil || p.Last {
 			return p.Last, err

@@ -48,6 +48,7 @@ type queueTx struct {
 	Position uint64 `json:"position"`
 	XID      uint32 `json:"xid,omitempty"`
 	Snapshot bool   `json:"snapshot,omitempty"`
+	Replayed bool   `json:"replayed,omitempty"`
 }
 
 // outputRun is one sink node at work.
@@ -173,10 +174,12 @@ func (e *Engine) gatherEvents(t *targetRun, sealed []*task.Ready) ([]queuedEvent
 		h.CommitTime = e.epoch.txs[n-1].CommitTime
 	}
 	var events []queuedEvent
+	// A place is that of the transaction, and whether its events are replayed.
 	places := map[*record.Tx]uint32{}
 	for i, tx := range e.epoch.txs {
-		places[tx] = uint32(i)
+		places[tx] = uint32(2 * i)
 	}
+	replayed := 0
 	for _, o := range t.outputs {
 		ready := sealed[e.indexOf(o.run)]
 		if ready == nil {
@@ -189,7 +192,12 @@ func (e *Engine) gatherEvents(t *targetRun, sealed []*task.Ready) ([]queuedEvent
 			continue
 		}
 		err := ready.Outputs(o.node, func(out task.Output) error {
-			key := binary.BigEndian.AppendUint32(nil, places[ready.Txs[out.Seq]])
+			tx := ready.Txs[out.Seq]
+			place := places[tx]
+			if ready.Replayed[tx] {
+				place, replayed = place+1, replayed+1
+			}
+			key := binary.BigEndian.AppendUint32(nil, place)
 			key = append(key, out.Tag...)
 			key = binary.BigEndian.AppendUint32(key, o.id)
 			value := binary.AppendUvarint(nil, uint64(len(out.Key)))
@@ -200,6 +208,9 @@ func (e *Engine) gatherEvents(t *targetRun, sealed []*task.Ready) ([]queuedEvent
 		if err != nil {
 			return nil, nil, err
 		}
+	}
+	if replayed > 0 {
+		e.cfg.Observe.Replayed(t.name, replayed)
 	}
 	slices.SortFunc(events, func(a, b queuedEvent) int { return slices.Compare(a.key, b.key) })
 	return e.placeTxs(events, h), h, nil
@@ -212,9 +223,10 @@ func (e *Engine) placeTxs(events []queuedEvent, h *queueHeader) []queuedEvent {
 	for _, ev := range events {
 		place := int(binary.BigEndian.Uint32(ev.key))
 		if place != last {
-			tx := e.epoch.txs[place]
+			tx := e.epoch.txs[place/2]
 			h.Txs = append(h.Txs, queueTx{
 				Source: tx.Source, Position: tx.Position, XID: tx.XID, Snapshot: tx.Snapshot,
+				Replayed: place%2 == 1,
 			})
 			last = place
 		}
@@ -258,7 +270,7 @@ func (t *targetRun) decodeItem(h *queueHeader, kind byte, key, value []byte, ite
 	item.Event = &sinks.Event{
 		ID:  eventID(tx, o.node, key[4:len(key)-4]),
 		Key: value[w : w+int(size)], Value: rest[8:], Time: int64(binary.BigEndian.Uint64(rest)),
-		Source: tx.Source, Position: tx.Position, XID: tx.XID,
+		Source: tx.Source, Position: tx.Position, XID: tx.XID, Replayed: tx.Replayed,
 	}
 	return nil
 }

@@ -29,6 +29,8 @@ type Ready struct {
 	Outputs func(n *topology.Node, yield func(Output) error) error
 	// Txs are the epoch's transactions in order.
 	Txs []*record.Tx
+	// Replayed are those of Txs whose events are taken again; see Checkpoint.Replay.
+	Replayed map[*record.Tx]bool
 	// Checkpoint must become durable in the same batch as Stores.
 	Checkpoint Checkpoint
 	// Timers are the stream times at which a node wants to be called, by node name;
@@ -61,11 +63,14 @@ func (t *Task) Seal() (*Ready, error) {
 		}
 	}
 	return &Ready{
-		Stores:     t.stores,
-		Changelog:  t.changelog,
-		Outputs:    t.outputs.each,
-		Txs:        t.txs,
-		Checkpoint: Checkpoint{Positions: t.positions.Clone(), StreamTimes: times},
+		Stores:    t.stores,
+		Changelog: t.changelog,
+		Outputs:   t.outputs.each,
+		Txs:       t.txs,
+		Replayed:  t.replayed,
+		Checkpoint: Checkpoint{
+			Positions: t.positions.Clone(), StreamTimes: times, Replay: t.replay.Clone(),
+		},
 	}, nil
 }
 
@@ -76,7 +81,7 @@ func (t *Task) Committed(c Checkpoint) {
 	}
 	t.outputs.reset()
 	t.committed = c
-	t.txs, t.stepped, t.pending = nil, 0, false
+	t.txs, t.stepped, t.pending, t.replayed = nil, 0, false, nil
 }
 
 func (t *Task) changelog(yield func(store string, key, value []byte) error) error {

@@ -47,6 +47,9 @@ type Checkpoint struct {
 	Positions record.Positions
 	// StreamTimes is the stream time of each source node, by name.
 	StreamTimes map[string]int64
+	// Replay says, for a source whose snapshot replaced lost state, up to where events
+	// have been taken: those between there and Positions are still to be taken again.
+	Replay record.Positions
 }
 
 // Task runs one topology. It is not safe for concurrent use.
@@ -68,6 +71,9 @@ type Task struct {
 
 	committed Checkpoint
 	positions record.Positions
+	replay    record.Positions // see Checkpoint.Replay
+	again     bool             // the transaction begun last is replayed
+	replayed  map[*record.Tx]bool
 	times     []int64 // stream time by node id; only sources' are set directly
 
 	txs     []*record.Tx // of the epoch
@@ -118,7 +124,8 @@ func New(cfg Config) (*Task, error) {
 // restore sets the positions and times to those of a checkpoint.
 func (t *Task) restore(c Checkpoint) {
 	t.committed = c
-	t.positions = c.Positions.Clone()
+	t.positions, t.replay = c.Positions.Clone(), c.Replay.Clone()
+	t.replayed = nil
 	t.times = make([]int64, len(t.nodes))
 	for i, n := range t.nodes {
 		t.times[i] = topology.NoTime
@@ -138,8 +145,30 @@ func (t *Task) Operators() []topology.Operator { return t.ops }
 // Positions returns where the task stands, uncommitted transactions included.
 func (t *Task) Positions() record.Positions { return t.positions }
 
-// Begin starts a transaction. Transactions do not overlap.
-func (t *Task) Begin(tx *record.Tx) { t.txs = append(t.txs, tx) }
+// Replay makes the task, which has no position in a source, take the events after
+// position again, once it has the source's snapshot.
+func (t *Task) Replay(source string, position uint64) {
+	t.replay[source] = position
+	t.committed.Replay = t.replay.Clone()
+}
+
+// Begin starts a transaction. Transactions do not overlap. One that the position
+// covers is replayed: its events are taken and nothing else.
+func (t *Task) Begin(tx *record.Tx) {
+	t.txs = append(t.txs, tx)
+	t.again = false
+	if _, ok := t.replay[tx.Source]; !ok || tx.Snapshot {
+		return
+	}
+	if t.again = tx.CommitStart < t.positions[tx.Source]; !t.again {
+		delete(t.replay, tx.Source)
+		return
+	}
+	if t.replayed == nil {
+		t.replayed = map[*record.Tx]bool{}
+	}
+	t.replayed[tx] = true
+}
 
 // Rows feeds rows of the transaction begun last, in log order. Rows of tables that
 // the topology does not read are passed over.
@@ -178,12 +207,33 @@ func (t *Task) readers(tx *record.Tx, rel *record.Relation) []int {
 
 func (t *Task) feed(i int, tx *record.Tx, rows []record.Row) (err error) {
 	defer t.catch(i, &err)
+	if len(t.replay) > 0 {
+		if done, err := t.feedRebuild(i, tx, rows); done {
+			return err
+		}
+	}
 	t.fed, t.pending, *t.active = true, true, i
 	op, ok := t.ops[i].(topology.SourceOperator)
 	if !ok {
 		return fmt.Errorf("task: %q reads a table but its running form takes no rows", t.nodes[i].Name)
 	}
 	return op.Feed(tx, t.seq(), rows)
+}
+
+// feedRebuild feeds rows while state is rebuilt, where that is not what Feed does:
+// events that the new snapshot covers, and rows of the snapshot that were events long
+// ago.
+func (t *Task) feedRebuild(i int, tx *record.Tx, rows []record.Row) (done bool, err error) {
+	op, events := t.ops[i].(topology.Replayer)
+	if t.again {
+		if !events {
+			return true, nil
+		}
+		t.fed, t.pending, *t.active = true, true, i
+		return true, op.FeedReplayed(tx, t.seq(), rows)
+	}
+	_, rebuilds := t.replay[tx.Source]
+	return tx.Snapshot && rebuilds && events && op.SnapshotOnce(), nil
 }
 
 // Message feeds a logical message of the transaction begun last.
@@ -212,7 +262,11 @@ func (t *Task) seq() uint32 { return uint32(len(t.txs) - 1) }
 
 // End ends the transaction begun last. If the topology needs it, this runs a step.
 func (t *Task) End(tx *record.Tx) error {
-	t.positions[tx.Source] = tx.Position
+	if t.again {
+		t.advanceReplay(tx.Source, tx.Position)
+	} else {
+		t.positions[tx.Source] = tx.Position
+	}
 	if t.oneStep {
 		return t.Step()
 	}
@@ -232,12 +286,29 @@ func (t *Task) AdvanceTime(database string, at int64) {
 // AdvancePosition moves the position of a source past transactions that hold
 // nothing for this topology.
 func (t *Task) AdvancePosition(source string, position uint64) {
+	t.advanceReplay(source, position)
 	t.positions[source] = max(t.positions[source], position)
 }
 
+// advanceReplay notes that a source's events up to position have been taken again.
+func (t *Task) advanceReplay(source string, position uint64) {
+	at, ok := t.replay[source]
+	switch {
+	case !ok:
+	case position >= t.positions[source]:
+		delete(t.replay, source)
+	default:
+		t.replay[source] = max(at, position)
+	}
+}
+
+// Replaying returns where the task stands in taking events again; see
+// Checkpoint.Replay.
+func (t *Task) Replaying() record.Positions { return t.replay }
+
 // Skip forgets the transactions since the last commit, which held nothing for this
 // topology; the positions stay where they have moved to.
-func (t *Task) Skip() { t.txs, t.stepped = nil, 0 }
+func (t *Task) Skip() { t.txs, t.stepped, t.replayed = nil, 0, nil }
 
 // Step computes everything that was fed since the last step: whole transactions.
 // After an error the epoch must be rolled back.

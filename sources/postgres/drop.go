@@ -53,7 +53,7 @@ func (c *connector) Drop(ctx context.Context, req sources.DropRequest) error {
 		return err
 	}
 	for _, name := range keys(pubs) {
-		if pubs[name].comment != ownComment(req.App, req.Database, cfg.Slot) {
+		if !pubs[name].madeBy(ownComment(req.App, req.Database, cfg.Slot)) {
 			continue
 		}
 		if _, err := q.Exec(ctx, "DROP PUBLICATION IF EXISTS "+ident(name)); err != nil {

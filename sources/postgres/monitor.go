@@ -41,10 +41,28 @@ func (s *session) monitor() {
 				}
 			}
 		}
-		if sleep(s.ctx, s.cfg.MonitorInterval) != nil {
+		pause := s.cfg.MonitorInterval
+		if s.mark != "" {
+			s.markStarted(c)
+			pause = min(pause, time.Second)
+		}
+		if sleep(s.ctx, pause) != nil {
 			return
 		}
 	}
+}
+
+// markStarted marks the publication once something has been acknowledged. It may fail
+// where the rights have been taken away since the publication was made; then an app that
+// loses its state before the next start takes that for a first one.
+func (s *session) markStarted(c *pgx.Conn) {
+	if c == nil || s.acked.Load() == 0 {
+		return
+	}
+	if _, err := c.Exec(s.ctx, s.mark); err != nil && s.ctx.Err() == nil {
+		s.log.Warn("cannot mark the publication as started", "publication", s.cfg.Publication, "error", err)
+	}
+	s.mark = ""
 }
 
 // lag reports the slot's lag and returns the bytes of log that are kept for it.

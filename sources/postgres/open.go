@@ -165,7 +165,7 @@ func (o *opening) checkSlot() []Problem {
 				Kind: ErrSlotForeign},
 		}
 	}
-	if main := o.plan.main(); o.req.Resume == 0 && !o.own && (main == nil || main.comment != o.plan.comment) {
+	if main := o.plan.main(); o.req.Resume == 0 && !o.own && (main == nil || !main.madeBy(o.plan.comment)) {
 		return []Problem{{Subject: "slot " + o.cfg.Slot, Kind: ErrSlotForeign, Fix: drop,
 			Text: "it is there, there is no state that continues from it, and nothing shows that this app made it"}}
 	}
@@ -254,6 +254,9 @@ func (o *opening) start(ctx context.Context, plan plan) (sources.Session, error)
 	}
 	if o.req.EventTime {
 		prefixes[sources.HeartbeatPrefix] = true
+	}
+	if main := o.plan.main(); o.plan.ours(main) && (main == nil || main.comment == o.plan.comment) {
+		s.mark = "COMMENT ON PUBLICATION " + ident(o.cfg.Publication) + " IS " + literal(o.plan.comment+startedMark)
 	}
 	s.asm = &assembler{
 		source:   o.req.Database,

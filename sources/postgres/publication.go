@@ -135,6 +135,15 @@ func ownComment(app, database, slot string) string {
 	return fmt.Sprintf("made by Tailrace for app %s, database %s, slot %s", app, database, slot)
 }
 
+// startedMark ends the comment of a main publication once something has been
+// acknowledged: an app whose state is gone can tell from it that it ran before.
+const startedMark = ", started"
+
+// madeBy reports whether the publication has a comment of ours.
+func (p *publication) madeBy(comment string) bool {
+	return p.comment == comment || p.comment == comment+startedMark
+}
+
 // planner compares the tables asked for with the publications that are there.
 type planner struct {
 	cfg     Config
@@ -151,7 +160,7 @@ func (p *planner) main() *publication    { return p.pubs[p.cfg.Publication] }
 func (p *planner) inserts() *publication { return p.pubs[p.cfg.Publication+insertSuffix] }
 
 // ours reports whether a publication is absent or made by us for this app.
-func (p *planner) ours(pub *publication) bool { return pub == nil || pub.comment == p.comment }
+func (p *planner) ours(pub *publication) bool { return pub == nil || pub.madeBy(p.comment) }
 
 // covering returns the publications that publish the table.
 func (p *planner) covering(t *table) (pubs []*publication) {

@@ -55,6 +55,10 @@ type session struct {
 	// run's goroutine's.
 	guard *pgx.Conn
 
+	// mark is the SQL that marks the publication as started, "" where that is done or
+	// not ours to do; it is the monitor's.
+	mark string
+
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	wg     sync.WaitGroup
