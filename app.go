@@ -34,6 +34,9 @@ type App struct {
 	mu     sync.Mutex
 	engine *engine.Engine
 	addr   net.Addr
+
+	dirMu sync.RWMutex // held while the state directory is looked at
+	dir   *state.Dir   // nil while the app does not run
 }
 
 // New checks the configuration and makes an app. It contacts nothing.
@@ -69,7 +72,11 @@ func (a *App) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, dir.Close()) }()
+	a.setDir(dir)
+	defer func() {
+		a.setDir(nil)
+		err = errors.Join(err, dir.Close())
+	}()
 	in, out := a.cfg.connectors(a.topologies)
 	eng, err := engine.New(engine.Config{
 		App: a.cfg.App, Topologies: a.topologies, Dir: dir, Sources: in, Targets: out,
@@ -95,6 +102,12 @@ func (a *App) Run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, stop()) }()
 	return eng.Run(ctx)
+}
+
+func (a *App) setDir(d *state.Dir) {
+	a.dirMu.Lock()
+	defer a.dirMu.Unlock()
+	a.dir = d
 }
 
 // closeTimeout bounds how long the end of Run waits for readers of views.
@@ -132,7 +145,7 @@ func (a *App) Status() engine.Status {
 	return a.engine.Status()
 }
 
-// Handler serves the app's views, /metrics, /livez and /readyz, for mounting in a
+// Handler serves the app's views, /metrics, /livez, /readyz and /plan, for mounting in a
 // server of your own; Config.Addr makes the app serve it itself.
 func (a *App) Handler() http.Handler { return a.handler() }
 

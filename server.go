@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -12,7 +13,7 @@ import (
 	"github.com/tailrace/tailrace/view"
 )
 
-// handler serves views, metrics and health.
+// handler serves views, metrics, health and the plan.
 func (a *App) handler() http.Handler {
 	mux := http.NewServeMux()
 	views := view.Handler(a.host, view.HTTPOptions{Logger: a.log})
@@ -21,6 +22,7 @@ func (a *App) handler() http.Handler {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(a.metrics.registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /livez", a.livez)
 	mux.HandleFunc("GET /readyz", a.readyz)
+	mux.HandleFunc("GET /plan", a.servePlan)
 	if a.cfg.VerifySQL {
 		mux.HandleFunc("POST /verify", a.serveVerify)
 	}
@@ -59,6 +61,22 @@ func (a *App) readyz(w http.ResponseWriter, _ *http.Request) {
 		body["waiting_for_target"] = s.WaitingFor
 	}
 	answer(w, ok, body)
+}
+
+// servePlan shows the app's topologies with their stores and sizes: as text, or as
+// JSON with ?format=json.
+func (a *App) servePlan(w http.ResponseWriter, r *http.Request) {
+	p, err := a.Plan(r.Context())
+	switch {
+	case err != nil:
+		answer(w, false, map[string]any{"error": "plan", "message": err.Error()})
+	case r.URL.Query().Get("format") == "json":
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(p) // an error means that the client has gone
+	default:
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		_, _ = io.WriteString(w, p.String()) // the same
+	}
 }
 
 func answer(w http.ResponseWriter, ok bool, body map[string]any) {

@@ -19,6 +19,7 @@ func Messages(b *topology.Builder, db *Database, prefix string) topology.Stream[
 	return topology.AddStream[string, []byte](b, topology.Node{
 		Name:   db.Name() + "/messages/" + prefix,
 		Kind:   topology.KindSourceMessages,
+		Once:   true,
 		Source: &Spec{Database: db, Messages: prefix, Check: func(*record.Relation) error { return nil }},
 		New: func(*topology.Runtime) (topology.Operator, error) {
 			return &messageSource{maxTime: topology.NoTime}, nil

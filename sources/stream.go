@@ -34,6 +34,7 @@ func addStream[K comparable, V any](
 		Name:   o.name,
 		Kind:   topology.KindSourceStream,
 		Source: spec,
+		Once:   !o.snapshot,
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
 			return &streamSource[K, V]{
 				rows: rows[K, V]{types: types, eventTime: o.eventTime, maxTime: topology.NoTime},
@@ -131,6 +132,7 @@ func Events[K comparable, V any](
 		Name:   o.name,
 		Kind:   topology.KindSourceEvents,
 		Source: spec,
+		Once:   !o.snapshot,
 		Stores: []topology.StoreSpec{{Schema: codec.Fingerprint}},
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
 			e := &eventSource[K, V]{snapshot: o.snapshot, node: rt.Node(), drop: rt.Drop}

@@ -47,9 +47,10 @@ type Dir struct {
 	// DB is the database.
 	DB DB
 
-	path string
-	opts Options
-	lock io.Closer
+	path     string
+	opts     Options
+	lock     io.Closer
+	readOnly bool
 
 	mu       sync.Mutex
 	manifest manifest
@@ -180,7 +181,9 @@ func (d *Dir) Close() error {
 			return err
 		}
 	}
-	err = os.RemoveAll(filepath.Join(d.path, "scratch"))
+	if !d.readOnly {
+		err = os.RemoveAll(filepath.Join(d.path, "scratch"))
+	}
 	return errors.Join(err, d.lock.Close())
 }
 
@@ -214,18 +217,27 @@ func (d *Dir) loadManifest(id Identity) error {
 	if err := json.Unmarshal(stored, m); err != nil {
 		return corruptError(d.path, err)
 	}
-	switch {
-	case m.Format > dirFormat || m.FormatMajorVersion > uint64(FormatMajorVersion):
-		return fmt.Errorf("%w: %s has format %d (files %d), this release reads up to %d (files %d): "+
-			"use the release that wrote it", ErrMismatch, d.path, m.Format, m.FormatMajorVersion,
-			dirFormat, FormatMajorVersion)
-	case m.App != id.App:
+	if err := d.checkFormat(); err != nil {
+		return err
+	}
+	if m.App != id.App {
 		return fmt.Errorf("%w: %s holds the state of app %q, not %q: give each app a directory of its own",
 			ErrMismatch, d.path, m.App, id.App)
 	}
 	if m.FormatMajorVersion != uint64(FormatMajorVersion) {
 		m.FormatMajorVersion = uint64(FormatMajorVersion)
 		return d.write(true, nil)
+	}
+	return nil
+}
+
+// checkFormat refuses a directory that a newer release wrote.
+func (d *Dir) checkFormat() error {
+	m := &d.manifest
+	if m.Format > dirFormat || m.FormatMajorVersion > uint64(FormatMajorVersion) {
+		return fmt.Errorf("%w: %s has format %d (files %d), this release reads up to %d (files %d): "+
+			"use the release that wrote it", ErrMismatch, d.path, m.Format, m.FormatMajorVersion,
+			dirFormat, FormatMajorVersion)
 	}
 	return nil
 }
@@ -437,18 +449,7 @@ func (d *Dir) set(key, value []byte, deleted bool) error {
 
 // Stores returns the ids of a topology's stores by name.
 func (d *Dir) Stores(topology string) (map[string]uint32, error) {
-	prefix := AppendKeyString(append(appendID(nil, manifestID), "store/"...), topology)
-	stores := map[string]uint32{}
-	var bad error
-	err := d.each(prefix, func(key, id []byte) {
-		name, _, err := decodeKeyString(key[len(prefix):])
-		if err != nil || len(id) != 4 {
-			bad = corruptError(d.path, errors.New("store name is malformed"))
-			return
-		}
-		stores[name] = binary.BigEndian.Uint32(id)
-	})
-	return stores, errors.Join(err, bad)
+	return d.named(AppendKeyString(append(appendID(nil, manifestID), "store/"...), topology))
 }
 
 func metaKey(name string) []byte { return append(appendID(nil, metaID), name...) }

@@ -37,6 +37,8 @@ type Options struct {
 	Logger *slog.Logger
 	// FS replaces the disk in tests.
 	FS vfs.FS
+
+	readOnly bool
 }
 
 func (o Options) withDefaults() Options {
@@ -90,7 +92,11 @@ type pebbleDB struct {
 
 func openPebble(dir string, o Options, scratch bool) (*pebbleDB, error) {
 	p := &pebbleDB{dir: dir, opts: o, health: newHealth(dir, o.Logger)}
-	for _, prepare := range []func() error{p.checkSums, p.checkFormat, p.clearTables, p.removeSums} {
+	prepares := []func() error{p.checkSums, p.checkFormat, p.clearTables, p.removeSums}
+	if o.readOnly {
+		prepares = prepares[:2]
+	}
+	for _, prepare := range prepares {
 		if err := prepare(); err != nil {
 			return nil, p.wrap(err)
 		}
@@ -104,6 +110,7 @@ func openPebble(dir string, o Options, scratch bool) (*pebbleDB, error) {
 		MemTableSize:                o.MemTableBytes,
 		MemTableStopWritesThreshold: 4,
 		DisableWAL:                  scratch,
+		ReadOnly:                    o.readOnly,
 		MaxOpenFiles:                1000,
 		Logger:                      p.health,
 		EventListener:               p.health.events(),
@@ -168,7 +175,7 @@ func (p *pebbleDB) Close() error {
 	case <-p.health.failed:
 	default:
 		err := p.db.Close()
-		if err == nil && !p.popts.DisableWAL {
+		if err == nil && !p.popts.DisableWAL && !p.popts.ReadOnly {
 			err = p.writeSums()
 		}
 		return p.wrap(err)

@@ -2,6 +2,7 @@ package topology
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -16,9 +17,16 @@ func (t *Topology) Describe() string {
 	} else {
 		b.WriteString("transactions that are waiting are computed together\n")
 	}
-	rows := make([][]string, 0, len(t.nodes)+1)
-	for _, n := range t.nodes {
-		rows = append(rows, []string{n.Name, n.label(), n.output(), n.reads(), n.keeps()})
+	parts := t.subTopologies()
+	count := slices.Max(append(parts, 0))
+	fmt.Fprintf(&b, "%s; no internal topics\n", plural(count, "sub-topology", "sub-topologies"))
+	rows := make([][]string, 0, len(t.nodes))
+	for i, n := range t.nodes {
+		row := []string{n.Name, n.label(), n.output(), n.reads(), n.keeps(), n.marks()}
+		if count > 1 {
+			row = append(row, fmt.Sprintf("sub-topology %d", parts[i]))
+		}
+		rows = append(rows, row)
 	}
 	writeColumns(&b, rows)
 	return b.String()
@@ -36,8 +44,10 @@ func (t *Topology) perTransactionNodes() []string {
 }
 
 // label is the node's kind, with its detail.
-func (n *Node) label() string {
-	return strings.TrimSpace(string(n.Kind) + " " + strings.TrimSpace(n.Detail))
+func (n *Node) label() string { return labelOf(n.Kind, n.Detail) }
+
+func labelOf(k Kind, detail string) string {
+	return strings.TrimSpace(string(k) + " " + strings.TrimSpace(detail))
 }
 
 // output is the type of the node's output.
@@ -73,8 +83,21 @@ func (n *Node) keeps() string {
 	return "keeps " + strings.Join(names, ", ")
 }
 
-// writeColumns prints rows indented, each column as wide as its widest cell. The last
-// two columns, what is read and kept, follow each other without padding.
+// marks is the version of a node's functions, and whether it needs a step for each
+// transaction.
+func (n *Node) marks() string {
+	var marks []string
+	if n.Version != 0 {
+		marks = append(marks, fmt.Sprintf("version %d", n.Version))
+	}
+	if n.PerTransaction {
+		marks = append(marks, "per-transaction")
+	}
+	return strings.Join(marks, " ")
+}
+
+// writeColumns prints rows indented, each column as wide as its widest cell. The
+// columns from the fourth on follow each other without padding.
 func writeColumns(b *strings.Builder, rows [][]string) {
 	const padded = 3
 	var widths [padded]int

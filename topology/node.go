@@ -65,6 +65,9 @@ type Node struct {
 	Detail string
 	// Source is set on source nodes: what to read.
 	Source Source
+	// Once says of a source that its records cannot be read again: what state they
+	// have built up is lost with the state.
+	Once bool
 	// Sink is set on sink nodes: where the output goes. Drivers know its types.
 	Sink any
 	// New makes the running form, once a task.

@@ -32,13 +32,13 @@ type line struct {
 // change inserts a node at one place of the revenue topology.
 type change struct {
 	filterBefore, filterElsewhere bool
-	version                       int
+	version, topologyVersion      int
 	database                      string
 	window                        time.Duration
 }
 
 func build(name string, c change) *topology.Topology {
-	b := topology.New(name)
+	b := topology.New(name, topology.Version(c.topologyVersion))
 	if c.database == "" {
 		c.database = "shop"
 	}

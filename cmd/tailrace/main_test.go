@@ -61,8 +61,9 @@ func TestAgainstApp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	stateDir := filepath.Join(t.TempDir(), "state")
 	app, err := tailrace.New(tailrace.Config{
-		App: "cli", StateDir: filepath.Join(t.TempDir(), "state"), Addr: "127.0.0.1:0", VerifySQL: true,
+		App: "cli", StateDir: stateDir, Addr: "127.0.0.1:0", VerifySQL: true,
 	}, topo)
 	if err != nil {
 		t.Fatal(err)
@@ -84,6 +85,7 @@ func TestAgainstApp(t *testing.T) {
 				Setup: func(env *testscript.Env) error {
 					env.Setenv("APP", "http://"+app.Addr().String())
 					env.Setenv("SHOP", s.URL)
+					env.Setenv("STATE", stateDir)
 					env.Setenv("WAREHOUSE", warehouse.URL)
 					env.Setenv("QUERY", revenue.SQL)
 					return nil

@@ -1,9 +1,9 @@
 package engine
 
 import (
-	"bytes"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -35,6 +35,8 @@ type topologyRun struct {
 	held error
 	// takes says whether the transaction at hand is for this topology.
 	takes bool
+	// noted says that the topology's summary is stored beside its checkpoint.
+	noted bool
 }
 
 // name is the topology's name.
@@ -120,6 +122,9 @@ func (e *Engine) loadTopology(t *topology.Topology) (*topologyRun, error) {
 		if err := e.cfg.Dir.DropStores(t.Name(), ""); err != nil {
 			return nil, err
 		}
+	}
+	if r.noted, err = e.isNoted(t); err != nil {
+		return nil, err
 	}
 	r.fresh, r.committed = !ok, record.Positions(c.Positions).Clone()
 	r.replay = record.Positions(c.Replay).Clone()
@@ -235,7 +240,7 @@ func (e *Engine) write(key, value []byte) error {
 func (e *Engine) dropCheckpoint(name string) error {
 	b := e.cfg.Dir.DB.NewBatch()
 	defer b.Close()
-	if err := b.Delete(checkpointKey(name)); err != nil {
+	if err := errors.Join(b.Delete(checkpointKey(name)), b.Delete(summaryKey(name))); err != nil {
 		return err
 	}
 	return e.cfg.Dir.DB.Commit(b, true)
@@ -271,19 +276,12 @@ func (e *Engine) bindViews() error {
 // Checkpoints returns where each topology of a state directory stands durably, by
 // topology name; for tests and tools that look at a directory at rest.
 func Checkpoints(dir *state.Dir) (map[string]record.Positions, error) {
-	prefix := checkpointKey("")
-	it, err := dir.DB.NewIter(prefix, []byte{0, 0, 0, 1})
-	if err != nil {
-		return nil, err
-	}
-	defer it.Close()
 	out := map[string]record.Positions{}
-	for ok := it.First(); ok && bytes.HasPrefix(it.Key(), prefix); ok = it.Next() {
+	err := each(dir, checkpointKey(""), func(name string, value []byte) error {
 		var c checkpoint
-		if err := json.Unmarshal(it.Value(), &c); err != nil {
-			return nil, fmt.Errorf("engine: checkpoint: %w: %w", state.ErrCorrupt, err)
-		}
-		out[string(it.Key()[len(prefix):])] = record.Positions(c.Positions)
-	}
-	return out, it.Error()
+		err := json.Unmarshal(value, &c)
+		out[name] = c.Positions
+		return err
+	})
+	return out, err
 }

@@ -130,6 +130,7 @@ func (e *Engine) writeCommit(ctx context.Context) error {
 		if sealed[i] != nil {
 			r.committed, r.replay = sealed[i].Checkpoint.Positions, sealed[i].Checkpoint.Replay
 			r.fresh = r.fresh && len(r.committed) == 0
+			r.noted = len(r.committed) > 0
 			if n := len(sealed[i].Txs); n > 0 {
 				r.asOf = sealed[i].Txs[n-1].CommitTime
 			}
@@ -190,6 +191,11 @@ func (e *Engine) fill(batch state.Batch, sealed []*task.Ready) (queued []int64, 
 			return nil, err
 		}
 		if err := batch.Set(checkpointKey(e.runs[i].name()), value); err != nil {
+			return nil, err
+		}
+	}
+	for _, i := range order {
+		if err := e.note(batch, e.runs[i], sealed[i]); err != nil {
 			return nil, err
 		}
 	}

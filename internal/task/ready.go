@@ -125,7 +125,10 @@ type outputs struct {
 // OutputStore is the name of the store that a sink's outputs of an epoch are kept in.
 // Nothing is committed under its id; it is distinct all the same, since what spills
 // lies in one scratch space by id.
-func OutputStore(n *topology.Node) string { return "output:" + n.Name }
+func OutputStore(n *topology.Node) string { return OutputPrefix + n.Name }
+
+// OutputPrefix begins the names of OutputStore, and of no other store.
+const OutputPrefix = "output:"
 
 func newOutputs(env *state.Env, storeID func(string) uint32) *outputs {
 	return &outputs{

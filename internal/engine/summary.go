@@ -1,0 +1,115 @@
+package engine
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/tailrace/tailrace/internal/task"
+	"github.com/tailrace/tailrace/record"
+	"github.com/tailrace/tailrace/state"
+	"github.com/tailrace/tailrace/topology"
+)
+
+// summaryKey is where the summary of the topology that made the state lies: behind
+// all checkpoints.
+func summaryKey(topology string) []byte {
+	return append([]byte{0, 0, 0, 0}, "topology/"+topology...)
+}
+
+// isNoted reports whether the summary of a topology is stored as it is now.
+func (e *Engine) isNoted(t *topology.Topology) (bool, error) {
+	value, ok, err := e.cfg.Dir.DB.Get(nil, summaryKey(t.Name()))
+	if err != nil || !ok {
+		return false, err
+	}
+	now, err := json.Marshal(t.Summary())
+	return bytes.Equal(now, value), err
+}
+
+// note stores a topology's summary with its first checkpoint.
+func (e *Engine) note(batch state.Batch, r *topologyRun, ready *task.Ready) error {
+	if r.noted || len(ready.Checkpoint.Positions) == 0 {
+		return nil
+	}
+	value, err := json.Marshal(r.topology.Summary())
+	if err != nil {
+		return err
+	}
+	return batch.Set(summaryKey(r.name()), value)
+}
+
+// Stored is what a state directory holds of a topology.
+type Stored struct {
+	// Summary is that of the topology that made the state. Without Nodes only its name
+	// and hash are known: a release that did not note more has made it.
+	Summary   *topology.Summary
+	Positions record.Positions
+	// Bytes are the sizes of its stores, by name.
+	Bytes map[string]int64
+}
+
+// ReadStored returns what a state directory holds, by topology.
+func ReadStored(dir *state.Dir) (map[string]*Stored, error) {
+	out := map[string]*Stored{}
+	err := each(dir, checkpointKey(""), func(name string, value []byte) error {
+		var c checkpoint
+		err := json.Unmarshal(value, &c)
+		out[name] = &Stored{Summary: &topology.Summary{Name: name, Hash: c.Hash}, Positions: c.Positions}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = each(dir, summaryKey(""), func(name string, value []byte) error {
+		var s topology.Summary
+		err := json.Unmarshal(value, &s)
+		if known := out[name]; known != nil && known.Summary.Hash == s.Hash {
+			known.Summary = &s
+		}
+		return err
+	})
+	for _, name := range slices.Sorted(maps.Keys(out)) {
+		if err == nil {
+			err = out[name].measure(dir, name)
+		}
+	}
+	return out, err
+}
+
+// measure finds the sizes of a topology's stores.
+func (s *Stored) measure(dir *state.Dir, topology string) error {
+	ids, err := dir.Stores(topology)
+	if err != nil {
+		return err
+	}
+	s.Bytes = map[string]int64{}
+	for name, id := range ids {
+		if strings.HasPrefix(name, task.OutputPrefix) {
+			continue // nothing is ever committed there
+		}
+		if s.Bytes[name], err = dir.StoreBytes(id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// each visits the values under a prefix in the engine's own space.
+func each(dir *state.Dir, prefix []byte, fn func(name string, value []byte) error) error {
+	it, err := dir.DB.NewIter(prefix, state.PrefixEnd(prefix))
+	if err != nil {
+		return err
+	}
+	defer it.Close()
+	for ok := it.First(); ok; ok = it.Next() {
+		name := string(it.Key()[len(prefix):])
+		if err := fn(name, it.Value()); err != nil {
+			return fmt.Errorf("engine: what is stored of topology %q: %w: %w", name, state.ErrCorrupt, err)
+		}
+	}
+	return it.Error()
+}

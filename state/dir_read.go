@@ -1,0 +1,107 @@
+package state
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// ReadDir opens the state directory of any app for looking at it: nothing in it is
+// changed, and what would change it fails. The error is os.ErrNotExist where there is
+// none, ErrLocked where an app is running on it, and else as with OpenDir.
+func ReadDir(path string, o Options) (*Dir, error) {
+	path = filepath.Clean(path)
+	if _, err := os.Stat(filepath.Join(path, "db")); err != nil {
+		if errors.Is(err, os.ErrNotExist) {
+			return nil, fmt.Errorf("state: %s holds no state: %w", path, os.ErrNotExist)
+		}
+		return nil, wrapStorageError(path, err)
+	}
+	d := &Dir{path: path, opts: o.withDefaults(), readOnly: true}
+	d.opts.readOnly = true
+	var err error
+	if d.lock, err = lockDir(d.opts, path); err != nil {
+		return nil, err
+	}
+	if err := d.read(); err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, nil
+}
+
+func (d *Dir) read() error {
+	p, err := openPebble(filepath.Join(d.path, "db"), d.opts, false)
+	if err != nil {
+		return err
+	}
+	d.DB = p
+	stored, ok, err := d.DB.Get(nil, manifestKey)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return fmt.Errorf("%w: %s holds a database that Tailrace did not make", ErrMismatch, d.path)
+	}
+	if err := json.Unmarshal(stored, &d.manifest); err != nil {
+		return corruptError(d.path, err)
+	}
+	return d.checkFormat()
+}
+
+// App is the name of the app that the directory belongs to.
+func (d *Dir) App() string { return d.manifest.App }
+
+// Queues returns the ids of the queues by target.
+func (d *Dir) Queues() (map[string]uint32, error) {
+	return d.named(append(appendID(nil, manifestID), "queue/"...))
+}
+
+// named reads the ids of all stores or queues under a prefix.
+func (d *Dir) named(prefix []byte) (map[string]uint32, error) {
+	ids := map[string]uint32{}
+	var bad error
+	err := d.each(prefix, func(key, id []byte) {
+		name, _, err := decodeKeyString(key[len(prefix):])
+		if err != nil || len(id) != 4 {
+			bad = corruptError(d.path, errors.New("the name of a store or queue is malformed"))
+			return
+		}
+		ids[name] = binary.BigEndian.Uint32(id)
+	})
+	return ids, errors.Join(err, bad)
+}
+
+// countedBytes bounds how much of a store is read to tell its size. It is above what
+// can wait in memory for being written to tables.
+const countedBytes = 64 << 20
+
+// StoreBytes is the size of a store or queue, by its id: the bytes of its keys and
+// values up to 64 MiB, and of a larger one what it takes on disk by Pebble's estimate.
+// (That counts whole blocks and leaves out what was written last, so it says nothing
+// of small stores.)
+func (d *Dir) StoreBytes(id uint32) (int64, error) {
+	lower, upper := idBounds(id)
+	var estimate uint64
+	if p, ok := d.DB.(*pebbleDB); ok && upper != nil {
+		var err error
+		if estimate, err = p.db.EstimateDiskUsage(lower, upper); err != nil {
+			return 0, p.wrap(err)
+		}
+		if estimate >= countedBytes {
+			return int64(estimate), nil
+		}
+	}
+	it, err := d.DB.NewIter(lower, upper)
+	if err != nil {
+		return 0, err
+	}
+	defer it.Close()
+	var counted int64
+	for ok := it.First(); ok && counted < countedBytes; ok = it.Next() {
+		counted += int64(len(it.Key()) + len(it.Value()))
+	}
+	return counted, it.Error()
+}
