@@ -89,7 +89,6 @@ func (t *toStream[K, V]) Step(s *topology.Step) error {
 	if len(s.Txs) == 0 {
 		return nil
 	}
-	tx := s.Txs[len(s.Txs)-1]
 	t.sorter.reset()
 	err := t.in.Changes(func(chunk []record.Change[K, V]) bool {
 		for _, c := range chunk {
@@ -104,13 +103,23 @@ func (t *toStream[K, V]) Step(s *topology.Step) error {
 	t.out = permute(t.out, t.sorter.order())
 	for i := range t.out {
 		// Changes of a table come after all rows of their transaction.
-		t.out[i].Tag = record.Tag{
-			Tx: tx, Seq: s.Seq(tx), Ordinal: tableOrdinal, Path: t.sorter.key(i),
-		}
+		t.out[i].Tag = lateTag(s, t.sorter.key(i))
 	}
 	return nil
 }
 
-// tableOrdinal is the ordinal of records made from table changes: behind every
-// row of the transaction.
+// tableOrdinal is the ordinal of records that no row is the cause of: behind every row
+// of the transaction.
 const tableOrdinal = 1<<32 - 1
+
+// lateTag is the tag of a record made from a table's change, or because time has
+// passed: it comes after all rows of the step's last transaction. path tells such
+// records of a node apart.
+func lateTag(s *topology.Step, path string) record.Tag {
+	tag := record.Tag{Ordinal: tableOrdinal, Path: path}
+	if n := len(s.Txs); n > 0 {
+		tag.Tx = s.Txs[n-1]
+		tag.Seq = s.Seq(tag.Tx)
+	}
+	return tag
+}

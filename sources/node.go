@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/tailrace/tailrace/record"
@@ -18,14 +19,26 @@ type Option[V any] func(*options[V])
 type options[V any] struct {
 	name      string
 	eventTime func(V) time.Time
+	lag       time.Duration
+	lagging   bool
 	snapshot  bool
 	outbox    bool
 }
 
 // EventTime takes the event time from the row instead of the commit time of its
 // transaction. A zero time means the commit time.
+//
+// Since such times may lie behind the clock by any amount, an idle table then lets no
+// stream time pass: windows close when later rows come. Lag bounds that amount.
 func EventTime[V any](of func(V) time.Time) Option[V] {
 	return func(o *options[V]) { o.eventTime = of }
+}
+
+// Lag declares that a row's event time lies at most d behind its commit, so that
+// heartbeats of an idle database move stream time to d before them. Rows that come
+// later still are late. It goes with EventTime, without which the lag is 0.
+func Lag[V any](d time.Duration) Option[V] {
+	return func(o *options[V]) { o.lag, o.lagging = d, true }
 }
 
 // WithSnapshot makes a stream begin with the rows that the table holds, as inserts:
@@ -46,6 +59,10 @@ type Spec struct {
 	Table TableRequest
 	// Messages is the prefix of the logical messages to read, else "".
 	Messages string
+	// NoHeartbeats says that heartbeats tell nothing about event times; otherwise the
+	// source is complete up to Lag, in microseconds, before a heartbeat.
+	NoHeartbeats bool
+	Lag          int64
 	// Check reports everything that does not fit between a relation and the node's
 	// Go types.
 	Check func(rel *record.Relation) error
@@ -54,6 +71,14 @@ type Spec struct {
 // Input implements topology.Source.
 func (s *Spec) Input() topology.Input {
 	return topology.Input{Database: s.Database.Name(), Table: s.Table.Name, Messages: s.Messages}
+}
+
+// HeartbeatTime implements topology.Source.
+func (s *Spec) HeartbeatTime(at int64) int64 {
+	if s.NoHeartbeats {
+		return topology.NoTime
+	}
+	return at - s.Lag
 }
 
 // newSpec checks the arguments of a source of rows and makes its spec and node
@@ -74,12 +99,19 @@ func newSpec[K comparable, V any](
 	if o.name == "" {
 		o.name = db.Name() + "/" + table
 	}
+	if !strings.Contains(table, ".") {
+		b.Errorf("topology: %s %q: give the table's schema, too, such as %q", kind, o.name, "public."+table)
+	}
 	rt, err := newRowType[K, V]()
 	if err != nil {
 		b.Errorf("topology: %s %q: %w", kind, o.name, err)
 	}
+	if o.lag < 0 {
+		b.Errorf("topology: %s %q: the lag is %v; it must not be negative", kind, o.name, o.lag)
+	}
 	spec := &Spec{
-		Database: db,
+		Database:     db,
+		NoHeartbeats: o.eventTime != nil && !o.lagging, Lag: o.lag.Microseconds(),
 		Table: TableRequest{
 			Name: table, Columns: rt.columns(), KeyColumns: rt.keyColumns(),
 			Snapshot: o.snapshot,

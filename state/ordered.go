@@ -17,6 +17,7 @@ type Ordered struct {
 	spilled bool // writes of this epoch are in scratch space
 	mem     account
 	walking int // scans under way
+	undone  uint64
 	err     error
 	buf     []byte
 	// db and scratch stand over the store's range of the DB as of the last commit
@@ -217,7 +218,14 @@ func (o *Ordered) Flush(b Batch) (err error) {
 func (o *Ordered) Committed() { o.endEpoch() }
 
 // Rollback drops everything written since the last commit.
-func (o *Ordered) Rollback() { o.endEpoch() }
+func (o *Ordered) Rollback() {
+	o.undone++
+	o.endEpoch()
+}
+
+// Rollbacks counts the rollbacks so far: what a user of the store has concluded from
+// its contents holds no longer after one.
+func (o *Ordered) Rollbacks() uint64 { return o.undone }
 
 func (o *Ordered) endEpoch() {
 	o.clearOverlay()

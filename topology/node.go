@@ -85,6 +85,10 @@ type Node struct {
 type Source interface {
 	// Input names the database and what of it is read.
 	Input() Input
+	// HeartbeatTime is the event time up to which the source is complete when its
+	// database's log says that the time is at, both in Unix microseconds; NoTime if a
+	// heartbeat says nothing about it.
+	HeartbeatTime(at int64) int64
 }
 
 // Input is what a source node reads: a table or a kind of logical messages.

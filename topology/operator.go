@@ -72,10 +72,21 @@ type MessageOperator interface {
 	FeedMessage(tx *record.Tx, seq uint32, m record.Message) error
 }
 
+// TimedOperator is the running form of a node that acts when stream time reaches a
+// point, such as the close of a window: in its Step, on whatever is due at
+// Step.After of the node. Between steps it tells what it waits for, so that a
+// heartbeat runs a step only where something falls due.
+type TimedOperator interface {
+	Operator
+	// NextTimer is the earliest stream time it waits for, in Unix microseconds; ok is
+	// false if it waits for none. It may be called between steps only.
+	NextTimer() (at int64, ok bool)
+}
+
 // Step is one unit of computation: the whole source transactions whose rows were
 // fed.
 type Step struct {
-	// Txs are the step's transactions in order.
+	// Txs are the step's transactions in order; a heartbeat is one, too.
 	Txs []*record.Tx
 	// Before and After are stream time by node id, in Unix microseconds: the
 	// largest event time of all sources that lead to the node, without this step's

@@ -96,11 +96,21 @@ func (t TumblingWindow) Of(at int64) Window {
 	return w
 }
 
+// Closes returns the stream time from which on a window takes no more records: its end
+// plus grace, as in Kafka Streams.
+func (t TumblingWindow) Closes(w Window) int64 { return addTime(w.End, t.grace) }
+
 // Closed reports whether a window takes no more records at the given stream time.
-// The bound is Kafka Streams' for tumbling windows: streamTime >= end + grace.
 func (t TumblingWindow) Closed(w Window, streamTime int64) bool {
-	// Not End+grace, which the last windows that there are would overflow.
-	return streamTime >= w.End && uint64(streamTime)-uint64(w.End) >= uint64(t.grace)
+	return Closed(t, w, streamTime)
+}
+
+// addTime adds a span that is not negative to a time, up to the largest time there is.
+func addTime(at, span int64) int64 {
+	if at > math.MaxInt64-span {
+		return math.MaxInt64
+	}
+	return at + span
 }
 
 // String prints the definition, as describe shows it.

@@ -33,9 +33,9 @@ type Ready struct {
 	Replayed map[*record.Tx]bool
 	// Checkpoint must become durable in the same batch as Stores.
 	Checkpoint Checkpoint
-	// Timers are the stream times at which a node wants to be called, by node name;
-	// they are part of the checkpoint.
-	Timers map[string][]int64
+	// Timers is the next stream time that a node waits for, by node name. They are
+	// derived from Stores, and tell a driver how long a heartbeat can wait.
+	Timers map[string]int64
 }
 
 // Output is a row or an event that a sink put out.
@@ -71,6 +71,7 @@ func (t *Task) Seal() (*Ready, error) {
 		Checkpoint: Checkpoint{
 			Positions: t.positions.Clone(), StreamTimes: times, Replay: t.replay.Clone(),
 		},
+		Timers: t.timers(),
 	}, nil
 }
 

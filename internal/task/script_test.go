@@ -28,7 +28,7 @@ import (
 //	                         (key columns), move TABLE column=old column=value ...,
 //	                         truncate TABLE, message PREFIX CONTENT
 //	end                      the transaction ends
-//	time SECONDS             a heartbeat
+//	time SECONDS             a heartbeat, within a transaction
 //	step
 //	seal                     shows what Ready holds
 //	committed                applies what was sealed and tells the task
@@ -245,6 +245,9 @@ func (s *session) seal() (string, error) {
 	for _, n := range slices.Sorted(maps.Keys(ready.Checkpoint.StreamTimes)) {
 		at := time.UnixMicro(ready.Checkpoint.StreamTimes[n]).UTC()
 		fmt.Fprintf(&b, ", %s is at %s", n, at.Format(time.TimeOnly))
+	}
+	for _, n := range slices.Sorted(maps.Keys(ready.Timers)) {
+		fmt.Fprintf(&b, ", %s waits for %s", n, time.UnixMicro(ready.Timers[n]).UTC().Format(time.TimeOnly))
 	}
 	return b.String() + "\n", nil
 }

@@ -74,7 +74,11 @@ type Task struct {
 	replay    record.Positions // see Checkpoint.Replay
 	again     bool             // the transaction begun last is replayed
 	replayed  map[*record.Tx]bool
-	times     []int64 // stream time by node id; only sources' are set directly
+	times     []int64 // stream time by node id; only sources' are set
+	// heartbeats is how far heartbeats since the last step have moved the stream time
+	// of sources, by node id.
+	heartbeats []int64
+	timed      []timedNode
 
 	txs     []*record.Tx // of the epoch
 	stepped int          // how many of them a finished step has processed
@@ -110,6 +114,9 @@ func New(cfg Config) (*Task, error) {
 	}
 	t.stores, t.active = sortStores(rt.Stores()), rt.Active()
 	for i, n := range t.nodes {
+		if op, ok := t.ops[i].(topology.TimedOperator); ok {
+			t.timed = append(t.timed, timedNode{i, op})
+		}
 		if n.Source != nil {
 			in := n.Source.Input()
 			t.byTable[in] = append(t.byTable[in], i)
@@ -126,9 +133,9 @@ func (t *Task) restore(c Checkpoint) {
 	t.committed = c
 	t.positions, t.replay = c.Positions.Clone(), c.Replay.Clone()
 	t.replayed = nil
-	t.times = make([]int64, len(t.nodes))
+	t.times, t.heartbeats = make([]int64, len(t.nodes)), make([]int64, len(t.nodes))
 	for i, n := range t.nodes {
-		t.times[i] = topology.NoTime
+		t.times[i], t.heartbeats[i] = topology.NoTime, topology.NoTime
 		if at, ok := c.StreamTimes[n.Name]; ok && n.Source != nil {
 			t.times[i] = at
 		}
@@ -273,16 +280,6 @@ func (t *Task) End(tx *record.Tx) error {
 	return nil
 }
 
-// AdvanceTime moves the stream time of a database's sources up to at: a heartbeat
-// that is in the log, or the commit time of a transaction without rows for us.
-func (t *Task) AdvanceTime(database string, at int64) {
-	for i, n := range t.nodes {
-		if n.Source != nil && n.Source.Input().Database == database {
-			t.times[i] = max(t.times[i], at)
-		}
-	}
-}
-
 // AdvancePosition moves the position of a source past transactions that hold
 // nothing for this topology.
 func (t *Task) AdvancePosition(source string, position uint64) {
@@ -310,21 +307,25 @@ func (t *Task) Replaying() record.Positions { return t.replay }
 // topology; the positions stay where they have moved to.
 func (t *Task) Skip() { t.txs, t.stepped, t.replayed = nil, 0, nil }
 
-// Step computes everything that was fed since the last step: whole transactions.
-// After an error the epoch must be rolled back.
+// Step computes everything that was fed since the last step: whole transactions. If
+// nothing was, but a heartbeat has let time pass up to where a node waits for, it
+// computes what falls due. After an error the epoch must be rolled back.
 func (t *Task) Step() error {
-	if !t.fed {
+	t.advanceTimes()
+	if !t.fed && !t.due() {
+		t.keepTimes()
 		t.stepped = len(t.txs)
 		return nil
 	}
+	t.pending = true
 	t.step.Txs = t.txs[t.stepped:]
 	t.step.FirstSeq = uint32(t.stepped)
-	t.advanceTimes()
 	for i := range t.ops {
 		if err := t.run(i); err != nil {
 			return err
 		}
 	}
+	t.keepTimes()
 	if t.after != nil {
 		if err := t.look(); err != nil {
 			return err
@@ -351,22 +352,6 @@ func (t *Task) look() (err error) {
 		}
 	}()
 	return t.after(&t.step)
-}
-
-// advanceTimes computes stream time before and after the step for every node: a
-// source's own, elsewhere the largest of the inputs'.
-func (t *Task) advanceTimes() {
-	for i, n := range t.nodes {
-		t.step.Before[i], t.step.After[i] = t.times[i], t.times[i]
-		if op, ok := t.ops[i].(topology.SourceOperator); ok {
-			t.step.After[i] = max(t.times[i], op.MaxTime())
-			t.times[i] = t.step.After[i]
-		}
-		for _, in := range n.Inputs {
-			t.step.Before[i] = max(t.step.Before[i], t.step.Before[in.ID])
-			t.step.After[i] = max(t.step.After[i], t.step.After[in.ID])
-		}
-	}
 }
 
 // PanicError is a panic of a user function, with the stack it came from.

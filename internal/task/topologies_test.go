@@ -47,6 +47,7 @@ var topologies = map[string]func() *topology.Topology{
 	"revenue":   revenue,
 	"enrich":    enrich,
 	"windows":   windowed,
+	"ttl":       timeToLive,
 	"customers": customers,
 	"failing":   failing,
 }
@@ -109,6 +110,15 @@ func windowed() *topology.Topology {
 			return 0, window{k.Key, k.Window.StartTime().Format(time.TimeOnly), c.Old, c.New}
 		})
 	sinks.Stream(changes, out, "windows")
+	return b.MustBuild()
+}
+
+// timeToLive shows customers for ten seconds.
+func timeToLive() *topology.Topology {
+	b := topology.New("ttl")
+	shop, warehouse := sources.NewDatabase("shop", nil), sinks.NewTarget("warehouse", nil)
+	customers := sources.Table[int64, customer](b, shop, "public.customers")
+	sinks.Table(operators.TTL("live", customers, 10*time.Second), warehouse, "customers")
 	return b.MustBuild()
 }
 

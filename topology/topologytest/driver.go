@@ -3,6 +3,7 @@ package topologytest
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/tailrace/tailrace/internal/task"
@@ -51,7 +52,7 @@ type Driver struct {
 type logged struct {
 	tx        *record.Tx
 	items     []item
-	heartbeat int64
+	heartbeat bool
 }
 
 // item is a row, or a message where that is set.
@@ -151,7 +152,7 @@ func (d *Driver) bindViews() {
 
 // run feeds a transaction as an engine would.
 func (d *Driver) run(l *logged) error {
-	if l.tx == nil {
+	if l.heartbeat {
 		return d.beat(l)
 	}
 	d.task.Begin(l.tx)
@@ -192,17 +193,17 @@ func (d *Driver) run(l *logged) error {
 	return nil
 }
 
-// beat lets time pass in all databases. What was fed before is judged before it.
+// beat lets time pass in a database. What was fed before is judged before it.
 func (d *Driver) beat(l *logged) error {
 	if err := d.task.Step(); err != nil {
 		return err
 	}
-	for _, n := range d.topology.Nodes() {
-		if n.Source != nil {
-			d.task.AdvanceTime(n.Source.Input().Database, l.heartbeat)
-		}
+	d.task.Begin(l.tx)
+	d.task.AdvanceTime(l.tx.Source, l.tx.CommitTime)
+	if err := d.task.End(l.tx); err != nil {
+		return err
 	}
-	return nil
+	return d.task.Step()
 }
 
 // apply runs an entry of the log and commits if it is time to.
@@ -325,7 +326,23 @@ func (d *Driver) Now() time.Time { return d.now }
 func (d *Driver) AdvanceTime(by time.Duration) {
 	d.t.Helper()
 	d.now = d.now.Add(by)
-	d.check(d.apply(&logged{heartbeat: d.now.UnixMicro()}))
+	var beaten []string
+	for _, n := range d.topology.Nodes() {
+		if n.Source == nil || slices.Contains(beaten, n.Source.Input().Database) {
+			continue
+		}
+		db := n.Source.Input().Database
+		beaten = append(beaten, db)
+		d.check(d.apply(&logged{tx: d.stamp(&record.Tx{Source: db, CommitTime: d.now.UnixMicro()}), heartbeat: true}))
+	}
+}
+
+// stamp gives a transaction its place in its database's log.
+func (d *Driver) stamp(tx *record.Tx) *record.Tx {
+	d.positions[tx.Source] += 16
+	tx.Position = d.positions[tx.Source]
+	tx.XID = uint32(tx.Position / 16)
+	return tx
 }
 
 // Close ends the driver. It is called at the end of the test.

@@ -50,10 +50,7 @@ func (d *Driver) transact(fn func(tx *Tx), snapshot bool) error {
 	if len(tx.list) == 0 {
 		return nil
 	}
-	d.positions[tx.tx.Source] += 16
-	tx.tx.Position = d.positions[tx.tx.Source]
-	tx.tx.XID = uint32(tx.tx.Position / 16)
-	err := d.apply(&logged{tx: tx.tx, items: tx.list})
+	err := d.apply(&logged{tx: d.stamp(tx.tx), items: tx.list})
 	if err == nil {
 		return nil
 	}

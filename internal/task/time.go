@@ -1,0 +1,71 @@
+package task
+
+import (
+	"github.com/tailrace/tailrace/topology"
+)
+
+// timedNode is a node that waits for stream time.
+type timedNode struct {
+	id int
+	op topology.TimedOperator
+}
+
+// AdvanceTime takes a heartbeat of a database, written at the given time in Unix
+// microseconds: it moves the stream time of the database's sources as far as each of
+// them trusts it. A heartbeat is an entry of the log as any other, so that reading it
+// again gives the same times; it is fed between Begin and End of its transaction.
+func (t *Task) AdvanceTime(database string, at int64) {
+	for i, n := range t.nodes {
+		if n.Source != nil && n.Source.Input().Database == database {
+			t.heartbeats[i] = max(t.heartbeats[i], n.Source.HeartbeatTime(at))
+		}
+	}
+}
+
+// advanceTimes computes stream time before and after the step for every node: a
+// source's own, elsewhere the largest of the inputs'.
+func (t *Task) advanceTimes() {
+	for i, n := range t.nodes {
+		t.step.Before[i], t.step.After[i] = t.times[i], max(t.times[i], t.heartbeats[i])
+		if op, ok := t.ops[i].(topology.SourceOperator); ok {
+			t.step.After[i] = max(t.step.After[i], op.MaxTime())
+		}
+		for _, in := range n.Inputs {
+			t.step.Before[i] = max(t.step.Before[i], t.step.Before[in.ID])
+			t.step.After[i] = max(t.step.After[i], t.step.After[in.ID])
+		}
+	}
+}
+
+// keepTimes makes the time after the step the time before the next one.
+func (t *Task) keepTimes() {
+	for i, n := range t.nodes {
+		if n.Source != nil {
+			t.times[i], t.heartbeats[i] = t.step.After[i], topology.NoTime
+		}
+	}
+}
+
+// due reports whether a node waits for a time that has come.
+func (t *Task) due() bool {
+	for _, n := range t.timed {
+		if at, ok := n.op.NextTimer(); ok && at <= t.step.After[n.id] {
+			return true
+		}
+	}
+	return false
+}
+
+// timers is the next time that each node waits for, by name.
+func (t *Task) timers() map[string]int64 {
+	var next map[string]int64
+	for _, n := range t.timed {
+		if at, ok := n.op.NextTimer(); ok {
+			if next == nil {
+				next = make(map[string]int64, len(t.timed))
+			}
+			next[t.nodes[n.id].Name] = at
+		}
+	}
+	return next
+}
