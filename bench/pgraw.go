@@ -2,16 +2,11 @@ package main
 
 import (
 	"context"
-	"encoding/binary"
 	"flag"
 	"fmt"
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/jackc/pglogrepl"
-	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgproto3"
 )
 
 // size is a backlog: so many transactions of so many changes.
@@ -122,94 +117,3 @@ func receiveBacklog(
 	}
 	return r, nil
 }
-
-// rawReceiver is the least that a client of the replication protocol can do: take
-// each message off the wire, see what it is, and keep the connection alive.
-type rawReceiver struct {
-	conn      *pgconn.PgConn
-	slot      string
-	frontend  *pgproto3.Frontend
-	serverPID uint32
-	commits   int
-	changes   int64
-	last      []byte // the last message's pgoutput part, valid until the next
-	replyAt   time.Time
-	count     uint
-}
-
-func dialRaw(ctx context.Context, shop *shop, slot string) (*rawReceiver, error) {
-	config, err := pgconn.ParseConfig(shop.url)
-	if err != nil {
-		return nil, err
-	}
-	config.RuntimeParams["replication"] = "database"
-	conn, err := pgconn.ConnectConfig(ctx, config)
-	if err != nil {
-		return nil, err
-	}
-	return &rawReceiver{conn: conn, slot: slot, frontend: conn.Frontend(), serverPID: conn.PID()}, nil
-}
-
-func (r *rawReceiver) close() {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	_ = r.conn.Close(ctx)
-}
-
-func (r *rawReceiver) start(ctx context.Context) error {
-	return pglogrepl.StartReplication(ctx, r.conn, r.slot, 0, pglogrepl.StartReplicationOptions{
-		PluginArgs: []string{"proto_version '1'", "publication_names 'shop'"},
-	})
-}
-
-// xLogDataHeader is start, end and time before the plugin's message; see "Streaming
-// Replication Protocol" in PostgreSQL's manual.
-const xLogDataHeader = 1 + 3*8
-
-// next takes one message and counts it.
-func (r *rawReceiver) next() error {
-	message, err := r.frontend.Receive()
-	if err != nil {
-		return err
-	}
-	data, ok := message.(*pgproto3.CopyData)
-	if !ok {
-		if failed, ok := message.(*pgproto3.ErrorResponse); ok {
-			return pgconn.ErrorResponseToPgError(failed)
-		}
-		return fmt.Errorf("unexpected message %T", message)
-	}
-	r.last = nil
-	switch data.Data[0] {
-	case pglogrepl.XLogDataByteID:
-		r.last = data.Data[xLogDataHeader:]
-		switch pglogrepl.MessageType(r.last[0]) {
-		case pglogrepl.MessageTypeInsert, pglogrepl.MessageTypeUpdate, pglogrepl.MessageTypeDelete:
-			r.changes++
-		case pglogrepl.MessageTypeCommit:
-			r.commits++
-		}
-	case pglogrepl.PrimaryKeepaliveMessageByteID:
-		if data.Data[len(data.Data)-1] == 1 {
-			return r.reply()
-		}
-	}
-	if r.count++; r.count%4096 == 0 && time.Now().After(r.replyAt) {
-		return r.reply()
-	}
-	return nil
-}
-
-// reply says that we live and have nothing to confirm.
-func (r *rawReceiver) reply() error {
-	r.replyAt = time.Now().Add(5 * time.Second)
-	status := make([]byte, 1+3*8+8+1)
-	status[0] = pglogrepl.StandbyStatusUpdateByteID
-	binary.BigEndian.PutUint64(status[25:], uint64(time.Since(postgresEpoch).Microseconds()))
-	r.frontend.Send(&pgproto3.CopyData{Data: status})
-	return r.frontend.Flush()
-}
-
-var postgresEpoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
-
-func (r *rawReceiver) serverCPU() time.Duration { return pidCPU(r.serverPID) }
