@@ -35,7 +35,7 @@ type Store interface {
 	EndStep()
 	// Flush writes all changes since the last commit in ascending key order.
 	Flush(b Batch) error
-	// Committed says that the flushed batch is durable.
+	// Committed says that the DB, as Env reads it, holds the flushed batch.
 	Committed()
 	// Rollback drops everything written since the last commit.
 	Rollback()

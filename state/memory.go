@@ -176,6 +176,10 @@ func (m *memory) Commit(b Batch, _ bool) error {
 	return nil
 }
 
+func (m *memory) Apply(b Batch) (durable func() error, err error) {
+	return func() error { return nil }, m.Commit(b, true)
+}
+
 func (m *memory) DeleteRange(lower, upper []byte) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

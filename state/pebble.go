@@ -262,17 +262,45 @@ func (p *pebbleDB) guarded(write func() error) error {
 
 // Commit applies a batch; see DB.
 func (p *pebbleDB) Commit(b Batch, sync bool) error {
-	pb, ok := b.(*pebbleBatch)
-	if !ok || pb.p != p || pb.state != batchOpen {
-		return errForeignBatch
-	}
-	if err := p.checkRoom(pb.Len()); err != nil {
+	pb, err := p.commitBatch(b)
+	if err != nil {
 		return err
 	}
-	pb.state = batchCommitted
-	err := p.guarded(func() error { return pb.apply(sync) })
+	return pb.write(func() error { return pb.apply(sync) })
+}
+
+// Apply applies a batch in two halves; see DB. Tables that are ingested are durable
+// with the first.
+func (p *pebbleDB) Apply(b Batch) (durable func() error, err error) {
+	pb, err := p.commitBatch(b)
 	if err != nil {
-		pb.state = batchAbandoned
+		return nil, err
+	}
+	if pb.batch == nil || p.popts.DisableWAL {
+		return func() error { return nil }, pb.write(func() error { return pb.apply(true) })
+	}
+	durable = func() error { return pb.write(pb.batch.SyncWait) }
+	return durable, pb.write(func() error { return p.db.ApplyNoSyncWait(pb.batch, pebble.Sync) })
+}
+
+// commitBatch checks that a batch may be committed now, and notes that it is.
+func (p *pebbleDB) commitBatch(b Batch) (*pebbleBatch, error) {
+	pb, ok := b.(*pebbleBatch)
+	if !ok || pb.p != p || pb.state != batchOpen {
+		return nil, errForeignBatch
+	}
+	if err := p.checkRoom(pb.Len()); err != nil {
+		return nil, err
+	}
+	pb.state = batchCommitted
+	return pb, nil
+}
+
+// write runs a part of the commit; after an error it may still hold on to the batch.
+func (b *pebbleBatch) write(part func() error) error {
+	err := b.p.guarded(part)
+	if err != nil {
+		b.state = batchAbandoned
 	}
 	return err
 }

@@ -78,6 +78,11 @@ type DB interface {
 	// they would survive a power loss. After an error it is not known which of the
 	// two happened: stop, open the DB again and go on from the checkpoint in it.
 	Commit(b Batch, sync bool) error
+	// Apply is Commit with sync in two halves: it returns once readers see the batch,
+	// and durable once it would survive a power loss. durable must be called before the
+	// batch is closed; until it has returned, nothing that the batch says may be told
+	// to the world. Errors mean what they mean of Commit.
+	Apply(b Batch) (durable func() error, err error)
 	NewSnapshot() Snapshot
 	// DeleteRange removes lower <= key < upper, atomically and durably.
 	DeleteRange(lower, upper []byte) error

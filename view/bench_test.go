@@ -49,7 +49,7 @@ func BenchmarkCommitUnpublished(b *testing.B) {
 // BenchmarkCommitWatched has one watcher that takes every epoch.
 func BenchmarkCommitWatched(b *testing.B) {
 	e, tb := benchShop(b)
-	w, m, err := e.host.watch(tb.core)
+	w, m, err := e.host.watch(b.Context(), tb.core)
 	if err != nil {
 		b.Fatal(err)
 	}

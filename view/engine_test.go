@@ -139,18 +139,28 @@ func (e *engine) commitHeld(held map[string]Standing) {
 			}
 		}
 	}
+	// Every second commit is published after the stores were told of it.
+	late := e.seq%2 == 1 && !e.silent
+	if late {
+		if err := e.host.Collect(e.changed); err != nil {
+			e.t.Fatal(err)
+		}
+	}
 	if err := errors.Join(e.db.Commit(b, false), b.Close()); err != nil {
 		e.t.Fatal(err)
 	}
 	e.seq++
 	e.lsn += 16
-	if !e.silent {
+	if !late && !e.silent {
 		e.publish(held)
 	}
 	for _, n := range e.nodes {
 		for _, s := range n.stores {
 			s.Committed()
 		}
+	}
+	if late {
+		e.publish(held)
 	}
 }
 

@@ -33,7 +33,7 @@ func (c *core) follow(ctx context.Context, f follow, fn func(rawEvent) (bool, er
 	if err := b.host.waitFor(ctx, c.topology, nil); err != nil {
 		return err
 	}
-	w, m, err := b.host.watch(c)
+	w, m, err := b.host.watch(ctx, c)
 	if err != nil {
 		return err
 	}

@@ -61,8 +61,11 @@ type Host struct {
 	mu       sync.Mutex
 	views    map[string]*core
 	watchers map[*core]map[*watcher]struct{}
-	waiters  map[*waiter]struct{}
-	closed   bool
+	// collected are the changes that wait for Publish; nobody begins to watch
+	// meanwhile.
+	collected *collected
+	waiters   map[*waiter]struct{}
+	closed    bool
 
 	drainMu   sync.Mutex
 	drainOnce sync.Once
@@ -142,8 +145,8 @@ type Commit struct {
 	// Changes returns the running form of a view's node, whose Dirty names the rows
 	// that the commit wrote; nil where nothing was written. It is called during
 	// Publish, and only for views that are watched: so Publish comes after the
-	// commit and before the stores are told of it. A nil function, as at start, says
-	// that anything may have changed: watchers are reset.
+	// commit and before the stores are told of it, unless Collect came then. A nil
+	// function, as at start, says that anything may have changed: watchers are reset.
 	Changes func(Port) Changed
 }
 
@@ -169,7 +172,7 @@ func (h *Host) Publish(c Commit) error {
 	if old != nil {
 		m.keepUp(old)
 	}
-	epochs, err := h.collect(old, m, c.Changes)
+	epochs, err := h.changed(old, c.Changes)
 	if err != nil {
 		m.snap.release()
 		return err
@@ -177,11 +180,38 @@ func (h *Host) Publish(c Commit) error {
 	h.show(old, m)
 	for view, set := range h.watchers {
 		e := epochs[view]
+		e.at = m.position(view.topology)
 		for w := range set {
 			w.push(e)
 		}
 	}
 	return nil
+}
+
+// Collect reads what the next Publish is to hand to watchers, so that the stores can
+// be told of the commit before it is durable and shown. It is called after the Publish
+// before it; its changes are as in Commit, and Publish needs none then. Until Publish
+// or Discard whoever begins to watch waits.
+func (h *Host) Collect(changes func(Port) Changed) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return ErrClosed
+	}
+	epochs, err := h.collect(h.current.Load(), changes)
+	if err != nil {
+		return err
+	}
+	h.collected = &collected{epochs: epochs, done: make(chan struct{})}
+	return nil
+}
+
+// Discard forgets what was collected for a commit that failed. Without it does
+// nothing.
+func (h *Host) Discard() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.takeCollected()
 }
 
 // Advance moves the positions without a change of state: the frontier moved over
@@ -286,6 +316,7 @@ func (h *Host) Close(ctx context.Context) error {
 	h.mu.Lock()
 	if !h.closed {
 		h.closed = true
+		h.takeCollected()
 		if old := h.current.Swap(closedMoment); old != nil {
 			old.snap.release()
 		}

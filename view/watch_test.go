@@ -217,7 +217,7 @@ func TestWatchGiantEpoch(t *testing.T) {
 	e := newEngine(t, HostOptions{WatchChanges: 10})
 	tb := addView[int64, int64](e, "v")
 	e.commit()
-	w, m, err := e.host.watch(tb.core)
+	w, m, err := e.host.watch(t.Context(), tb.core)
 	if err != nil {
 		t.Fatal(err)
 	}

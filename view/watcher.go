@@ -21,15 +21,41 @@ type epoch struct {
 // rawChange is a change of a row as stored; old or new is nil where there is none.
 type rawChange struct{ key, old, new []byte }
 
-// collect reads what the commit behind m changed in the watched views. h.mu is
+// collected is what a commit that has not been published yet changed in the views
+// that were watched.
+type collected struct {
+	epochs map[*core]*epoch
+	done   chan struct{}
+}
+
+// takeCollected returns what was collected, nil if nothing was, and lets those go on
+// who wait to watch. h.mu is held.
+func (h *Host) takeCollected() *collected {
+	c := h.collected
+	if c != nil {
+		h.collected = nil
+		close(c.done)
+	}
+	return c
+}
+
+// changed returns what was collected, or else collects it. h.mu is held.
+func (h *Host) changed(old *moment, changes func(Port) Changed) (map[*core]*epoch, error) {
+	if c := h.takeCollected(); c != nil {
+		return c.epochs, nil
+	}
+	return h.collect(old, changes)
+}
+
+// collect reads what a commit after a moment changed in the watched views. h.mu is
 // held.
-func (h *Host) collect(old, m *moment, changes func(Port) Changed) (map[*core]*epoch, error) {
+func (h *Host) collect(old *moment, changes func(Port) Changed) (map[*core]*epoch, error) {
 	if len(h.watchers) == 0 {
 		return nil, nil
 	}
 	epochs := make(map[*core]*epoch, len(h.watchers))
 	for c := range h.watchers {
-		e := &epoch{at: m.position(c.topology)}
+		e := &epoch{}
 		epochs[c] = e
 		if changes == nil || old == nil {
 			e.over = true
@@ -61,7 +87,7 @@ func (e *epoch) fill(h *Host, old *moment, prefix []byte, written Changed) error
 		}
 		e.add(k, was, value, had, deleted)
 		if len(e.changes) > h.opts.WatchChanges || e.bytes > h.opts.WatchBytes {
-			*e = epoch{at: e.at, over: true}
+			*e = epoch{over: true}
 		}
 		return !e.over
 	})
@@ -94,9 +120,22 @@ type watcher struct {
 
 // watch subscribes to a view: the watcher gets exactly the epochs after the moment
 // returned, which the caller releases.
-func (h *Host) watch(c *core) (*watcher, *moment, error) {
+func (h *Host) watch(ctx context.Context, c *core) (*watcher, *moment, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	for h.collected != nil {
+		// The changes of the commit under way were collected without this watcher.
+		done := h.collected.done
+		h.mu.Unlock()
+		select {
+		case <-done:
+		case <-ctx.Done():
+		}
+		h.mu.Lock()
+		if err := ctx.Err(); err != nil {
+			return nil, nil, err
+		}
+	}
 	m, err := h.acquire()
 	if err != nil {
 		return nil, nil, err

@@ -21,6 +21,7 @@ import (
 //
 //	seal -> one synced batch {checkpoints, state, queues} -> views -> targets -> acknowledge
 //
+// The sync overlaps with the computing of the next epoch (inflight.go), nothing else does.
 // Whatever crash comes, the state is never ahead of what is durable, the source is
 // never told to forget what is not, and no target sees what the state does not hold
 // (invariants D1, D2).
@@ -37,6 +38,10 @@ func (e *Engine) commit(ctx context.Context) error {
 		// each time.
 		if len(e.epoch.txs) == 0 {
 			return nil
+		}
+		// What is shown below is at or after what is under way.
+		if err := e.settle(); err != nil {
+			return err
 		}
 		if time.Since(e.quietAt) >= e.limits.IdleCommit {
 			e.quietAt = time.Now()
@@ -87,12 +92,15 @@ func (e *Engine) advanceQuietly() error {
 	return e.cfg.Host.Advance(e.frontier())
 }
 
-// writeCommit makes the epoch durable and then lets the world know.
+// writeCommit seals the epoch and hands it to the disk. Unless something depends on it
+// at once, the loop goes on with the next epoch meanwhile.
 func (e *Engine) writeCommit(ctx context.Context) error {
 	if err := e.waitForRoom(ctx); err != nil {
 		return err
 	}
-	sealed := make([]*task.Ready, len(e.runs))
+	f := &inflight{
+		seq: e.seq + 1, sealed: make([]*task.Ready, len(e.runs)), epoch: e.epoch, snapshot: e.hasFreshSnapshot(),
+	}
 	for i, r := range e.runs {
 		if r.held != nil {
 			continue
@@ -101,53 +109,73 @@ func (e *Engine) writeCommit(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		sealed[i] = ready
+		f.sealed[i] = ready
 	}
-	computed := time.Now()
-	batch := e.cfg.Dir.DB.NewBatch()
-	defer batch.Close()
-	queued, err := e.fill(batch, sealed)
+	f.computed, f.frontier = time.Now(), e.frontier()
+	f.batch = e.cfg.Dir.DB.NewBatch()
+	queued, err := e.fill(f.batch, f.sealed)
+	if err == nil {
+		// One commit is under way at most, and each is shown before the next is applied.
+		err = e.settle()
+	}
+	if err == nil {
+		err = hit(failpoint.BatchSync, failpoint.SnapshotSwitch, f.snapshot)
+	}
+	if err == nil {
+		err = e.collect()
+	}
 	if err != nil {
-		return err
+		return errors.Join(err, f.batch.Close())
 	}
-	snapshot := e.hasFreshSnapshot()
-	if err := hit(failpoint.BatchSync, failpoint.SnapshotSwitch, snapshot); err != nil {
-		return err
+	f.queued = queued
+	f.handOver(e.cfg.Dir.DB)
+	e.inflight = f
+	e.seq = f.seq
+	for i, r := range e.runs {
+		if f.sealed[i] != nil {
+			r.task.Committed(f.sealed[i].Checkpoint)
+			r.noted = len(f.sealed[i].Checkpoint.Positions) > 0
+			r.fresh = r.fresh && !r.noted
+		}
 	}
-	if err := e.cfg.Dir.DB.Commit(batch, true); err != nil {
-		return fmt.Errorf("engine: commit: %w", err)
+	atOnce := f.snapshot || e.epoch.careful || e.limits.OneTransaction
+	e.epoch = epoch{careful: e.epoch.careful}
+	if atOnce {
+		err = e.settle()
+		e.epoch.careful = e.epoch.careful && e.repeating()
 	}
-	if err := hit(failpoint.BeforeAck, failpoint.SnapshotDone, snapshot); err != nil {
-		return err
+	return err
+}
+
+// collect reads what watchers of views are to be told, as long as the stores know it.
+func (e *Engine) collect() error {
+	if err := e.cfg.Host.Collect(e.changed); err != nil {
+		return fmt.Errorf("engine: views: %w", err)
 	}
-	e.seq++
+	return nil
+}
+
+// finish lets the world know of a commit that is durable.
+func (e *Engine) finish(f *inflight) error {
 	e.before = e.through()
 	// A worker that has just drained its queue acknowledges on its own. It must not
 	// see the new position without the epoch that now waits before it (invariant D1).
-	e.noteQueued(queued)
+	e.noteQueued(f)
 	e.ackMu.Lock()
 	for i, r := range e.runs {
-		if sealed[i] != nil {
-			r.committed, r.replay = sealed[i].Checkpoint.Positions, sealed[i].Checkpoint.Replay
-			r.fresh = r.fresh && len(r.committed) == 0
-			r.noted = len(r.committed) > 0
-			if n := len(sealed[i].Txs); n > 0 {
-				r.asOf = sealed[i].Txs[n-1].CommitTime
+		if ready := f.sealed[i]; ready != nil {
+			r.committed, r.replay = ready.Checkpoint.Positions, ready.Checkpoint.Replay
+			if n := len(ready.Txs); n > 0 {
+				r.asOf = ready.Txs[n-1].CommitTime
 			}
 		}
 	}
 	e.ackMu.Unlock()
-	if err := e.publish(e.changed); err != nil {
+	if err := e.publish(f.moment, &f.epoch); err != nil {
 		return err
 	}
-	for i, r := range e.runs {
-		if sealed[i] != nil {
-			r.task.Committed(sealed[i].Checkpoint)
-		}
-	}
-	e.observe(computed)
-	e.epoch = epoch{careful: e.epoch.careful && e.repeating()}
-	e.wakeTargets(queued)
+	e.observe(f)
+	e.wakeTargets(f.queued)
 	if err := e.forgetRemoved(); err != nil {
 		return err
 	}
@@ -263,19 +291,20 @@ func (e *Engine) through() record.Positions {
 	return out
 }
 
-// publish shows the committed state to readers. Before every topology has its
-// snapshots there is nothing to show.
-func (e *Engine) publish(changed func(view.Port) view.Changed) error {
+// publish shows a committed state to readers. Before every topology has its snapshots
+// there is nothing to show.
+func (e *Engine) publish(moment state.Snapshot, of *epoch) error {
 	for _, r := range e.runs {
 		for _, d := range e.databases {
 			if _, ok := r.committed[d.name]; !ok && r.held == nil && r.reads(d.name) {
-				return nil
+				e.cfg.Host.Discard()
+				return moment.Close()
 			}
 		}
 	}
 	var asOf int64
-	if n := len(e.epoch.txs); n > 0 {
-		asOf = e.epoch.txs[n-1].CommitTime
+	if n := len(of.txs); n > 0 {
+		asOf = of.txs[n-1].CommitTime
 	}
 	held := map[string]view.Standing{}
 	for _, r := range e.runs {
@@ -284,8 +313,7 @@ func (e *Engine) publish(changed func(view.Port) view.Changed) error {
 		}
 	}
 	err := e.cfg.Host.Publish(view.Commit{
-		Seq: e.seq, Positions: e.durable(), Held: held, AsOf: asOf,
-		Snapshot: e.cfg.Dir.DB.NewSnapshot(), Changes: changed,
+		Seq: e.seq, Positions: e.durable(), Held: held, AsOf: asOf, Snapshot: moment,
 	})
 	if err != nil {
 		return fmt.Errorf("engine: views: %w", err)
@@ -309,15 +337,14 @@ func (e *Engine) changed(p view.Port) view.Changed {
 	return nil
 }
 
-func (e *Engine) observe(computed time.Time) {
+func (e *Engine) observe(f *inflight) {
 	s := EpochStats{
-		Transactions: len(e.epoch.txs), Rows: e.epoch.rows, Commit: time.Since(computed),
-		Positions: e.frontier(),
+		Transactions: len(f.epoch.txs), Rows: f.epoch.rows, Commit: time.Since(f.computed), Positions: f.frontier,
 	}
-	if n := len(e.epoch.txs); n > 0 {
-		s.Compute = computed.Sub(e.epoch.started)
-		s.CommitTime = time.UnixMicro(e.epoch.txs[n-1].CommitTime)
-		s.Snapshot = e.epoch.txs[n-1].Snapshot
+	if n := len(f.epoch.txs); n > 0 {
+		s.Compute = f.computed.Sub(f.epoch.started)
+		s.CommitTime = time.UnixMicro(f.epoch.txs[n-1].CommitTime)
+		s.Snapshot = f.epoch.txs[n-1].Snapshot
 	}
 	e.cfg.Observe.Epoch(s)
 	e.status.progress()

@@ -125,11 +125,13 @@ type Engine struct {
 	databases []*databaseRun
 	targets   []*targetRun
 
-	seq     uint64           // the last commit
-	before  record.Positions // the frontier before the commit at hand
-	epoch   epoch
-	until   []failedTx // see epoch.careful
-	quietAt time.Time  // when positions alone were last made durable
+	seq    uint64           // the last commit
+	before record.Positions // the frontier before the commit at hand
+	epoch  epoch
+	// inflight is the commit under way, nil without one.
+	inflight *inflight
+	until    []failedTx // see epoch.careful
+	quietAt  time.Time  // when positions alone were last made durable
 	// forgotten says that the state of removed topologies has been dropped.
 	forgotten bool
 	pins      chan *pin
@@ -157,7 +159,7 @@ func New(cfg Config) (*Engine, error) {
 		e.cfg.Observe = nopObserver{}
 	}
 	e.env = &state.Env{
-		DB: cfg.Dir.DB, Memory: state.NewBudget(e.limits.Memory), Scratch: cfg.Dir.Scratch,
+		DB: stores{e}, Memory: state.NewBudget(e.limits.Memory), Scratch: cfg.Dir.Scratch,
 	}
 	if err := e.loadSeq(); err != nil {
 		return nil, err
@@ -186,7 +188,7 @@ func (e *Engine) Run(asked context.Context) (err error) {
 		err = errors.Join(err, e.env.Close())
 	}()
 
-	if err := e.publish(nil); err != nil {
+	if err := e.publish(e.cfg.Dir.DB.NewSnapshot(), &epoch{}); err != nil {
 		return e.outcome(asked, ctx, err)
 	}
 	if err := e.start(ctx); err != nil {
@@ -199,7 +201,9 @@ func (e *Engine) Run(asked context.Context) (err error) {
 			}
 		})
 	}
-	return e.outcome(asked, ctx, e.loop(ctx))
+	err = e.loop(ctx)
+	// What is on its way to the disk arrives, and whoever is told of it may be.
+	return e.outcome(asked, ctx, errors.Join(err, e.settle()))
 }
 
 // outcome turns the end of a run into its result. The caller's own context may end

@@ -40,8 +40,9 @@ func (e *Engine) loop(ctx context.Context) error {
 				break
 			}
 			// Without waiting, unless a transaction is open: an epoch ends where
-			// nothing more has arrived.
-			if d, in, err = e.next(ctx, !e.closed()); err != nil {
+			// nothing more has arrived. While the commit before it is under way
+			// nothing is lost by waiting for more.
+			if d, in, err = e.next(ctx, !e.closed() || e.inflight != nil); err != nil {
 				return err
 			}
 		}
@@ -70,7 +71,8 @@ func (e *Engine) closed() bool {
 
 // next returns a batch of a database that has one; with an open transaction only
 // its own database is asked, since transactions do not overlap. Without wait it
-// returns a nil batch where nothing has arrived.
+// returns a nil batch where nothing has arrived, and with wait between transactions
+// also when the commit under way has become durable.
 func (e *Engine) next(ctx context.Context, wait bool) (*databaseRun, *sources.Batch, error) {
 	cases := make([]reflect.SelectCase, 0, 8)
 	dbs := make([]*databaseRun, 0, 8)
@@ -81,18 +83,24 @@ func (e *Engine) next(ctx context.Context, wait bool) (*databaseRun, *sources.Ba
 		cases = append(cases, reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(d.batches)})
 		dbs = append(dbs, d)
 	}
-	if len(dbs) == 1 && !wait {
+	if wait && ctx.Err() != nil {
+		return nil, nil, context.Cause(ctx)
+	}
+	if len(dbs) == 1 {
 		select { // the common case, without reflection
 		case in := <-dbs[0].batches:
 			return dbs[0], in.batch, in.err
 		default:
-			return nil, nil, nil
+			if !wait {
+				return nil, nil, nil
+			}
 		}
 	}
 	n := len(cases)
 	cases = append(cases,
 		reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(ctx.Done())},
-		reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(e.pins)})
+		reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(e.pins)},
+		reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(e.underWay())})
 	if !wait {
 		cases = append(cases, reflect.SelectCase{Dir: reflect.SelectDefault})
 	}
@@ -107,6 +115,11 @@ func (e *Engine) next(ctx context.Context, wait bool) (*databaseRun, *sources.Ba
 		if !e.closed() {
 			return e.next(ctx, wait) // the epoch cannot end here
 		}
+	case i == n+2:
+		if err := e.settle(); err != nil || e.closed() {
+			return nil, nil, err
+		}
+		return e.next(ctx, wait)
 	}
 	return nil, nil, nil
 }
@@ -117,6 +130,9 @@ func (e *Engine) take(ctx context.Context, d *databaseRun, in *sources.Batch) er
 	session := d.session
 	for i := range in.Txs {
 		p := &in.Txs[i]
+		if err := e.settled(); err != nil {
+			return err
+		}
 		if d.open == nil {
 			// Everything before this transaction is complete: a good place to end the
 			// epoch for those who wait for a position before it.
@@ -225,6 +241,9 @@ func (e *Engine) recover(ctx context.Context, cause error) error {
 	if !errors.As(cause, &f) {
 		return cause
 	}
+	if err := e.settle(); err != nil {
+		return err
+	}
 	alone := len(e.epoch.txs) <= 1
 	e.until = nil
 	for _, tx := range e.epoch.txs {
@@ -294,6 +313,9 @@ func (e *Engine) advanceIdle(ctx context.Context, d *databaseRun, to uint64) err
 	}
 	if e.snapshotPending() {
 		return nil // the epoch goes on; the source will say again that it is idle
+	}
+	if err := e.settle(); err != nil {
+		return err
 	}
 	d.idle = to
 	for _, r := range d.active() {

@@ -154,6 +154,9 @@ func (e *Engine) cutBefore(ctx context.Context, d *databaseRun, tx *record.Tx) e
 	if err := e.commitOrRecover(ctx); err != nil || d.session != session {
 		return err
 	}
+	if err := e.settle(); err != nil {
+		return err
+	}
 	return e.pinWhere(func(p *pin) bool { return p.database == d.name && tx.CommitStart >= p.at })
 }
 
@@ -165,6 +168,9 @@ func (e *Engine) resolvePins(ctx context.Context) error {
 	e.collectPins(ctx)
 	if len(e.due) == 0 {
 		return nil
+	}
+	if err := e.settle(); err != nil {
+		return err
 	}
 	frontier := e.frontier()
 	return e.pinWhere(func(p *pin) bool { return frontier[p.database] >= p.at })

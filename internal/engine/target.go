@@ -86,15 +86,15 @@ func (e *Engine) queueIter(r state.Reader, t *targetRun, from uint64) (state.Ite
 func deliveredKey(queue uint32) []byte { return itemKey(nil, queue, 0, itemHeader) }
 
 // noteQueued remembers what the last commit queued.
-func (e *Engine) noteQueued(queued []int64) {
+func (e *Engine) noteQueued(f *inflight) {
 	for i, t := range e.targets {
-		if queued[i] == 0 {
+		if f.queued[i] == 0 {
 			continue
 		}
 		t.mu.Lock()
-		t.pending = append(t.pending, pendingEpoch{seq: e.seq, positions: e.before, bytes: queued[i]})
+		t.pending = append(t.pending, pendingEpoch{seq: f.seq, positions: e.before, bytes: f.queued[i]})
 		t.mu.Unlock()
-		e.cfg.Observe.Queued(t.name, t.size.Add(queued[i]))
+		e.cfg.Observe.Queued(t.name, t.size.Add(f.queued[i]))
 	}
 }
 
@@ -118,6 +118,9 @@ func signal(c chan struct{}) {
 func (e *Engine) waitForRoom(ctx context.Context) error {
 	for _, t := range e.targets {
 		for t.size.Load() > e.limits.QueueBytes {
+			if err := e.settle(); err != nil {
+				return err // views and targets need not wait as well
+			}
 			e.status.waiting(t.name)
 			select {
 			case <-t.room:

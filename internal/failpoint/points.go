@@ -9,6 +9,8 @@ const (
 	MidTransaction = "dp2-mid-transaction"
 	// BatchSync: the state batch is built, its synced commit not yet asked for (DP3).
 	BatchSync = "dp3-batch-sync"
+	// BatchApplied: the state batch can be read, and is not known to be durable (DP3).
+	BatchApplied = "dp3-batch-applied"
 	// BeforeAck: the state batch is durable, the slot not yet acknowledged (DP4).
 	BeforeAck = "dp4-before-ack"
 	// AfterAck: the acknowledgement has been sent (DP5).
@@ -49,7 +51,7 @@ const (
 // points are the names that a specification may use, so that a misspelt one is an
 // error instead of a run that tests nothing.
 var points = []string{
-	Received, MidTransaction, BatchSync, BeforeAck, AfterAck, AfterAckServer, SinkApplied,
+	Received, MidTransaction, BatchSync, BatchApplied, BeforeAck, AfterAck, AfterAckServer, SinkApplied,
 	SinkCommit, SinkCommitted, SnapshotTable, SnapshotRows, SnapshotSwitch, SnapshotDone,
 	SlotCreated, Reconnect, SinkReconcile, FileWritten, FileTorn,
 }

@@ -75,7 +75,8 @@ func (t *Task) Seal() (*Ready, error) {
 	}, nil
 }
 
-// Committed says that what Seal returned is durable.
+// Committed says that what Seal returned is in the database as the stores read it, and
+// will be durable or the task is not used again.
 func (t *Task) Committed(c Checkpoint) {
 	for _, s := range t.stores {
 		s.Committed()
