@@ -1,4 +1,5 @@
-# `make test` and `make demo` need nothing but Go: what else they use is fetched.
+# `make test` and `make demo` need nothing but Go: what else they use is fetched, and
+# Java, for the comparison with Kafka Streams, is installed (`make java`).
 # CONTRIBUTING.md says what each target is for.
 
 GO ?= go
@@ -9,6 +10,9 @@ DEMO_FLAGS ?=
 BENCH_FLAGS ?=
 CYCLES ?= 60
 FIRST ?= 1
+CASES ?= 2000
+SEED ?= 1
+FAMILY ?=
 
 GOBIN := $(shell $(GO) env GOPATH)/bin
 GOLANGCI := $(GOBIN)/golangci-lint
@@ -16,7 +20,7 @@ GOLANGCI := $(GOBIN)/golangci-lint
 GOLANGCI_FOUND = $(shell $(GOLANGCI) version --short 2>/dev/null)
 
 .PHONY: test
-test: vet lint-if-installed ## everything that CI runs; under 15 minutes on 2 cores
+test: vet lint-if-installed java ## everything that CI runs; under 15 minutes on 2 cores
 	$(GO) test -timeout 15m ./...
 
 .PHONY: vet
@@ -67,6 +71,16 @@ demo: ## a shop in a real PostgreSQL, with live views; options in DEMO_FLAGS
 crash: ## kill -9 in a loop: CYCLES=500, and FIRST=201 to go on after 200
 	TAILRACE_CRASH_CYCLES=$(CYCLES) TAILRACE_CRASH_FIRST=$(FIRST) \
 		$(GO) test -count=1 -timeout 0 -v -run '^TestCrash$$' ./internal/crash
+
+.PHONY: java
+java: ## installs Java and Maven with the system's package manager, if they are missing
+	@internal/kstreams/java/install.sh
+
+.PHONY: fuzz-kstreams
+fuzz-kstreams: java ## random cases on Kafka Streams: CASES=2000 a family, SEED=1, FIRST=501 to go on after 500, FAMILY="a b"
+	TAILRACE_FUZZ_CASES=$(CASES) TAILRACE_FUZZ_SEED=$(SEED) TAILRACE_FUZZ_FIRST=$(FIRST) \
+		TAILRACE_FUZZ_FAMILY="$(FAMILY)" \
+		$(GO) test -count=1 -timeout 0 -v -run '^TestFuzz$$' ./internal/kstreams
 
 .PHONY: bench
 bench: ## the benchmarks; options in BENCH_FLAGS (see bench/README.md)

@@ -293,7 +293,8 @@ func (t *Table[K, V]) erase(e *tableEntry[K, V]) {
 // Edit returns the value of a key for changing it in place until the next call on
 // the table; an absent key gets a zero value, and existed is false. The value
 // before the step is kept as a shallow copy, so what the value points to (slices,
-// maps, pointers) must be replaced, not changed.
+// maps, pointers) must be replaced, not changed. The event time of a row that existed
+// never goes back: it is the largest of what its value was made of.
 func (t *Table[K, V]) Edit(k K, time int64) (v *V, existed bool, err error) {
 	e, s, err := t.entry(k)
 	if err != nil {
@@ -302,7 +303,9 @@ func (t *Table[K, V]) Edit(k K, time int64) (v *V, existed bool, err error) {
 	t.touch(e, s)
 	existed = e.flags&entryPresent != 0
 	e.flags |= entryPresent
-	e.time = time
+	if !existed || time > e.time {
+		e.time = time
+	}
 	t.edited, t.attention = s+1, true
 	return &e.value, existed, nil
 }
