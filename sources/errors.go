@@ -2,6 +2,14 @@ package sources
 
 import "errors"
 
+// TableError is an error of Open that concerns certain tables only: readers of others
+// can go on.
+type TableError interface {
+	error
+	// Of returns what is wrong with some of the tables, nil if nothing is.
+	Of(tables []string) error
+}
+
 // Errors of connectors; test with errors.Is. The messages name the place and the
 // remedy.
 var (

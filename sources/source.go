@@ -78,7 +78,10 @@ type OpenRequest struct {
 	// EventTime says that a node of the topology depends on stream time, so an
 	// idle database has to log heartbeats.
 	EventTime bool
-	Logger    *slog.Logger
+	// Partial says that other readers of this app, which stand still, want further
+	// tables: what was set up for those stays.
+	Partial bool
+	Logger  *slog.Logger
 	// Observe receives progress and measurements; nil drops them.
 	Observe Observer
 }

@@ -365,9 +365,6 @@ func (d *Dir) DropStores(topology, prefix string) error {
 	return d.drop(append(lower, prefix...))
 }
 
-// DropQueue removes the queue of a target.
-func (d *Dir) DropQueue(target string) error { return d.drop(queueKey(target)) }
-
 func (d *Dir) drop(prefix []byte) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -299,6 +299,21 @@ func (h *Host) acquire() (*moment, error) {
 	}
 }
 
+// acquireFor is acquire for the views of a topology, which may stand still before its
+// first snapshot.
+func (h *Host) acquireFor(topology string) (*moment, error) {
+	m, err := h.acquire()
+	if err != nil {
+		return nil, err
+	}
+	if held, ok := m.held[topology]; ok && len(held.Positions) == 0 {
+		m.snap.release()
+		return nil, fmt.Errorf("%w: topology %q stands still before its first snapshot; the app's status "+
+			"says why", ErrNotReady, topology)
+	}
+	return m, nil
+}
+
 // Position returns the current position; ok is false where nothing has been
 // committed yet or the host is closed.
 func (h *Host) Position() (p Position, ok bool) {

@@ -157,7 +157,7 @@ func (s *handler) open(c *core) (*binding, *moment, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	m, err := s.host.acquire()
+	m, err := s.host.acquireFor(c.topology)
 	return b, m, err
 }
 
@@ -218,7 +218,7 @@ func (s *handler) page(ctx context.Context, p *params, c *core) (pg page, err er
 			return pg, err
 		}
 		pg.q = q
-		pg.m, err = s.host.acquire()
+		pg.m, err = s.host.acquireFor(c.topology)
 		return pg, err
 	}
 	if p.err != nil {

@@ -136,6 +136,11 @@ func At(ctx context.Context, views ...Port) (*Moment, error) {
 // samePosition fails where the views do not all stand at one position in m.
 func samePosition(m *moment, views []Port) error {
 	first := m.position(views[0].Topology())
+	for _, v := range views {
+		if held, ok := m.held[v.Topology()]; ok && len(held.Positions) == 0 {
+			return fmt.Errorf("%w: topology %q stands still before its first snapshot", ErrNotReady, v.Topology())
+		}
+	}
 	for _, v := range views[1:] {
 		p := m.position(v.Topology())
 		if !maps.Equal(p.Sources, first.Sources) {

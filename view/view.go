@@ -93,7 +93,7 @@ func (v *View[K, V]) read(ctx context.Context, fn func(Reader[K, V]) error) erro
 	if err != nil {
 		return err
 	}
-	m, err := b.host.acquire()
+	m, err := b.host.acquireFor(v.core.topology)
 	if err != nil {
 		return err
 	}

@@ -136,7 +136,7 @@ func (h *Host) watch(ctx context.Context, c *core) (*watcher, *moment, error) {
 			return nil, nil, err
 		}
 	}
-	m, err := h.acquire()
+	m, err := h.acquireFor(c.topology)
 	if err != nil {
 		return nil, nil, err
 	}

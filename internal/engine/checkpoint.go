@@ -192,6 +192,35 @@ func (e *Engine) forgetRemoved() error {
 			return err
 		}
 	}
+	return e.forgetQueues()
+}
+
+// forgetQueues empties the queues of targets that the app does not have any more. What a
+// target has taken stays known, in case that it comes back.
+func (e *Engine) forgetQueues() error {
+	queues, err := e.cfg.Dir.Queues()
+	if err != nil {
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(queues)) {
+		if slices.ContainsFunc(e.targets, func(t *targetRun) bool { return t.name == name }) {
+			continue
+		}
+		gone := &targetRun{name: name, queue: queues[name]}
+		if err := e.loadQueue(gone); err != nil {
+			return err
+		}
+		if len(gone.pending) == 0 {
+			continue
+		}
+		e.log.Warn("the app has a target no longer: what waits for it is dropped", "target", name,
+			"epochs", len(gone.pending), "bytes", gone.size.Load())
+		lower := itemKey(nil, gone.queue, 1, itemHeader)
+		upper := binary.BigEndian.AppendUint32(nil, gone.queue+1)
+		if err := e.cfg.Dir.DB.DeleteRange(lower, upper); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -357,10 +357,14 @@ func (e *Engine) acknowledge() {
 	e.ackMu.Lock()
 	defer e.ackMu.Unlock()
 	for _, d := range e.databases {
-		at := uint64(0)
-		for i, r := range d.runs {
-			if p := r.done(d.name); i == 0 || p < at {
-				at = p
+		at, first := uint64(0), true
+		for _, r := range d.runs {
+			p := r.done(d.name)
+			if p == 0 && r.held != nil {
+				continue // held before its first snapshot: there is nothing to keep for it
+			}
+			if first || p < at {
+				at, first = p, false
 			}
 		}
 		for _, t := range e.targets {

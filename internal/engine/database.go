@@ -1,9 +1,11 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -66,7 +68,7 @@ func (e *Engine) groupDatabases() error {
 func (e *Engine) request(d *databaseRun, app string, runs []*topologyRun, resume uint64) sources.OpenRequest {
 	req := sources.OpenRequest{
 		App: app, Database: d.name, Resume: resume, System: e.cfg.Dir.System(d.name), Logger: e.log,
-		Observe: e.cfg.Observe.Source(d.name),
+		Observe: e.cfg.Observe.Source(d.name), Partial: len(runs) < len(d.runs),
 	}
 	at := map[string]int{}
 	for _, spec := range specsOf(d, runs) {
@@ -139,8 +141,76 @@ func (d *databaseRun) resume() uint64 {
 }
 
 // openSession opens a database for its active topologies, again and again while
-// the failure is one that passes.
+// the failure is one that passes. Topologies with a table that does not fit are held,
+// and it is opened for the others; without any left there is no session.
 func (e *Engine) openSession(ctx context.Context, d *databaseRun) error {
+	for len(d.active()) > 0 {
+		err := e.tryOpenSession(ctx, d)
+		held, holdErr := e.holdMisfits(d, err)
+		if holdErr != nil {
+			return holdErr
+		}
+		if !held {
+			return err
+		}
+		e.closeSession(d)
+	}
+	return nil
+}
+
+// misfits is an error about the tables of some topologies.
+type misfits map[*topologyRun]error
+
+// Error lists what is wrong, in the order of the topologies' names.
+func (m misfits) Error() string { return errors.Join(m.Unwrap()...).Error() }
+
+// Unwrap returns the errors in the order of the topologies' names.
+func (m misfits) Unwrap() []error {
+	byName := func(a, b *topologyRun) int { return cmp.Compare(a.name(), b.name()) }
+	runs := slices.SortedFunc(maps.Keys(m), byName)
+	out := make([]error, len(runs))
+	for i, r := range runs {
+		out[i] = m[r]
+	}
+	return out
+}
+
+// holdMisfits holds the topologies that an error of opening is about, and reports
+// whether there are any.
+func (e *Engine) holdMisfits(d *databaseRun, err error) (held bool, fails error) {
+	var own misfits
+	var tables sources.TableError
+	if !errors.As(err, &own) && errors.As(err, &tables) {
+		own = misfits{}
+		for _, r := range d.active() {
+			if problem := tables.Of(tablesOf(d, r)); problem != nil {
+				own[r] = fmt.Errorf("engine: database %q: topology %q: %w", d.name, r.name(), problem)
+			}
+		}
+	}
+	for _, r := range d.active() {
+		if cause, ok := own[r]; ok {
+			held = true
+			if err := e.hold(r, cause); err != nil {
+				return true, err
+			}
+		}
+	}
+	return held, nil
+}
+
+// tablesOf names the tables that a topology reads of a database.
+func tablesOf(d *databaseRun, r *topologyRun) []string {
+	var out []string
+	for _, spec := range specsOf(d, []*topologyRun{r}) {
+		if spec.Table.Name != "" {
+			out = append(out, spec.Table.Name)
+		}
+	}
+	return out
+}
+
+func (e *Engine) tryOpenSession(ctx context.Context, d *databaseRun) error {
 	req := e.request(d, e.cfg.App, d.active(), d.resume())
 	session, err := e.openRetry(ctx, d, req)
 	if err != nil {
@@ -213,23 +283,30 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// checkRelations reports everything that does not fit between tables and types.
+// checkRelations reports everything that does not fit between tables and types, by
+// topology.
 func checkRelations(d *databaseRun, s sources.Session) error {
 	relations := s.Relations()
-	var errs []error
-	for _, spec := range specsOf(d, d.active()) {
-		if spec.Table.Name == "" {
-			continue
+	wrong := misfits{}
+	for _, r := range d.active() {
+		var errs []error
+		for _, spec := range specsOf(d, []*topologyRun{r}) {
+			if spec.Table.Name == "" {
+				continue
+			}
+			rel, ok := relations[spec.Table.Name]
+			if !ok {
+				errs = append(errs, fmt.Errorf("%w: table %s is not there", sources.ErrSchema, spec.Table.Name))
+				continue
+			}
+			errs = append(errs, spec.Check(rel))
 		}
-		rel, ok := relations[spec.Table.Name]
-		if !ok {
-			errs = append(errs, fmt.Errorf("%w: table %s is not there", sources.ErrSchema, spec.Table.Name))
-			continue
+		if err := errors.Join(errs...); err != nil {
+			wrong[r] = fmt.Errorf("engine: database %q: topology %q: %w", d.name, r.name(), err)
 		}
-		errs = append(errs, spec.Check(rel))
 	}
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("engine: database %q: %w", d.name, err)
+	if len(wrong) > 0 {
+		return wrong
 	}
 	return nil
 }
@@ -315,6 +392,9 @@ func (e *Engine) start(ctx context.Context) error {
 		}
 		if err := e.openSession(ctx, d); err != nil {
 			return err
+		}
+		if d.session == nil {
+			continue // its topologies are held
 		}
 		if err := e.joinNewcomers(ctx, d); err != nil {
 			return err

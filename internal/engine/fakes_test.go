@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 	"strconv"
 	"sync"
@@ -31,6 +32,8 @@ type scriptedSource struct {
 	asked int // calls of Next that found a transaction
 	acks  chan uint64
 	acked uint64
+	// fails ends a session once the log has been read, refuses fails Open.
+	fails, refuses error
 }
 
 func newSource() *scriptedSource {
@@ -73,6 +76,9 @@ func (s *scriptedSource) durable() uint64 {
 }
 
 func (s *scriptedSource) Open(_ context.Context, req sources.OpenRequest) (sources.Session, error) {
+	if s.refuses != nil {
+		return nil, s.refuses
+	}
 	return &scriptedSession{source: s, resume: req.Resume}, nil
 }
 
@@ -95,6 +101,9 @@ func (s *scriptedSession) Next(ctx context.Context) (*sources.Batch, error) {
 	for {
 		if b := s.take(); b != nil {
 			return b, nil
+		}
+		if s.source.fails != nil {
+			return nil, s.source.fails
 		}
 		select {
 		case <-s.source.more:
@@ -134,6 +143,7 @@ type memoryTarget struct {
 	refuse func() error       // nil: it takes everything
 	taken  chan deliveredItem // what it took
 	walks  [][]deliveredItem  // what each Apply was given, refused ones too
+	hides  bool               // does not wrap what items fail with
 }
 
 type deliveredItem struct {
@@ -180,6 +190,9 @@ func (m *memoryTarget) Apply(_ context.Context, epochs []sinks.Epoch) error {
 			all = append(all, d)
 			return true
 		})
+		if err != nil && m.hides {
+			return errors.New("something went wrong")
+		}
 		if err != nil {
 			return err
 		}
@@ -202,12 +215,18 @@ func (m *memoryTarget) Apply(_ context.Context, epochs []sinks.Epoch) error {
 // watched tells a test of commits and queue sizes.
 type watched struct {
 	nopObserver
-	epochs chan EpochStats
-	mu     sync.Mutex
-	queued []int64
+	epochs  chan EpochStats
+	onEpoch func()
+	mu      sync.Mutex
+	queued  []int64
 }
 
-func (w *watched) Epoch(s EpochStats) { w.epochs <- s }
+func (w *watched) Epoch(s EpochStats) {
+	w.epochs <- s
+	if w.onEpoch != nil {
+		w.onEpoch()
+	}
+}
 
 func (w *watched) Queued(_ string, bytes int64) {
 	w.mu.Lock()
@@ -223,6 +242,7 @@ type bench struct {
 	target   *memoryTarget
 	observer *watched
 	limits   Limits
+	wrapDB   func(state.DB) state.DB
 	build    func(b *topology.Builder, db *sources.Database, target *sinks.Target)
 }
 
@@ -253,6 +273,9 @@ func (b *bench) runUnder(ctx context.Context, cause error, during func(e *Engine
 	dir, err := state.OpenDir(b.path, state.Identity{App: "app"}, state.Options{})
 	if err != nil {
 		b.t.Fatal(err)
+	}
+	if b.wrapDB != nil {
+		dir.DB = b.wrapDB(dir.DB)
 	}
 	defer func() {
 		if err := dir.Close(); err != nil {

@@ -43,13 +43,22 @@ func (e *Engine) loop(ctx context.Context) error {
 			// nothing more has arrived. While the commit before it is under way
 			// nothing is lost by waiting for more.
 			if d, in, err = e.next(ctx, !e.closed() || e.inflight != nil); err != nil {
-				return err
+				return e.endWith(ctx, err)
 			}
 		}
 		if err := e.commitOrRecover(ctx); err != nil {
 			return err
 		}
 	}
+}
+
+// endWith keeps what is complete when a source fails: the epoch at hand, unless a
+// transaction is open.
+func (e *Engine) endWith(ctx context.Context, cause error) error {
+	if ctx.Err() != nil || !e.closed() {
+		return cause
+	}
+	return errors.Join(cause, e.commit(ctx), e.settle())
 }
 
 // full reports whether the epoch has reached its bound. It is asked between
@@ -255,26 +264,37 @@ func (e *Engine) recover(ctx context.Context, cause error) error {
 	e.epoch = epoch{careful: true}
 	if alone {
 		failing := e.runOf(f.Node)
-		others := 0
-		for _, r := range e.runs {
-			if r.held == nil && r != failing {
-				others++
-			}
-		}
-		if failing == nil || others == 0 || !errors.Is(cause, sources.ErrSchema) {
+		if failing == nil || !errors.Is(cause, sources.ErrSchema) {
 			return cause
 		}
-		failing.held = cause
-		e.cfg.Observe.Held(failing.name(), cause)
-		e.status.held(failing.name(), cause)
-		e.log.Error("a topology stops before a transaction that it cannot read; the others go on",
-			"topology", failing.name(), "position", failing.committed.String(), "error", cause)
+		if err := e.hold(failing, cause); err != nil {
+			return err
+		}
 		e.epoch.careful = false
 	} else {
 		e.log.Warn("an epoch failed and is repeated one transaction at a time", "error", cause)
 	}
 	e.closeSessions()
 	return e.start(ctx)
+}
+
+// hold makes a topology stand still where it is. It fails if no other goes on.
+func (e *Engine) hold(r *topologyRun, cause error) error {
+	r.held = cause
+	var why []error
+	for _, other := range e.runs {
+		if other.held != nil {
+			why = append(why, other.held)
+		}
+	}
+	if len(why) == len(e.runs) {
+		return errors.Join(why...)
+	}
+	e.cfg.Observe.Held(r.name(), cause)
+	e.status.held(r.name(), cause)
+	e.log.Error("a topology stops before what it cannot read; the others go on",
+		"topology", r.name(), "position", r.committed.String(), "error", cause)
+	return nil
 }
 
 // failedTx names a transaction of an epoch that failed.

@@ -16,8 +16,10 @@ import (
 const deliverBytes = 8 << 20
 
 // readQueue returns the epochs that wait, up to a bound, and the snapshot that their
-// items read from, which the caller closes.
-func (e *Engine) readQueue(t *targetRun, first bool) ([]sinks.Epoch, state.Snapshot, error) {
+// items read from, which the caller closes. What items fail with is left in unreadable.
+func (e *Engine) readQueue(
+	t *targetRun, first bool, unreadable *error,
+) ([]sinks.Epoch, state.Snapshot, error) {
 	waiting := t.waiting()
 	snap := e.cfg.Dir.DB.NewSnapshot()
 	var epochs []sinks.Epoch
@@ -25,7 +27,7 @@ func (e *Engine) readQueue(t *targetRun, first bool) ([]sinks.Epoch, state.Snaps
 		h, err := e.readHeader(snap, t, p.seq)
 		if err != nil {
 			snap.Close()
-			return nil, nil, err
+			return nil, nil, storage(err)
 		}
 		if first && len(epochs) == 0 && t.misses(h) {
 			snap.Close()
@@ -35,13 +37,24 @@ func (e *Engine) readQueue(t *targetRun, first bool) ([]sinks.Epoch, state.Snaps
 		}
 		epochs = append(epochs, sinks.Epoch{
 			Seq: p.seq, Positions: h.Positions, CommitTime: h.commitTime(),
-			Reconcile: len(h.Fresh) > 0, Fresh: h.Fresh, Items: e.items(snap, t, p.seq, h),
+			Reconcile: len(h.Fresh) > 0, Fresh: h.Fresh, Items: noting(unreadable, e.items(snap, t, p.seq, h)),
 		})
 		if len(h.Fresh) > 0 {
 			break
 		}
 	}
 	return epochs, snap, nil
+}
+
+// noting keeps the error of a walk.
+func noting(
+	failed *error, walk func(func(sinks.Item) bool) error,
+) func(func(sinks.Item) bool) error {
+	return func(yield func(sinks.Item) bool) error {
+		err := walk(yield)
+		*failed = err
+		return err
+	}
 }
 
 // waiting returns the oldest epochs that wait, up to deliverBytes.

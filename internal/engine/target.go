@@ -143,7 +143,7 @@ func (e *Engine) deliver(ctx context.Context, t *targetRun) error {
 		}
 		for _, sentinel := range []error{
 			sinks.ErrFenced, sinks.ErrHeld, sinks.ErrTargetSchema, sinks.ErrRejected,
-			state.ErrCorrupt, errLostProgress,
+			state.ErrCorrupt, errLostProgress, errStorage,
 		} {
 			if errors.Is(err, sentinel) {
 				return err
@@ -158,6 +158,17 @@ func (e *Engine) deliver(ctx context.Context, t *targetRun) error {
 			return nil
 		}
 	}
+}
+
+// errStorage says that the queue could not be read or trimmed, which the target is not to
+// blame for.
+var errStorage = errors.New("engine: the state directory")
+
+func storage(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", errStorage, err)
 }
 
 // errLostProgress says that a target knows nothing of what it once took, or of more
@@ -183,12 +194,13 @@ func (e *Engine) drain(ctx context.Context, t *targetRun, pause *time.Duration) 
 			return err
 		}
 		if err := e.taken(t, seq); err != nil {
-			return err
+			return storage(err)
 		}
 	}
 	first := !ok
 	for {
-		epochs, snap, err := e.readQueue(t, first)
+		var unreadable error
+		epochs, snap, err := e.readQueue(t, first, &unreadable)
 		if err != nil {
 			return err
 		}
@@ -205,6 +217,9 @@ func (e *Engine) drain(ctx context.Context, t *targetRun, pause *time.Duration) 
 		}
 		err = w.Apply(ctx, epochs)
 		snap.Close()
+		if unreadable != nil {
+			return storage(unreadable) // whatever the target made of it
+		}
 		if err != nil {
 			return err
 		}
@@ -216,7 +231,7 @@ func (e *Engine) drain(ctx context.Context, t *targetRun, pause *time.Duration) 
 		e.cfg.Observe.Delivered(t.name, len(epochs), last.CommitTime)
 		e.status.targetError(t.name, nil)
 		if err := e.taken(t, last.Seq); err != nil {
-			return err
+			return storage(err)
 		}
 	}
 }

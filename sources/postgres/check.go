@@ -67,14 +67,18 @@ func checkTables(s *server, reqs []sources.TableRequest, found map[string]*table
 		t := found[req.Name]
 		if t == nil {
 			p := Problem{Subject: "table " + req.Name, Text: fmt.Sprintf("it is not in database %q", s.database),
-				Fix: "create it, or correct the name, which is schema.table", Kind: sources.ErrSchema}
+				Fix: "create it, or correct the name, which is schema.table", Kind: sources.ErrSchema,
+				Table: req.Name}
 			if len(splits(req.Name)) == 0 {
 				p.Text = "the name is not schema.table"
 			}
 			out = append(out, p)
 			continue
 		}
-		out = append(out, checkTable(s, t)...)
+		for _, p := range checkTable(s, t) {
+			p.Table = req.Name
+			out = append(out, p)
+		}
 	}
 	return out
 }

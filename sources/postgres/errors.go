@@ -3,6 +3,7 @@ package postgres
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -42,6 +43,9 @@ type Problem struct {
 	Subject string
 	// Text says what is wrong with it.
 	Text string
+	// Table is the table that it is about, as it was asked for; "" where it is about more
+	// than one table.
+	Table string
 	// Fix is the SQL or setting that mends it.
 	Fix string
 	// Kind is sources.ErrConfig, sources.ErrSchema or an error that wraps one.
@@ -59,6 +63,35 @@ func (p Problem) Error() string {
 
 // Unwrap returns the problem's kind.
 func (p Problem) Unwrap() error { return p.Kind }
+
+// tablesError is a SetupError that is about certain tables only.
+type tablesError struct{ *SetupError }
+
+// Unwrap makes it a SetupError for errors.As.
+func (e tablesError) Unwrap() error { return e.SetupError }
+
+// Of implements sources.TableError.
+func (e tablesError) Of(tables []string) error {
+	out := &SetupError{Database: e.Database}
+	for _, p := range e.Problems {
+		if slices.Contains(tables, p.Table) {
+			out.Problems = append(out.Problems, p)
+		}
+	}
+	if len(out.Problems) == 0 {
+		return nil
+	}
+	return out
+}
+
+// setupError makes an error of problems.
+func setupError(database string, problems []Problem) error {
+	err := &SetupError{Database: database, Problems: problems}
+	if slices.ContainsFunc(problems, func(p Problem) bool { return p.Table == "" }) {
+		return err
+	}
+	return tablesError{err}
+}
 
 // SetupError is everything that has to be mended before a session can open. It wraps
 // its problems, so errors.Is finds sources.ErrConfig and sources.ErrSchema.

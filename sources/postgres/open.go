@@ -82,7 +82,7 @@ func (o *opening) open(ctx context.Context) (sources.Session, error) {
 		return nil, err
 	}
 	if problems = append(problems, more...); len(problems) > 0 {
-		return nil, &SetupError{Database: o.server.database, Problems: problems}
+		return nil, setupError(o.server.database, problems)
 	}
 	plan, _ := o.plan.plan()
 	if o.req.Resume != 0 {
@@ -127,7 +127,7 @@ func (o *opening) look(ctx context.Context) ([]Problem, error) {
 		return nil, err
 	}
 	problems := checkTables(o.server, o.req.Tables, o.tables)
-	o.plan = planner{cfg: o.cfg, server: o.server,
+	o.plan = planner{cfg: o.cfg, server: o.server, adding: o.req.Partial,
 		comment: ownComment(o.req.App, o.req.Database, o.cfg.Slot)}
 	for _, req := range o.req.Tables {
 		if t := o.tables[req.Name]; t != nil && (t.kind == 'r' || t.kind == 'p') {
