@@ -1,7 +1,9 @@
 package operators
 
 import (
+	"errors"
 	"fmt"
+	"time"
 
 	"github.com/tailrace/tailrace/operators/aggregate"
 	"github.com/tailrace/tailrace/record"
@@ -15,12 +17,27 @@ type AggregateOption func(*aggregateOptions)
 type aggregateOptions struct {
 	keepEmpty bool
 	version   int
+	onClose   bool
+	retention *time.Duration
 }
 
 // KeepEmpty keeps a group's row when the last row of the group has left, as Kafka
 // Streams does. By default the group's row is deleted, as in SQL. Since rows that
 // came and went count, each transaction becomes a step of its own.
 func KeepEmpty() AggregateOption { return func(o *aggregateOptions) { o.keepEmpty = true } }
+
+// EmitOnClose gives a window's result once, when the window closes, instead of at each
+// change: every window that closes exactly once, also where time jumps past several or
+// the app restarts in between, and never again after that. Results of one transaction
+// come in order of their windows' closing. It needs windows that close.
+func EmitOnClose() AggregateOption { return func(o *aggregateOptions) { o.onClose = true } }
+
+// Retention deletes a window's row, from the result and from the state, when stream time
+// has passed the window's closing by d. By default, as in any table, rows of closed
+// windows stay. It needs windows that close.
+func Retention(d time.Duration) AggregateOption {
+	return func(o *aggregateOptions) { o.retention = &d }
+}
 
 // NodeVersion numbers the meaning of the node's functions; raising it rebuilds the
 // topology's state. Defaults to 0.
@@ -44,7 +61,9 @@ func Aggregate[G comparable, V, R any](
 	}
 	keyCodec, errK := state.KeyCodecOf[G]()
 	result, errR := state.CodecOf[R]()
-	for _, err := range append(in.problems, errK, errR, agg.Err(), checkRemove(in, agg)) {
+	problems := append(in.problems[:len(in.problems):len(in.problems)],
+		errK, errR, agg.Err(), checkAggregator(in, agg), o.check(in.closes != nil))
+	for _, err := range problems {
 		if err != nil {
 			b.Errorf("topology: aggregate %q: %w", name, err)
 		}
@@ -53,31 +72,75 @@ func Aggregate[G comparable, V, R any](
 	if agg.UsesEntries() {
 		stores = append(stores, topology.StoreSpec{Name: "entries", Schema: agg.Schema()})
 	}
-	detail := in.detail
-	if o.keepEmpty {
-		detail += " keep-empty"
+	stores = append(stores, in.stores...)
+	timed := in.merges || o.onClose || o.retention != nil
+	if timed {
+		stores = append(stores, topology.StoreSpec{Name: "timers", Schema: timerSchema})
 	}
 	return topology.AddTable[G, R](b, topology.Node{
 		Name:    name,
 		Kind:    "aggregate",
-		Inputs:  []*topology.Node{in.input},
+		Inputs:  in.inputs,
 		Stores:  stores,
 		Version: o.version,
 		// An empty group that is kept depends on every version: rows that come and go
 		// within a step would leave nothing behind.
-		PerTransaction: in.detail != "" || o.keepEmpty,
-		UsesTime:       in.detail != "",
-		Detail:         detail,
+		PerTransaction: in.closes != nil || o.keepEmpty,
+		UsesTime:       in.closes != nil,
+		Detail:         in.detail + o.String(),
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
-			return newAggregation(rt, in, agg, keyCodec, result, o.keepEmpty), nil
+			a := newAggregation(rt, in, agg, keyCodec, result, o)
+			if forgets, _ := a.in.(expiringInput); timed || forgets != nil {
+				return newTimedAggregation(rt, a, in.closes, o, timed, forgets), nil
+			}
+			return a, nil
 		},
 	})
 }
 
-func checkRemove[G comparable, V, R any](in Grouped[G, V], agg aggregate.Aggregator[V, R]) error {
-	if agg.Err() == nil && in.input != nil && in.input.Shape == topology.ShapeTable && !agg.CanRemove() {
+// check reports options that make no sense for the groups.
+func (o *aggregateOptions) check(closes bool) error {
+	var errs []error
+	if o.onClose && !closes {
+		errs = append(errs, errors.New("EmitOnClose was asked for, and no window ever closes; "+
+			"use it with Window, or give the windows of WindowBy a Grace"))
+	}
+	if o.retention != nil && !closes {
+		errs = append(errs, errors.New("Retention was asked for, and no window ever closes; "+
+			"use it with Window, give the windows of WindowBy a Grace, or use TTL"))
+	}
+	if o.retention != nil && *o.retention < 0 {
+		errs = append(errs, fmt.Errorf("the retention is %v; it must not be negative", *o.retention))
+	}
+	return errors.Join(errs...)
+}
+
+// String prints the options that change results, as describe shows them.
+func (o *aggregateOptions) String() (s string) {
+	if o.keepEmpty {
+		s += " keep-empty"
+	}
+	if o.onClose {
+		s += " on-close"
+	}
+	if o.retention != nil {
+		s += " retention " + o.retention.String()
+	}
+	return s
+}
+
+// checkAggregator reports what the groups ask of the aggregator and it cannot do.
+func checkAggregator[G comparable, V, R any](in Grouped[G, V], agg aggregate.Aggregator[V, R]) error {
+	if agg.Err() != nil {
+		return nil
+	}
+	if n := in.table(); n != nil && !agg.CanRemove() {
 		return fmt.Errorf("%q is a table, so rows leave their groups, and the aggregator cannot "+
-			"take a value out; give it a Remove", in.input.Name)
+			"take a value out; give it a Remove", n.Name)
+	}
+	if in.merges && !agg.CanMerge() {
+		return fmt.Errorf("a record can make two sessions one (%s), and the aggregator cannot merge; "+
+			"give its Fold a Merge", in.detail)
 	}
 	return nil
 }
@@ -91,20 +154,27 @@ type aggregation[G comparable, V, R any] struct {
 	table     *state.Table[G, group[V, R]]
 	entries   *aggregate.Entries
 	keepEmpty bool
-	inStep    bool
-	adding    bool
-	prefix    []byte
-	out       []record.Change[G, R]
+	onClose   bool
+	// opened is called for a group that begins, left for one that becomes part of
+	// another; nil does nothing.
+	opened, left func(key G) error
+	inStep       bool
+	adding       bool
+	visiting     visitGroup[G, V]
+	prefix       []byte
+	from         []byte
+	out          []record.Change[G, R]
 }
 
 func newAggregation[G comparable, V, R any](
 	rt *topology.Runtime, in Grouped[G, V], agg aggregate.Aggregator[V, R],
-	keyCodec state.KeyCodec[G], result state.Codec[R], keepEmpty bool,
+	keyCodec state.KeyCodec[G], result state.Codec[R], o aggregateOptions,
 ) *aggregation[G, V, R] {
 	a := &aggregation[G, V, R]{
-		cursor: newCursor[G](rt), node: rt.Node(), in: in.open(rt), agg: agg,
-		keyCodec: keyCodec, keepEmpty: keepEmpty,
+		cursor: newCursor[G](rt), node: rt.Node(), in: in.open(rt, 0), agg: agg,
+		keyCodec: keyCodec, keepEmpty: o.keepEmpty && !in.merges, onClose: o.onClose,
 	}
+	a.visiting = a.visit
 	codec := groupCodec(agg, result, &a.inStep)
 	a.table = state.NewTable(rt.Env, rt.StoreIDFor(""), keyCodec, codec)
 	rt.Register(a.table)
@@ -112,6 +182,9 @@ func newAggregation[G comparable, V, R any](
 		ordered := state.NewOrdered(rt.Env, rt.StoreIDFor("entries"))
 		rt.Register(ordered)
 		a.entries = aggregate.NewEntries(ordered)
+	}
+	if m, ok := a.in.(mergingInput[G]); ok {
+		m.onMerge(a.merge)
 	}
 	return a
 }
@@ -127,11 +200,23 @@ func (a *aggregation[G, V, R]) CurrentKey() any {
 // Step takes the step's contributions into their groups, and then computes the
 // result of each group that was touched, once.
 func (a *aggregation[G, V, R]) Step(s *topology.Step) error {
-	a.inStep, a.adding = true, true
-	if err := a.in.each(s, a.visit); err != nil {
+	if err := a.gather(s); err != nil {
 		return err
 	}
-	a.adding = false
+	return a.conclude()
+}
+
+// gather takes the step's contributions into their groups.
+func (a *aggregation[G, V, R]) gather(s *topology.Step) error {
+	a.inStep, a.adding = true, true
+	err := a.in.each(s, a.visiting)
+	a.adding = err != nil
+	return err
+}
+
+// conclude computes the results of the groups that were touched, but for those that are
+// not to be seen before they close.
+func (a *aggregation[G, V, R]) conclude() error {
 	return a.table.EditTouched(func(key G, g *group[V, R], _ bool) (keep bool, err error) {
 		if g.acc == nil || g.rows == 0 && !a.keepEmpty {
 			if g.acc != nil {
@@ -139,6 +224,9 @@ func (a *aggregation[G, V, R]) Step(s *topology.Step) error {
 				err = g.acc.Clear(a.entries)
 			}
 			return false, err
+		}
+		if a.onClose && !g.shown {
+			return true, nil
 		}
 		a.scope(key)
 		a.at(key)
@@ -155,10 +243,30 @@ func (a *aggregation[G, V, R]) Step(s *topology.Step) error {
 }
 
 // visit adds a row to its group or takes it out.
-func (a *aggregation[G, V, R]) visit(key G, id []byte, v *V, add bool, time int64) error {
-	g, _, err := a.table.Edit(key, time)
+func (a *aggregation[G, V, R]) visit(key G, c *contribution[V]) error {
+	g, err := a.edit(key, c.time)
 	if err != nil {
 		return err
+	}
+	if c.add {
+		g.rows++
+		err = g.acc.Add(a.entries, c.id, c.value)
+	} else {
+		g.rows--
+		err = g.acc.Remove(a.entries, c.id, c.value)
+	}
+	if err != nil {
+		return &topology.Failure{Node: a.node, Key: key, Err: err}
+	}
+	return nil
+}
+
+// edit returns a group for changing it, with its entries in scope. One that is not
+// there begins empty.
+func (a *aggregation[G, V, R]) edit(key G, time int64) (*group[V, R], error) {
+	g, existed, err := a.table.Edit(key, time)
+	if err != nil {
+		return nil, err
 	}
 	a.scope(key)
 	if g.acc == nil {
@@ -167,18 +275,49 @@ func (a *aggregation[G, V, R]) visit(key G, id []byte, v *V, add bool, time int6
 			g.late = &lateResult[R]{known: true} // there is no old result to find
 		}
 	}
+	if !existed && a.opened != nil {
+		if err := a.opened(key); err != nil {
+			return nil, err
+		}
+	}
+	if a.onClose && !g.shown {
+		return g, nil // nobody has seen the old result
+	}
 	if err := g.know(a.entries); err != nil {
-		return &topology.Failure{Node: a.node, Key: key, Err: err}
+		return nil, &topology.Failure{Node: a.node, Key: key, Err: err}
 	}
-	if add {
-		g.rows++
-		err = g.acc.Add(a.entries, id, v)
-	} else {
-		g.rows--
-		err = g.acc.Remove(a.entries, id, v)
-	}
+	return g, nil
+}
+
+// merge makes a group part of another one, which ends it.
+func (a *aggregation[G, V, R]) merge(from, into G, time int64) error {
+	f, err := a.edit(from, time)
 	if err != nil {
-		return &topology.Failure{Node: a.node, Key: key, Err: err}
+		return err
+	}
+	acc, rows := f.acc, f.rows
+	f.acc, f.rows = a.agg.New(), 0
+	if a.left != nil {
+		if err := a.left(from); err != nil {
+			return err
+		}
+	}
+	g, err := a.edit(into, time)
+	if err != nil {
+		return err
+	}
+	if a.entries != nil {
+		a.from = a.keyCodec.Append(a.from[:0], from)
+		if err := a.entries.Move(a.from, a.prefix); err != nil {
+			return err
+		}
+	}
+	if g.rows += rows; g.rows == rows {
+		g.acc = acc
+		return nil
+	}
+	if err := g.acc.Merge(acc); err != nil {
+		return &topology.Failure{Node: a.node, Key: into, Err: err}
 	}
 	return nil
 }
@@ -197,12 +336,29 @@ func (a *aggregation[G, V, R]) Changes(yield func([]record.Change[G, R]) bool) e
 		a.out = a.out[:0]
 		for i := range chunk {
 			c := &chunk[i]
+			if a.onClose {
+				c.Narrow(a.shown(&c.Old, &c.New))
+				if c.Sides == 0 {
+					continue
+				}
+			}
 			a.out = append(a.out, record.Change[G, R]{
 				Key: c.Key, Old: *c.Old.value(), New: *c.New.value(), Sides: c.Sides, Time: c.Time,
 			})
 		}
-		return yield(a.out)
+		return len(a.out) == 0 || yield(a.out)
 	})
+}
+
+// shown says which of a group's values are to be seen, where they are on close.
+func (a *aggregation[G, V, R]) shown(before, now *group[V, R]) (s record.Sides) {
+	if before.shown {
+		s |= record.HasOld
+	}
+	if now.shown {
+		s |= record.HasNew
+	}
+	return s
 }
 
 // At returns a group's result before the step and now. A group that was not
@@ -211,6 +367,9 @@ func (a *aggregation[G, V, R]) At(key G) (record.Versions[R], error) {
 	v, err := a.table.At(key)
 	if err != nil {
 		return record.Versions[R]{}, err
+	}
+	if a.onClose {
+		v.Narrow(a.shown(&v.Old, &v.New))
 	}
 	if v.HasNew() {
 		a.scope(key)

@@ -2,24 +2,41 @@ package operators
 
 import (
 	"encoding/binary"
-	"fmt"
 
 	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/state"
 	"github.com/tailrace/tailrace/topology"
-	"github.com/tailrace/tailrace/windows"
 )
 
-// Grouped is a stream or a table divided into groups under keys of type G, ready
-// to be aggregated.
+// Grouped is a stream, several streams or a table divided into groups under keys of
+// type G, ready to be aggregated.
 type Grouped[G comparable, V any] struct {
-	b     *topology.Builder
-	input *topology.Node
-	// open makes the running form, which feeds an aggregate.
-	open   func(rt *topology.Runtime) groupInput[G, V]
+	b      *topology.Builder
+	inputs []*topology.Node
+	// open makes the running form, which feeds an aggregate; first is the place of the
+	// first of its inputs among those of the aggregate.
+	open   func(rt *topology.Runtime, first int) groupInput[G, V]
 	detail string
+	// windowed says that G is a key in a window. closes is when a window takes no more
+	// records; nil where none ever closes.
+	windowed bool
+	closes   func(G) int64
+	// merges says that groups can become one, as sessions do.
+	merges bool
+	// stores are what the running form keeps.
+	stores []topology.StoreSpec
 	// problems are reported by the aggregate, which has a name.
 	problems []error
+}
+
+// table returns the input that is a table, nil if none is.
+func (g *Grouped[G, V]) table() *topology.Node {
+	for _, n := range g.inputs {
+		if n != nil && n.Shape == topology.ShapeTable {
+			return n
+		}
+	}
+	return nil
 }
 
 // groupInput yields what a step adds to groups and takes from them.
@@ -28,10 +45,19 @@ type groupInput[G comparable, V any] interface {
 	CurrentKey() any
 }
 
-// visitGroup takes one contribution to a group. id is the contribution's identity
-// within the input: the encoded key of a row, or the place of a record. It is valid
-// during the call.
-type visitGroup[G comparable, V any] func(g G, id []byte, v *V, add bool, time int64) error
+// visitGroup takes one contribution to a group, which is valid during the call.
+type visitGroup[G comparable, V any] func(g G, c *contribution[V]) error
+
+// contribution is a value that comes to a group or leaves it.
+type contribution[V any] struct {
+	// id is the contribution's identity within the input: the encoded key of a row, or
+	// the place of a record.
+	id    []byte
+	value *V
+	add   bool
+	time  int64
+	tag   *record.Tag // of a record
+}
 
 // GroupBy divides the rows of a table or the records of a stream into groups. A
 // table's row that moves to another group is taken from the old one and added to
@@ -60,10 +86,10 @@ func groupTable[K comparable, V any, G comparable](
 ) Grouped[G, V] {
 	keyCodec, err := state.KeyCodecOf[K]()
 	return Grouped[G, V]{
-		b: in.Builder(), input: in.Node(), problems: []error{err},
-		open: func(rt *topology.Runtime) groupInput[G, V] {
+		b: in.Builder(), inputs: []*topology.Node{in.Node()}, problems: []error{err},
+		open: func(rt *topology.Runtime, first int) groupInput[G, V] {
 			return &tableGroups[K, V, G]{
-				cursor: newCursor[K](rt), in: topology.TableInput[K, V](rt, 0), group: group, keyCodec: keyCodec,
+				cursor: newCursor[K](rt), in: topology.TableInput[K, V](rt, first), group: group, keyCodec: keyCodec,
 			}
 		},
 	}
@@ -75,6 +101,7 @@ type tableGroups[K comparable, V any, G comparable] struct {
 	group    func(K, V) G
 	keyCodec state.KeyCodec[K]
 	id       []byte
+	c        contribution[V]
 }
 
 // each takes the old rows from their groups before it adds the new ones, so that
@@ -87,12 +114,14 @@ func (t *tableGroups[K, V, G]) each(_ *topology.Step, visit visitGroup[G, V]) er
 			t.at(c.Key)
 			t.id = t.keyCodec.Append(t.id[:0], c.Key)
 			if c.HasOld() {
-				if failed = visit(t.group(c.Key, c.Old), t.id, &c.Old, false, c.Time); failed != nil {
+				t.c = contribution[V]{id: t.id, value: &c.Old, time: c.Time}
+				if failed = visit(t.group(c.Key, c.Old), &t.c); failed != nil {
 					return false
 				}
 			}
 			if c.HasNew() {
-				if failed = visit(t.group(c.Key, c.New), t.id, &c.New, true, c.Time); failed != nil {
+				t.c = contribution[V]{id: t.id, value: &c.New, add: true, time: c.Time}
+				if failed = visit(t.group(c.Key, c.New), &t.c); failed != nil {
 					return false
 				}
 			}
@@ -106,10 +135,10 @@ func groupStream[K comparable, V any, G comparable](
 	in topology.Stream[K, V], group func(K, V) G,
 ) Grouped[G, V] {
 	return Grouped[G, V]{
-		b: in.Builder(), input: in.Node(),
-		open: func(rt *topology.Runtime) groupInput[G, V] {
+		b: in.Builder(), inputs: []*topology.Node{in.Node()},
+		open: func(rt *topology.Runtime, first int) groupInput[G, V] {
 			return &streamGroups[K, V, G]{
-				cursor: newCursor[K](rt), in: topology.StreamInput[K, V](rt, 0), group: group,
+				cursor: newCursor[K](rt), in: topology.StreamInput[K, V](rt, first), group: group,
 			}
 		},
 	}
@@ -120,6 +149,7 @@ type streamGroups[K comparable, V any, G comparable] struct {
 	in    topology.StreamOutput[K, V]
 	group func(K, V) G
 	id    []byte
+	c     contribution[V]
 }
 
 func (t *streamGroups[K, V, G]) each(_ *topology.Step, visit visitGroup[G, V]) error {
@@ -129,8 +159,8 @@ func (t *streamGroups[K, V, G]) each(_ *topology.Step, visit visitGroup[G, V]) e
 			r := &chunk[i]
 			t.at(r.Key)
 			t.id = appendTag(t.id[:0], r.Tag)
-			failed = visit(t.group(r.Key, r.Value), t.id, &r.Value, true, r.Time)
-			if failed != nil {
+			t.c = contribution[V]{id: t.id, value: &r.Value, add: true, time: r.Time, tag: &r.Tag}
+			if failed = visit(t.group(r.Key, r.Value), &t.c); failed != nil {
 				return false
 			}
 		}
@@ -150,50 +180,4 @@ func appendTag(dst []byte, t record.Tag) []byte {
 	dst = binary.BigEndian.AppendUint32(dst, t.Ordinal)
 	dst = append(dst, t.Path...)
 	return append(append(dst, 0), source...)
-}
-
-// Window divides the groups of a stream further, by event time. Records that come
-// after their window has closed are dropped and counted as late.
-func Window[G comparable, V any](
-	in Grouped[G, V], w windows.TumblingWindow,
-) Grouped[windows.Windowed[G], V] {
-	problems := append(in.problems[:len(in.problems):len(in.problems)], w.Validate())
-	if in.input != nil && in.input.Shape == topology.ShapeTable {
-		problems = append(problems, fmt.Errorf("operators: %q is a table, whose rows have no one time; "+
-			"window a stream, or group the table by the start of a period", in.input.Name))
-	}
-	return Grouped[windows.Windowed[G], V]{
-		b: in.b, input: in.input, detail: w.String(), problems: problems,
-		open: func(rt *topology.Runtime) groupInput[windows.Windowed[G], V] {
-			return &windowGroups[G, V]{groupInput: in.open(rt), window: w, node: rt.Node(), drop: rt.Drop}
-		},
-	}
-}
-
-type windowGroups[G comparable, V any] struct {
-	groupInput[G, V]
-	window windows.TumblingWindow
-	node   *topology.Node
-	drop   func(n *topology.Node, reason string, count int)
-}
-
-// each judges every record against stream time before its transaction, so that
-// nothing inside one transaction, such as a snapshot, is late.
-func (w *windowGroups[G, V]) each(
-	s *topology.Step, visit visitGroup[windows.Windowed[G], V],
-) error {
-	streamTime := s.Before[w.node.ID]
-	late := 0
-	err := w.groupInput.each(s, func(g G, id []byte, v *V, add bool, time int64) error {
-		win := w.window.Of(time)
-		if w.window.Closed(win, streamTime) {
-			late++
-			return nil
-		}
-		return visit(windows.Windowed[G]{Key: g, Window: win}, id, v, add, time)
-	})
-	if late > 0 && w.drop != nil {
-		w.drop(w.node, "late", late)
-	}
-	return err
 }

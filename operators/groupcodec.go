@@ -19,6 +19,9 @@ type group[V, R any] struct {
 	// group that was loaded computes it only when a step touches it. Being a pointer
 	// it also reaches the copy of the group that the table keeps as the old value.
 	late *lateResult[R]
+	// shown says that the window has closed and its result is out, where results come
+	// out on close.
+	shown bool
 }
 
 type lateResult[R any] struct {
@@ -47,6 +50,12 @@ func (g *group[V, R]) know(e *aggregate.Entries) error {
 	return err
 }
 
+// What the first byte of a stored group says.
+const (
+	groupResult byte = 1 << iota // the result follows
+	groupShown
+)
+
 // groupBytes is what a group's accumulators take in memory, roughly.
 const groupBytes = 128
 
@@ -61,7 +70,10 @@ func groupCodec[V, R any](
 		Append: func(dst []byte, g *group[V, R]) []byte {
 			flags := byte(0)
 			if *inStep && (g.late == nil || g.late.known) {
-				flags = 1
+				flags |= groupResult
+			}
+			if g.shown {
+				flags |= groupShown
 			}
 			dst = append(dst, flags)
 			dst = binary.AppendVarint(dst, g.rows)
@@ -71,7 +83,7 @@ func groupCodec[V, R any](
 				dst = g.acc.AppendState(dst)
 			}
 			binary.BigEndian.PutUint32(dst[at:], uint32(len(dst)-at-4))
-			if flags == 1 {
+			if flags&groupResult != 0 {
 				dst = result.Append(dst, g.value())
 			}
 			return dst
@@ -79,7 +91,7 @@ func groupCodec[V, R any](
 		Decode: func(src []byte, g *group[V, R]) error {
 			return decodeGroup(src, g, agg, result)
 		},
-		Equal: func(a, b *group[V, R]) bool { return result.Equal(a.value(), b.value()) },
+		Equal: func(a, b *group[V, R]) bool { return a.shown == b.shown && result.Equal(a.value(), b.value()) },
 		Size: func(g *group[V, R]) int {
 			size := groupBytes
 			if result.Size != nil {
@@ -106,16 +118,16 @@ func decodeGroup[V, R any](
 	if src = src[4:]; size > len(src) {
 		return fmt.Errorf("%w: group state of %d bytes, %d there", state.ErrCorrupt, size, len(src))
 	}
-	*g = group[V, R]{rows: rows, acc: agg.New()}
+	*g = group[V, R]{rows: rows, acc: agg.New(), shown: flags&groupShown != 0}
 	if err := g.acc.DecodeState(src[:size]); err != nil {
 		return fmt.Errorf("%w: %w", state.ErrCorrupt, err)
 	}
 	if agg.UsesEntries() {
-		g.late = &lateResult[R]{known: flags == 1}
+		g.late = &lateResult[R]{known: flags&groupResult != 0}
 	}
 	var err error
 	switch {
-	case flags == 1:
+	case flags&groupResult != 0:
 		err = result.Decode(src[size:], g.value())
 	case g.late == nil:
 		g.result, err = g.acc.Result(nil)

@@ -1,6 +1,10 @@
 package windows
 
-import "math"
+import (
+	"fmt"
+	"math"
+	"time"
+)
 
 // Definition is what all kinds of windows have in common.
 type Definition interface {
@@ -13,8 +17,61 @@ type Definition interface {
 	String() string
 }
 
+// Assigner is a Definition whose windows follow from the time of a record alone:
+// Tumbling, Hopping and Calendar, and any of your own. (Which sliding and session
+// windows there are depends on the records.)
+type Assigner interface {
+	Definition
+	// Assign appends the windows that contain a time to dst, in ascending order.
+	Assign(dst []Window, at int64) []Window
+	// HasGrace reports whether a grace was given, even one of 0: windows over tables
+	// close only then.
+	HasGrace() bool
+}
+
 // Closed reports whether a window takes no more records at the given stream time.
 func Closed(d Definition, w Window, streamTime int64) bool {
 	closes := d.Closes(w)
 	return streamTime >= closes && closes != math.MaxInt64
+}
+
+// grace is how long after its end a window takes records, and whether it was said.
+type grace struct {
+	span  int64
+	given bool
+}
+
+func graceOf(d time.Duration) grace { return grace{span: d.Microseconds(), given: true} }
+
+func (g grace) validate() error {
+	if g.span < 0 {
+		return fmt.Errorf("windows: grace is %v; it must not be negative", micros(g.span))
+	}
+	return nil
+}
+
+// suffix prints the grace behind a definition.
+func (g grace) suffix() string {
+	if g.span == 0 {
+		return ""
+	}
+	return " grace " + micros(g.span).String()
+}
+
+func micros(n int64) time.Duration { return time.Duration(n) * time.Microsecond }
+
+// addTime adds a span that is not negative to a time, up to the largest time there is.
+func addTime(at, span int64) int64 {
+	if at > math.MaxInt64-span {
+		return math.MaxInt64
+	}
+	return at + span
+}
+
+// subTime takes a span that is not negative from a time, down to the smallest time.
+func subTime(at, span int64) int64 {
+	if at < math.MinInt64+span {
+		return math.MinInt64
+	}
+	return at - span
 }

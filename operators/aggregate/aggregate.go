@@ -30,6 +30,7 @@ type Aggregator[V, R any] struct {
 	build   func(slot int) Accumulator[V, R]
 	slots   int // number of entry spaces it uses
 	remove  bool
+	merge   bool
 	schema  string
 	problem error
 }
@@ -42,6 +43,9 @@ func (a Aggregator[V, R]) Schema() string { return a.schema }
 
 // CanRemove reports whether values can be taken out, as a table demands.
 func (a Aggregator[V, R]) CanRemove() bool { return a.remove }
+
+// CanMerge reports whether two groups can become one, as session windows demand.
+func (a Aggregator[V, R]) CanMerge() bool { return a.merge }
 
 // UsesEntries reports whether the aggregator keeps an entry for each value.
 func (a Aggregator[V, R]) UsesEntries() bool { return a.slots > 0 }
@@ -59,6 +63,10 @@ func (a Aggregator[V, R]) Err() error {
 type Accumulator[V, R any] interface {
 	Add(e *Entries, id []byte, v *V) error
 	Remove(e *Entries, id []byte, v *V) error
+	// Merge takes in the state of a later group, of the same aggregator, that becomes
+	// one with this one. The caller moves the entries. other is not used afterwards.
+	// It is called only where the aggregator can merge.
+	Merge(other Accumulator[V, R]) error
 	// Result computes the group's result. It leaves the state as it is.
 	Result(e *Entries) (R, error)
 	// Clear removes what is left in the entries when the group ends.
@@ -83,6 +91,8 @@ type Entries struct {
 	base   []byte
 	buf    []byte
 	prefix []byte
+	moved  []byte // by Move: keys and values, one behind the other
+	ends   []int
 }
 
 // NewEntries makes entries over a store.
@@ -108,6 +118,28 @@ func (e *Entries) Scan(slot int, reverse bool, fn func(key, value []byte) bool) 
 	return e.store.Scan(e.prefix, reverse, func(key, value []byte) bool {
 		return fn(key[n:], value)
 	})
+}
+
+// Move puts all entries of a group under another group's key, in all slots.
+func (e *Entries) Move(from, to []byte) error {
+	e.moved, e.ends = e.moved[:0], e.ends[:0]
+	err := e.store.Scan(from, false, func(key, value []byte) bool {
+		e.moved = append(e.moved, key[len(from):]...)
+		e.ends = append(e.ends, len(e.moved))
+		e.moved = append(e.moved, value...)
+		e.ends = append(e.ends, len(e.moved))
+		return true
+	})
+	at := 0
+	for i := 0; i < len(e.ends) && err == nil; i += 2 {
+		key, value := e.moved[at:e.ends[i]], e.moved[e.ends[i]:e.ends[i+1]]
+		at = e.ends[i+1]
+		if err = e.store.Delete(append(append(e.buf[:0], from...), key...)); err == nil {
+			e.buf = append(append(e.buf[:0], to...), key...)
+			err = e.store.Set(e.buf, value)
+		}
+	}
+	return err
 }
 
 // Clear removes all entries of a slot.

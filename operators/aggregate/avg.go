@@ -53,6 +53,7 @@ func newMean[V, T, R any](name string, value func(V) T, empty func() total[T, R]
 	return Aggregator[V, R]{
 		build:  func(int) Accumulator[V, R] { return &mean[V, T, R]{value: value, total: empty()} },
 		remove: true,
+		merge:  true,
 		schema: schemaOf("avg", name),
 	}
 }
@@ -61,6 +62,8 @@ func newMean[V, T, R any](name string, value func(V) T, empty func() total[T, R]
 type total[T, R any] interface {
 	add(v T)
 	remove(v T)
+	// merge adds the sum of another total of the same type.
+	merge(other total[T, R])
 	// over divides the sum by a count, which is not 0.
 	over(n int64) R
 	append(dst []byte) []byte
@@ -82,6 +85,13 @@ func (m *mean[V, T, R]) Add(_ *Entries, _ []byte, v *V) error {
 func (m *mean[V, T, R]) Remove(_ *Entries, _ []byte, v *V) error {
 	m.n--
 	m.total.remove(m.value(*v))
+	return nil
+}
+
+func (m *mean[V, T, R]) Merge(other Accumulator[V, R]) error {
+	o := other.(*mean[V, T, R])
+	m.n += o.n
+	m.total.merge(o.total)
 	return nil
 }
 
@@ -112,6 +122,10 @@ type integerMean[N Integer] struct{ sum int128 }
 func (m *integerMean[N]) add(n N) { m.sum = m.sum.add(int128Of(n)) }
 
 func (m *integerMean[N]) remove(n N) { m.sum = m.sum.sub(int128Of(n)) }
+
+func (m *integerMean[N]) merge(o total[N, record.Decimal]) {
+	m.sum = m.sum.add(o.(*integerMean[N]).sum)
+}
 
 func (m *integerMean[N]) over(n int64) record.Decimal { return quotient(m.sum.decimal(), n, 0) }
 
@@ -145,6 +159,10 @@ func (m *decimalMean) add(d record.Decimal) { m.sum.add(d, 1) }
 
 func (m *decimalMean) remove(d record.Decimal) { m.sum.add(d, -1) }
 
+func (m *decimalMean) merge(o total[record.Decimal, record.Decimal]) {
+	m.sum.merge(&o.(*decimalMean).sum)
+}
+
 func (m *decimalMean) over(n int64) record.Decimal { return quotient(m.sum.value(), n, m.scale) }
 
 func (m *decimalMean) append(dst []byte) []byte { return m.sum.append(dst) }
@@ -159,6 +177,8 @@ type floatMean[F Float] struct{ sum floatTotal }
 func (m *floatMean[F]) add(f F) { m.sum.add(float64(f)) }
 
 func (m *floatMean[F]) remove(f F) { m.sum.remove(float64(f)) }
+
+func (m *floatMean[F]) merge(o total[F, float64]) { m.sum.merge(&o.(*floatMean[F]).sum) }
 
 // over keeps an average in range where the sum is beyond it.
 func (m *floatMean[F]) over(n int64) float64 {

@@ -77,6 +77,7 @@ func newList[V any, O comparable, R any](
 		},
 		slots:   1,
 		remove:  true,
+		merge:   true,
 		schema:  schemaOf(name, typeName[O](), codec.Fingerprint),
 		problem: problem,
 	}
@@ -117,6 +118,9 @@ func (l *list[V, O, R]) Remove(e *Entries, id []byte, v *V) error {
 	l.encode(id, v)
 	return e.Delete(l.slot, l.key)
 }
+
+// Merge does nothing: all that there is to a list is its entries.
+func (l *list[V, O, R]) Merge(Accumulator[V, []R]) error { return nil }
 
 func (l *list[V, O, R]) Result(e *Entries) ([]R, error) {
 	out := make([]R, 0, l.limit)

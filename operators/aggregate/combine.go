@@ -11,6 +11,7 @@ func Combine2[V, A, B, R any](a Aggregator[V, A], b Aggregator[V, B], join func(
 	out := Aggregator[V, R]{
 		slots:   a.slots + b.slots,
 		remove:  a.remove && b.remove,
+		merge:   a.merge && b.merge,
 		schema:  schemaOf("combine(", a.schema, b.schema, ")"),
 		problem: errors.Join(a.Err(), b.Err()),
 	}
@@ -66,6 +67,14 @@ func (p *pair[V, A, B, R]) Remove(e *Entries, id []byte, v *V) error {
 		return err
 	}
 	return p.b.Remove(e, id, v)
+}
+
+func (p *pair[V, A, B, R]) Merge(other Accumulator[V, R]) error {
+	o := other.(*pair[V, A, B, R])
+	if err := p.a.Merge(o.a); err != nil {
+		return err
+	}
+	return p.b.Merge(o.b)
 }
 
 func (p *pair[V, A, B, R]) Result(e *Entries) (R, error) {

@@ -15,6 +15,7 @@ func CountIf[V any](keep func(V) bool) Aggregator[V, int64] {
 	return Aggregator[V, int64]{
 		build:  func(int) Accumulator[V, int64] { return &count[V]{keep: keep} },
 		remove: true,
+		merge:  true,
 		schema: "count",
 	}
 }
@@ -35,6 +36,11 @@ func (c *count[V]) Remove(_ *Entries, _ []byte, v *V) error {
 	if c.keep(*v) {
 		c.n--
 	}
+	return nil
+}
+
+func (c *count[V]) Merge(other Accumulator[V, int64]) error {
+	c.n += other.(*count[V]).n
 	return nil
 }
 

@@ -105,6 +105,18 @@ func (x *exactFloat) minus(at int, part [3]uint32) {
 	}
 }
 
+// merge adds another sum, limb by limb.
+func (x *exactFloat) merge(o *exactFloat) {
+	for i, l := range o.limbs {
+		if l != 0 {
+			x.plus(x.reach(o.base+i, 3), [3]uint32{l})
+		}
+	}
+	if o.neg { // the sign limbs stand for minus one in the limb behind the last
+		x.minus(x.reach(o.base+len(o.limbs), 3), [3]uint32{1})
+	}
+}
+
 // magnitude returns limb i of the absolute value, given whether all limbs below
 // are zero.
 func (x *exactFloat) magnitude(i int, zeroBelow bool) uint32 {

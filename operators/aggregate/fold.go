@@ -17,6 +17,9 @@ type Fold[V, A, R any] struct {
 	// Remove takes a value out again. Required where a table is aggregated; the
 	// order of adding and removing must not matter. Nil is for streams.
 	Remove func(A, V) A
+	// Merge joins the states of two groups that become one, the earlier one first.
+	// Required where session windows are aggregated.
+	Merge func(earlier, later A) A
 	// Result computes the result from the state. Required.
 	Result func(A) R
 }
@@ -39,13 +42,15 @@ func Custom[V, A, R any](f Fold[V, A, R]) Aggregator[V, R] {
 			return a
 		},
 		remove:  f.Remove != nil,
+		merge:   f.Merge != nil,
 		schema:  schemaOf("fold", codec.Fingerprint),
 		problem: err,
 	}
 }
 
 // Reduce combines the values of a stream's group in commit order; the first one
-// stands for itself. It cannot take values out and so is for streams only.
+// stands for itself. Sessions that become one are combined, the earlier one first. It
+// cannot take values out and so is for streams only.
 func Reduce[V any](combine func(acc, v V) V) Aggregator[V, V] {
 	type state struct {
 		Value V
@@ -57,6 +62,15 @@ func Reduce[V any](combine func(acc, v V) V) Aggregator[V, V] {
 				v = combine(s.Value, v)
 			}
 			return state{Value: v, Has: true}
+		},
+		Merge: func(earlier, later state) state {
+			if !earlier.Has || !later.Has {
+				if later.Has {
+					return later
+				}
+				return earlier
+			}
+			return state{Value: combine(earlier.Value, later.Value), Has: true}
 		},
 		Result: func(s state) V { return s.Value },
 	})
@@ -75,6 +89,12 @@ func (a *fold[V, A, R]) Add(_ *Entries, _ []byte, v *V) error {
 
 func (a *fold[V, A, R]) Remove(_ *Entries, _ []byte, v *V) error {
 	a.state = a.f.Remove(a.state, *v)
+	return nil
+}
+
+// Merge is called with the earlier group's state in a.
+func (a *fold[V, A, R]) Merge(other Accumulator[V, R]) error {
+	a.state = a.f.Merge(a.state, other.(*fold[V, A, R]).state)
 	return nil
 }
 

@@ -43,6 +43,7 @@ func newExtremum[V any, T comparable](name string, value func(V) T, desc bool) A
 		},
 		slots:   1,
 		remove:  true,
+		merge:   true,
 		schema:  schemaOf(name, typeName[T]()),
 		problem: err,
 	}
@@ -90,6 +91,23 @@ func (m *extremum[V, T]) Remove(e *Entries, id []byte, v *V) error {
 	}
 	m.n--
 	return e.Delete(m.slot, m.key)
+}
+
+// Merge keeps the better of two known bests; of one that is unknown, the entries tell.
+func (m *extremum[V, T]) Merge(other Accumulator[V, T]) error {
+	o := other.(*extremum[V, T])
+	switch {
+	case o.n == 0:
+		return nil
+	case m.n == 0:
+		m.best, m.known = append(m.best[:0], o.best...), o.known
+	case !o.known:
+		m.known = false
+	case m.known && bytes.Compare(o.best, m.best) < 0:
+		m.best = append(m.best[:0], o.best...)
+	}
+	m.n += o.n
+	return nil
 }
 
 func (m *extremum[V, T]) Result(e *Entries) (T, error) {

@@ -19,6 +19,7 @@ func nullable[V, T, R any](value func(V) sql.Null[T], inner Aggregator[T, R]) Ag
 		},
 		slots:   inner.slots,
 		remove:  inner.remove,
+		merge:   inner.merge,
 		schema:  schemaOf("null(", inner.schema, ")"),
 		problem: inner.Err(),
 	}
@@ -45,6 +46,12 @@ func (a *nulls[V, T, R]) Remove(e *Entries, id []byte, v *V) error {
 	}
 	a.n--
 	return a.inner.Remove(e, id, &a.item.V)
+}
+
+func (a *nulls[V, T, R]) Merge(other Accumulator[V, sql.Null[R]]) error {
+	o := other.(*nulls[V, T, R])
+	a.n += o.n
+	return a.inner.Merge(o.inner)
 }
 
 func (a *nulls[V, T, R]) Result(e *Entries) (out sql.Null[R], err error) {

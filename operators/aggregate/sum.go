@@ -20,6 +20,7 @@ func Sum[V any, N Integer](value func(V) N) Aggregator[V, N] {
 	return Aggregator[V, N]{
 		build:  func(int) Accumulator[V, N] { return &sum[V, N]{value: value} },
 		remove: true,
+		merge:  true,
 		schema: "sum-int128",
 	}
 }
@@ -42,6 +43,11 @@ func (s *sum[V, N]) Add(_ *Entries, _ []byte, v *V) error {
 
 func (s *sum[V, N]) Remove(_ *Entries, _ []byte, v *V) error {
 	s.total = s.total.sub(int128Of(s.value(*v)))
+	return nil
+}
+
+func (s *sum[V, N]) Merge(other Accumulator[V, N]) error {
+	s.total = s.total.add(other.(*sum[V, N]).total)
 	return nil
 }
 

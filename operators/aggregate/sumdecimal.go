@@ -14,6 +14,7 @@ func SumDecimal[V any](value func(V) record.Decimal) Aggregator[V, record.Decima
 	return Aggregator[V, record.Decimal]{
 		build:  func(int) Accumulator[V, record.Decimal] { return &decimalSum[V]{value: value} },
 		remove: true,
+		merge:  true,
 		schema: "sum-decimal",
 	}
 }
@@ -36,6 +37,11 @@ func (s *decimalSum[V]) Add(_ *Entries, _ []byte, v *V) error {
 
 func (s *decimalSum[V]) Remove(_ *Entries, _ []byte, v *V) error {
 	s.total.add(s.value(*v), -1)
+	return nil
+}
+
+func (s *decimalSum[V]) Merge(other Accumulator[V, record.Decimal]) error {
+	s.total.merge(&other.(*decimalSum[V]).total)
 	return nil
 }
 
@@ -71,6 +77,11 @@ func (t *decimalTotal) add(d record.Decimal, n int64) {
 	default:
 		t.finite = t.finite.Sub(d)
 	}
+}
+
+func (t *decimalTotal) merge(o *decimalTotal) {
+	t.finite = t.finite.Add(o.finite)
+	t.special.merge(o.special)
 }
 
 func (t *decimalTotal) value() record.Decimal {
@@ -123,6 +134,10 @@ func (s *specials) kind() special {
 		return specialMinus
 	}
 	return specialNone
+}
+
+func (s *specials) merge(o specials) {
+	s.nan, s.plus, s.minus = s.nan+o.nan, s.plus+o.plus, s.minus+o.minus
 }
 
 // append writes a zero byte where there are none.

@@ -16,6 +16,7 @@ func SumFloat[V any, F Float](value func(V) F) Aggregator[V, float64] {
 	return Aggregator[V, float64]{
 		build:  func(int) Accumulator[V, float64] { return &floatSum[V, F]{value: value} },
 		remove: true,
+		merge:  true,
 		schema: "sum-float",
 	}
 }
@@ -38,6 +39,11 @@ func (s *floatSum[V, F]) Add(_ *Entries, _ []byte, v *V) error {
 
 func (s *floatSum[V, F]) Remove(_ *Entries, _ []byte, v *V) error {
 	s.total.remove(float64(s.value(*v)))
+	return nil
+}
+
+func (s *floatSum[V, F]) Merge(other Accumulator[V, float64]) error {
+	s.total.merge(&other.(*floatSum[V, F]).total)
 	return nil
 }
 
@@ -72,6 +78,11 @@ func (t *floatTotal) count(f float64, n int64) {
 	default:
 		t.sum.add(-f)
 	}
+}
+
+func (t *floatTotal) merge(o *floatTotal) {
+	t.sum.merge(&o.sum)
+	t.special.merge(o.special)
 }
 
 // value returns the sum divided by 2^shift, rounded.
