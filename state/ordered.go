@@ -54,7 +54,7 @@ func (o *Ordered) write(key, value []byte, deleted bool) error {
 	if o.err != nil {
 		return o.err
 	}
-	if len(o.overlay.bytes)+len(key)+len(value) > maxOverlay {
+	if o.overlay.bytes.size()+int64(len(key)+len(value)) > maxOverlay {
 		return fmt.Errorf("state: store %d: more than %d bytes uncommitted: bound them with Env.Memory and Scratch",
 			o.id, maxOverlay)
 	}
@@ -77,9 +77,9 @@ func (o *Ordered) relieve() error {
 	}
 	l := &o.overlay
 	var val []byte
-	for i := l.first(); i != 0; i = l.nodes[i].next[0] {
+	for i := l.first(); i != 0; i = l.next(i, 0) {
 		o.buf = append(appendID(o.buf[:0], o.id), l.key(i)...)
-		val = append(append(val[:0], boolByte(l.nodes[i].deleted)), l.value(i)...)
+		val = append(append(val[:0], boolByte(l.deleted(i))), l.value(i)...)
 		if err := s.Set(o.buf, val); err != nil {
 			return err
 		}
@@ -131,7 +131,7 @@ func (o *Ordered) Get(dst, key []byte) (value []byte, ok bool, err error) {
 		return dst, false, o.err
 	}
 	if i := o.overlay.find(key); i != 0 {
-		if o.overlay.nodes[i].deleted {
+		if o.overlay.deleted(i) {
 			return dst, false, nil
 		}
 		return append(dst, o.overlay.value(i)...), true, nil

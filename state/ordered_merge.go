@@ -27,7 +27,7 @@ func (r *run) value() []byte {
 func (r *run) deleted() bool {
 	switch {
 	case r.list != nil:
-		return r.list.nodes[r.node].deleted
+		return r.list.deleted(r.node)
 	case r.flagged:
 		return r.iter.Value()[0] == 1
 	}
@@ -54,7 +54,7 @@ func (r *run) seek(bound, buf []byte, reverse bool) {
 		r.node = r.list.last(bound)
 		r.stand(r.node != 0)
 	case r.list != nil:
-		r.node = r.list.seek(bound, nil)
+		r.node = r.list.seek(bound)
 		r.stand(r.node != 0)
 	case reverse && bound == nil:
 		r.stand(r.iter.Last())
@@ -68,10 +68,10 @@ func (r *run) seek(bound, buf []byte, reverse bool) {
 func (r *run) step(reverse bool) {
 	switch {
 	case r.list != nil && reverse:
-		r.node = r.list.nodes[r.node].prev
+		r.node = r.list.nodes.at(int(r.node)).prev
 		r.stand(r.node != 0)
 	case r.list != nil:
-		r.node = r.list.nodes[r.node].next[0]
+		r.node = r.list.next(r.node, 0)
 		r.stand(r.node != 0)
 	case reverse:
 		r.stand(r.iter.Prev())

@@ -26,7 +26,7 @@ type Table[K comparable, V any] struct {
 	slab  slab[tableEntry[K, V]]
 	// touched are the slots written in this step, in order of first touch, with
 	// what they held before. dirty are the slots that differ from the DB.
-	touched []touchedRow[V]
+	touched chunks[touchedRow[V]]
 	dirty   []uint32
 	step    uint64 // entries have its low half
 
@@ -217,8 +217,9 @@ func (t *Table[K, V]) encode(dst []byte, time int64, v *V) []byte {
 // touch marks an entry as written in this step and keeps its value before it.
 func (t *Table[K, V]) touch(e *tableEntry[K, V], s uint32) {
 	if e.step != uint32(t.step) {
-		e.step, e.touch = uint32(t.step), uint32(len(t.touched))
-		t.touched = append(t.touched, touchedRow[V]{s, e.flags&entryPresent != 0, e.value})
+		e.step, e.touch = uint32(t.step), uint32(t.touched.n)
+		old := t.touched.at(t.touched.take())
+		old.slot, old.present, old.old = s, e.flags&entryPresent != 0, e.value
 		t.charge(t.oldBytes)
 	}
 	if e.flags&entryDirty == 0 {
@@ -249,7 +250,7 @@ func (t *Table[K, V]) At(k K) (v record.Versions[V], err error) {
 		v.New, v.Sides = e.value, record.HasNew
 	}
 	if e.step == uint32(t.step) {
-		if old := &t.touched[e.touch]; old.present {
+		if old := t.touched.at(int(e.touch)); old.present {
 			v.Old, v.Sides = old.old, v.Sides|record.HasOld
 		}
 	} else if e.flags&entryPresent != 0 {

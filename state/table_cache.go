@@ -54,7 +54,7 @@ func (t *Table[K, V]) rebuild(keep func(s uint32, e *tableEntry[K, V]) bool) {
 	t.slab = slab[tableEntry[K, V]]{}
 	t.index = make(map[K]uint32, len(index)/4)
 	t.dirty = t.dirty[:0]
-	t.mem.bytes = int64(len(t.touched)) * t.oldBytes
+	t.mem.bytes = int64(t.touched.n) * t.oldBytes
 	for i := range old.next {
 		from := old.at(i)
 		if s, ok := index[from.key]; !ok || s != i || !keep(i, from) {
@@ -67,7 +67,7 @@ func (t *Table[K, V]) rebuild(keep func(s uint32, e *tableEntry[K, V]) bool) {
 		t.index[e.key] = s
 		t.mem.bytes += t.cost(e)
 		if e.step == uint32(t.step) {
-			t.touched[e.touch].slot = s
+			t.touched.at(int(e.touch)).slot = s
 		}
 		if e.flags&entryDirty != 0 {
 			t.dirty = append(t.dirty, s)
@@ -85,6 +85,7 @@ func (t *Table[K, V]) rebuild(keep func(s uint32, e *tableEntry[K, V]) bool) {
 func (t *Table[K, V]) release() error {
 	t.mem.add(-t.mem.bytes)
 	t.mem.settle()
-	t.index, t.slab, t.touched, t.dirty = nil, slab[tableEntry[K, V]]{}, nil, nil
+	t.index, t.slab, t.dirty = nil, slab[tableEntry[K, V]]{}, nil
+	t.touched = chunks[touchedRow[V]]{}
 	return nil
 }

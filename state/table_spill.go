@@ -60,10 +60,10 @@ func (t *Table[K, V]) spillAll(s Scratch) error {
 		return nil
 	}
 	touched := t.touched
-	t.touched = nil
+	t.touched = chunks[touchedRow[V]]{}
 	if t.edited != 0 {
 		e := t.slab.at(t.edited - 1)
-		t.touched = append(t.touched, touched[e.touch])
+		t.touched.add(*touched.at(int(e.touch)))
 		e.touch = 0
 	}
 	edited := t.edited
@@ -77,7 +77,7 @@ func (t *Table[K, V]) appendSpilled(dst []byte, e *tableEntry[K, V]) []byte {
 	flags, step := e.flags&(entryPresent|entryStored), uint64(0)
 	var old *touchedRow[V]
 	if e.step == uint32(t.step) {
-		step, old = t.step, &t.touched[e.touch]
+		step, old = t.step, t.touched.at(int(e.touch))
 		if old.present {
 			flags |= spilledHadOld
 		}
@@ -126,8 +126,8 @@ func (t *Table[K, V]) readSpilled(e *tableEntry[K, V], s uint32) (found bool, er
 	e.flags |= r.flags&(entryPresent|entryStored) | entryDirty
 	t.dirty = append(t.dirty, s)
 	if r.step == t.step {
-		e.step, e.touch = uint32(t.step), uint32(len(t.touched))
-		t.touched = append(t.touched, old)
+		e.step, e.touch = uint32(t.step), uint32(t.touched.n)
+		t.touched.add(old)
 		t.charge(t.oldBytes)
 	}
 	return true, nil

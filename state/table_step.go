@@ -25,8 +25,8 @@ func (t *Table[K, V]) EditTouched(fn func(k K, v *V, existed bool) (keep bool, e
 		return t.editSpilled(fn)
 	}
 	defer t.walk(walkTouched)()
-	for i := range t.touched {
-		s := t.touched[i].slot
+	for i := range t.touched.n {
+		s := t.touched.at(i).slot
 		e := t.slab.at(s)
 		t.edited, t.attention = s+1, true
 		keep, err := fn(e.key, &e.value, e.flags&entryPresent != 0)
@@ -34,7 +34,7 @@ func (t *Table[K, V]) EditTouched(fn func(k K, v *V, existed bool) (keep bool, e
 			return err
 		}
 		t.takeEdited()
-		e = t.slab.at(t.touched[i].slot)
+		e = t.slab.at(t.touched.at(i).slot)
 		if keep {
 			e.flags |= entryPresent
 		} else {
@@ -68,8 +68,8 @@ func (t *Table[K, V]) Changes(yield func([]record.Change[K, V]) bool) error {
 	defer t.walk(walkTouched)()
 	out := t.takeChunk()
 	defer func() { t.changes = out }()
-	for i := range t.touched {
-		old := &t.touched[i]
+	for i := range t.touched.n {
+		old := t.touched.at(i)
 		e := t.slab.at(old.slot)
 		out = append(out, record.Change[K, V]{Key: e.key, Old: old.old, New: e.value, Time: e.time})
 		if !t.isNet(&out[len(out)-1], old.present, e.flags&entryPresent != 0) {
@@ -117,14 +117,9 @@ func (t *Table[K, V]) EndStep() {
 	if t.edited != 0 {
 		t.takeEdited()
 	}
-	if len(t.touched) > 0 {
-		t.charge(-int64(len(t.touched)) * t.oldBytes)
-		if cap(t.touched) > 4*slabChunk && cap(t.touched) > 16*len(t.touched) {
-			t.touched = nil // a giant step must not stay for good
-		} else {
-			clear(t.touched)
-			t.touched = t.touched[:0]
-		}
+	if t.touched.n > 0 {
+		t.charge(-int64(t.touched.n) * t.oldBytes)
+		t.touched.reset()
 	}
 	t.spill.step = false
 	// Entries have room for the low half of the number only: when it has gone round,
