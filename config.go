@@ -42,7 +42,7 @@ type Config struct {
 	// version of every view and costs throughput.
 	OneTransaction bool
 	// Memory is the budget of all stores in bytes; larger transactions spill to disk.
-	// Defaults to 256 MiB.
+	// Defaults to 128 MiB.
 	Memory int64
 	// QueueBytes is how much may wait for one target before the sources stop being
 	// read. Defaults to 1 GiB.

@@ -3,6 +3,7 @@ package state
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 )
 
@@ -24,6 +25,7 @@ type Env struct {
 	// patience is the use of the budget up to which it makes no sense to ask the
 	// stores again, because last time they could not give enough.
 	patience int64
+	spilled  int64 // bytes that stores have moved to scratch space since the last collection
 }
 
 // Store is a typed store as a task sees it. Its writes stay in memory (or in
@@ -111,8 +113,17 @@ func (e *Env) relieve() error {
 	if used := e.Memory.Used(); used > target {
 		e.patience = used + used/4
 	}
+	if e.spilled >= max(e.Memory.limit/4, collectBytes) {
+		e.spilled = 0
+		runtime.GC()
+	}
 	return nil
 }
+
+// collectBytes is the least that has to be spilled before the garbage collector is
+// called: it would let as much garbage again come together as lived when it ran last,
+// which may have been just before; now little is alive, so that it costs little.
+const collectBytes = 16 << 20
 
 // appendID appends a store's key prefix.
 func appendID(dst []byte, id uint32) []byte {

@@ -75,6 +75,7 @@ func (o *Ordered) relieve() error {
 	if err != nil || s == nil {
 		return err
 	}
+	o.env.spilled += o.mem.bytes
 	l := &o.overlay
 	var val []byte
 	for i := l.first(); i != 0; i = l.next(i, 0) {

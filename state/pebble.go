@@ -12,6 +12,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/sstable"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
@@ -27,7 +28,7 @@ type Options struct {
 	// exist for a moment.
 	MemTableBytes uint64
 	// BatchBytes is the size from which a batch is written to sorted tables that are
-	// ingested at commit, instead of being kept in memory; 32 MiB by default.
+	// ingested at commit, instead of being kept in memory; 16 MiB by default.
 	BatchBytes int
 	// MinFreeBytes is the free space of the file system below which commits fail
 	// with ErrDiskFull, 256 MiB by default; below 0 nothing is checked.
@@ -49,7 +50,7 @@ func (o Options) withDefaults() Options {
 		o.MemTableBytes = 64 << 20
 	}
 	if o.BatchBytes == 0 {
-		o.BatchBytes = 32 << 20
+		o.BatchBytes = 16 << 20
 	}
 	if o.MinFreeBytes == 0 {
 		o.MinFreeBytes = 256 << 20
@@ -117,6 +118,9 @@ func openPebble(dir string, o Options, scratch bool) (*pebbleDB, error) {
 	}
 	for i := range p.popts.Levels {
 		p.popts.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+		if scratch {
+			p.popts.Levels[i].Compression = func() *sstable.CompressionProfile { return sstable.NoCompression }
+		}
 	}
 	p.popts.EnsureDefaults()
 	db, err := openGuarded(dir, p.popts, p.health)
@@ -335,8 +339,10 @@ func (p *pebbleDB) DiskUsage() uint64 { return p.db.Metrics().DiskSpaceUsage() }
 func (p *pebbleDB) ingest(paths []string) error {
 	// What earlier commits wrote without sync goes to disk first: a crash must not
 	// lose a commit and keep a later one.
-	if err := p.db.LogData(nil, p.writeOptions(true)); err != nil {
-		return err
+	if !p.popts.DisableWAL {
+		if err := p.db.LogData(nil, pebble.Sync); err != nil {
+			return err
+		}
 	}
 	return p.db.Ingest(context.Background(), paths)
 }

@@ -127,3 +127,38 @@ func makePrivate(name string, file vfs.File, err error) error {
 	}
 	return nil
 }
+
+// unsyncedFS leaves it to the system when files reach the disk: for what no crash has
+// to leave behind.
+type unsyncedFS struct{ vfs.FS }
+
+func (f unsyncedFS) Unwrap() vfs.FS { return f.FS }
+
+func (f unsyncedFS) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	return unsynced(f.FS.Create(name, category))
+}
+
+func (f unsyncedFS) ReuseForWrite(old, name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	return unsynced(f.FS.ReuseForWrite(old, name, category))
+}
+
+func (f unsyncedFS) OpenReadWrite(
+	name string, category vfs.DiskWriteCategory, opts ...vfs.OpenOption,
+) (vfs.File, error) {
+	return unsynced(f.FS.OpenReadWrite(name, category, opts...))
+}
+
+func (f unsyncedFS) OpenDir(name string) (vfs.File, error) { return unsynced(f.FS.OpenDir(name)) }
+
+func unsynced(file vfs.File, err error) (vfs.File, error) {
+	if err != nil {
+		return nil, err
+	}
+	return unsyncedFile{file}, nil
+}
+
+type unsyncedFile struct{ vfs.File }
+
+func (unsyncedFile) Sync() error                { return nil }
+func (unsyncedFile) SyncData() error            { return nil }
+func (unsyncedFile) SyncTo(int64) (bool, error) { return false, nil }

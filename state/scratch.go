@@ -1,6 +1,9 @@
 package state
 
-import "github.com/cockroachdb/pebble/v2"
+import (
+	"bytes"
+	"errors"
+)
 
 // Scratch is a throw-away ordered key-value space for uncommitted data that does
 // not fit in memory. Nothing in it needs to survive anything. It is used by one
@@ -14,16 +17,20 @@ type Scratch interface {
 }
 
 // OpenScratch makes scratch space in a directory, removing what is in it; Close
-// removes it again. It has no log and syncs nothing. The options' cache and
-// memtable are 8 and 16 MiB by default.
+// removes it again. It has no log, syncs nothing and compresses nothing. The options'
+// cache, memtable and batch size are 8, 4 and 2 MiB by default.
 func OpenScratch(dir string, o Options) (Scratch, error) {
 	if o.CacheBytes == 0 {
 		o.CacheBytes = 8 << 20
 	}
 	if o.MemTableBytes == 0 {
-		o.MemTableBytes = 16 << 20
+		o.MemTableBytes = 4 << 20
+	}
+	if o.BatchBytes == 0 {
+		o.BatchBytes = 2 << 20
 	}
 	o = o.withDefaults()
+	o.FS = unsyncedFS{o.FS}
 	if err := o.FS.RemoveAll(dir); err != nil && !isNotExist(err) {
 		return nil, wrapStorageError(dir, err)
 	}
@@ -34,41 +41,37 @@ func OpenScratch(dir string, o Options) (Scratch, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &pebbleScratch{p: p, batch: p.db.NewBatch()}, nil
+	return &pebbleScratch{p: p}, nil
 }
 
-// pebbleScratch collects writes in a batch, which reads apply first.
+// pebbleScratch collects ascending writes, as stores make them, in a run, which reads
+// apply first. A large run becomes sorted tables without passing through a memtable.
 type pebbleScratch struct {
-	p     *pebbleDB
-	batch *pebble.Batch
+	p    *pebbleDB
+	run  Batch
+	last []byte // the run's last key
 }
-
-const scratchBatchBytes = 1 << 20
 
 func (s *pebbleScratch) Set(key, value []byte) error {
-	if err := s.batch.Set(key, value, nil); err != nil {
-		return s.p.wrap(err)
+	if s.run != nil && bytes.Compare(key, s.last) <= 0 {
+		if err := s.flush(); err != nil {
+			return err
+		}
 	}
-	if s.batch.Len() < scratchBatchBytes {
-		return nil
+	if s.run == nil {
+		s.run = s.p.NewBatch()
 	}
-	return s.flush()
+	s.last = append(s.last[:0], key...)
+	return s.run.Set(key, value)
 }
 
 func (s *pebbleScratch) flush() error {
-	if s.batch.Empty() {
+	if s.run == nil {
 		return nil
 	}
-	if err := s.p.checkRoom(s.batch.Len()); err != nil {
-		return err
-	}
-	b := s.batch
-	err := s.p.guarded(func() error { return s.p.db.Apply(b, pebble.NoSync) })
-	if err != nil {
-		return err
-	}
-	b.Reset()
-	return nil
+	run := s.run
+	s.run = nil
+	return errors.Join(s.p.Commit(run, false), run.Close())
 }
 
 func (s *pebbleScratch) DeleteRange(lower, upper []byte) error {
@@ -93,7 +96,14 @@ func (s *pebbleScratch) NewIter(lower, upper []byte) (Iter, error) {
 }
 
 func (s *pebbleScratch) Close() error {
-	err := s.p.Close()
+	var err error
+	if s.run != nil {
+		err = s.run.Close()
+		s.run = nil
+	}
+	if e := s.p.Close(); err == nil {
+		err = e
+	}
 	if e := s.p.opts.FS.RemoveAll(s.p.dir); err == nil && e != nil {
 		err = s.p.wrap(e)
 	}

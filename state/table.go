@@ -30,9 +30,10 @@ type Table[K comparable, V any] struct {
 	dirty   []uint32
 	step    uint64 // entries have its low half
 
-	mem      account
-	rowBytes int64
-	oldBytes int64 // in mem for touched
+	mem        account
+	rowBytes   int64
+	oldBytes   int64 // in mem for one of touched
+	dirtyBytes int64 // in mem for one of dirty, and what sorting it takes
 
 	// attention is set when the next call has to do more than its own work: see
 	// attend.
@@ -83,6 +84,7 @@ func NewTable[K comparable, V any](env *Env, id uint32, kc KeyCodec[K], vc Codec
 	var k K
 	t.rowBytes = int64(unsafe.Sizeof(tableEntry[K, V]{})) + 2*int64(unsafe.Sizeof(k)+4)
 	t.oldBytes = int64(unsafe.Sizeof(touchedRow[V]{}))
+	t.dirtyBytes = int64(unsafe.Sizeof(uint32(0)) + unsafe.Sizeof(flushKey{}) + unsafe.Sizeof(k))
 	env.stores = append(env.stores, t)
 	return t
 }
@@ -225,6 +227,7 @@ func (t *Table[K, V]) touch(e *tableEntry[K, V], s uint32) {
 	if e.flags&entryDirty == 0 {
 		e.flags |= entryDirty
 		t.dirty = append(t.dirty, s)
+		t.charge(t.dirtyBytes)
 	}
 }
 

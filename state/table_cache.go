@@ -12,7 +12,8 @@ func (t *Table[K, V]) relieve() error {
 	if t.walking == walkSlots {
 		return nil
 	}
-	if len(t.dirty) <= len(t.index)/2 {
+	clean := len(t.index) - len(t.dirty)
+	if clean >= len(t.dirty) {
 		t.evict(t.mem.bytes / 2)
 		if t.env.Memory.Used() <= t.env.Memory.limit*3/4 {
 			return nil
@@ -25,7 +26,9 @@ func (t *Table[K, V]) relieve() error {
 	case s != nil && t.walking == walkNone:
 		return t.spillAll(s)
 	}
-	t.evict(0)
+	if clean > len(t.index)/8 { // evicting copies what stays
+		t.evict(0)
+	}
 	return nil
 }
 
@@ -71,6 +74,7 @@ func (t *Table[K, V]) rebuild(keep func(s uint32, e *tableEntry[K, V]) bool) {
 		}
 		if e.flags&entryDirty != 0 {
 			t.dirty = append(t.dirty, s)
+			t.mem.bytes += t.dirtyBytes
 		}
 		if edited == i+1 {
 			t.edited = s + 1

@@ -10,10 +10,13 @@ import (
 // flushKey is an encoded key in the arena, with its first eight bytes, at which most
 // comparisons end.
 type flushKey struct {
-	head     uint64
-	from, to int
-	slot     uint32
+	head uint64
+	from int
+	len  uint32
+	slot uint32
 }
+
+func (k flushKey) key(arena []byte) []byte { return arena[k.from : k.from+int(k.len)] }
 
 // sortDirty encodes the keys of all dirty rows and sorts them.
 func (t *Table[K, V]) sortDirty() []flushKey {
@@ -21,7 +24,7 @@ func (t *Table[K, V]) sortDirty() []flushKey {
 	for _, s := range t.dirty {
 		from := len(arena)
 		arena = t.keys.Append(arena, t.slab.at(s).key)
-		order = append(order, flushKey{keyHead(arena[from:]), from, len(arena), s})
+		order = append(order, flushKey{keyHead(arena[from:]), from, uint32(len(arena) - from), s})
 	}
 	slices.SortFunc(order, func(a, b flushKey) int {
 		switch {
@@ -30,7 +33,7 @@ func (t *Table[K, V]) sortDirty() []flushKey {
 		case a.head > b.head:
 			return 1
 		}
-		return bytes.Compare(arena[a.from:a.to], arena[b.from:b.to])
+		return bytes.Compare(a.key(arena), b.key(arena))
 	})
 	t.arena, t.order = arena, order
 	return order
@@ -55,7 +58,7 @@ func (t *Table[K, V]) Flush(b Batch) error {
 	}
 	for _, o := range t.sortDirty() {
 		e := t.slab.at(o.slot)
-		t.key = append(appendID(t.key[:0], t.id), t.arena[o.from:o.to]...)
+		t.key = append(appendID(t.key[:0], t.id), o.key(t.arena)...)
 		switch {
 		case e.flags&entryPresent != 0:
 			t.val = t.encode(t.val[:0], e.time, &e.value)
@@ -99,6 +102,7 @@ func (t *Table[K, V]) Rollback() {
 
 // endEpoch empties what belongs to one epoch.
 func (t *Table[K, V]) endEpoch() {
+	t.charge(-int64(len(t.dirty)) * t.dirtyBytes)
 	if len(t.dirty) > 4*slabChunk {
 		t.dirty, t.arena, t.order = nil, nil, nil
 	}
@@ -134,7 +138,7 @@ func (t *Table[K, V]) Scan(fn func(k K, v *V) bool) error {
 	order := t.sortDirty()
 	for ok := it.First(); ok || len(order) > 0; {
 		c := mergeOrder(ok, len(order) > 0, func() int {
-			return bytes.Compare(t.arena[order[0].from:order[0].to], it.Key()[4:])
+			return bytes.Compare(order[0].key(t.arena), it.Key()[4:])
 		})
 		if c > 0 {
 			if more, err := t.scanStored(it.Key(), it.Value(), fn); err != nil || !more {

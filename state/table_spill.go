@@ -42,13 +42,14 @@ func parseSpilled(b []byte) (r spilledRow, err error) {
 // spillAll writes all dirty rows to scratch space and empties the cache. The row
 // that was given out for editing stays.
 func (t *Table[K, V]) spillAll(s Scratch) error {
+	t.env.spilled += t.mem.bytes
 	order := t.sortDirty()
 	for _, o := range order {
 		if o.slot+1 == t.edited {
 			continue
 		}
 		e := t.slab.at(o.slot)
-		t.key = append(appendID(t.key[:0], t.id), t.arena[o.from:o.to]...)
+		t.key = append(appendID(t.key[:0], t.id), o.key(t.arena)...)
 		t.val = t.appendSpilled(t.val[:0], e)
 		if err := s.Set(t.key, t.val); err != nil {
 			return err
@@ -125,6 +126,7 @@ func (t *Table[K, V]) readSpilled(e *tableEntry[K, V], s uint32) (found bool, er
 	}
 	e.flags |= r.flags&(entryPresent|entryStored) | entryDirty
 	t.dirty = append(t.dirty, s)
+	t.charge(t.dirtyBytes)
 	if r.step == t.step {
 		e.step, e.touch = uint32(t.step), uint32(t.touched.n)
 		t.touched.add(old)

@@ -50,7 +50,7 @@ type Limits struct {
 	// OneTransaction commits each transaction as an epoch of its own.
 	OneTransaction bool
 	// Memory is the budget of all stores in bytes; larger epochs spill to disk.
-	// Defaults to 256 MiB.
+	// Defaults to 128 MiB.
 	Memory int64
 	// QueueBytes is how much may wait for one target before the sources stop being
 	// read. Defaults to 1 GiB.
@@ -68,7 +68,7 @@ func (l Limits) withDefaults() Limits {
 		l.EpochRows = 20_000
 	}
 	if l.Memory <= 0 {
-		l.Memory = 256 << 20
+		l.Memory = 128 << 20
 	}
 	if l.QueueBytes <= 0 {
 		l.QueueBytes = 1 << 30
