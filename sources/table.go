@@ -126,7 +126,7 @@ func (t *tableSource[K, V]) Feed(tx *record.Tx, _ uint32, rows []record.Row) err
 func (t *tableSource[K, V]) apply(tx *record.Tx, row *record.Row) (record.RowEvent[K, V], error) {
 	ev := record.RowEvent[K, V]{Op: row.Op}
 	if row.Op == record.Truncate {
-		return ev, t.truncate(t.time(tx, nil))
+		return ev, t.Clear(t.time(tx, nil))
 	}
 	key, err := t.decodeKey(keyTuple(row))
 	if err != nil {
@@ -177,22 +177,4 @@ func keyTuple(row *record.Row) record.Tuple {
 		return row.New
 	}
 	return row.Old
-}
-
-// truncate deletes every row.
-func (t *tableSource[K, V]) truncate(at int64) error {
-	var keys []K
-	err := t.Scan(func(k K, _ *V) bool {
-		keys = append(keys, k)
-		return true
-	})
-	if err != nil {
-		return err
-	}
-	for _, k := range keys {
-		if err := t.Delete(k, at); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -265,6 +265,15 @@ func (w *world) actions(t *rapid.T) map[string]func(*rapid.T) {
 				delete(m.now, k)
 			}
 		},
+		"clear": func(t *rapid.T) {
+			tab, m := pick(t)
+			clock++
+			must(t, tab.Clear(clock))
+			for _, k := range slices.Sorted(maps.Keys(m.now)) {
+				m.touch(k, clock)
+				delete(m.now, k)
+			}
+		},
 		"edit": func(t *rapid.T) {
 			tab, m := pick(t)
 			k := keyGen.Draw(t, "k")

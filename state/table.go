@@ -1,6 +1,7 @@
 package state
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"unsafe"
@@ -45,6 +46,7 @@ type Table[K comparable, V any] struct {
 	walking   walkState         // a walk over memory is under way
 	spill     spillState        // what is in scratch space
 	high      highKey           // the end of what is stored
+	ahead     Iter              // stands on a row of the DB that is about to be read
 	changes   []record.Change[K, V]
 	row       V      // the row that Scan has read
 	key, val  []byte // buffers for encoding
@@ -194,6 +196,10 @@ func (t *Table[K, V]) read(e *tableEntry[K, V], s uint32) error {
 		if found || err != nil {
 			return err
 		}
+	}
+	if t.ahead != nil && t.ahead.Valid() && bytes.Equal(t.ahead.Key(), t.key) {
+		e.flags |= entryPresent | entryStored
+		return t.decode(t.ahead.Value(), &e.time, &e.value)
 	}
 	val, ok, err := t.env.DB.Get(t.val[:0], t.key)
 	t.val = val
