@@ -1,0 +1,327 @@
+package kafka
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/tailrace/tailrace/record"
+	"github.com/tailrace/tailrace/sinks"
+)
+
+// Writer is an open Kafka target.
+type Writer struct {
+	cfg                      Config
+	app, target, incarnation string
+	log                      *slog.Logger
+	outputs                  map[uint32]*output
+
+	producer *kgo.Client // the transactional one
+	beats    *kgo.Client // outside of transactions: signs of life
+	admin    *kadm.Client
+
+	last      progress
+	broken    error // an outcome that is unknown: the client's memory is not to be trusted
+	stopLease func()
+
+	mu     sync.Mutex
+	failed error // the first record of the transaction that could not be written
+}
+
+func (w *Writer) open(ctx context.Context) error {
+	if err := w.connect(ctx); err != nil {
+		return err
+	}
+	if err := w.prepareTopics(ctx); err != nil {
+		return err
+	}
+	return w.claim(ctx)
+}
+
+// connect makes the clients and reaches the cluster once.
+func (w *Writer) connect(ctx context.Context) (err error) {
+	if w.beats, err = w.client(); err != nil {
+		return err
+	}
+	w.admin = kadm.NewClient(w.beats)
+	w.producer, err = w.client(
+		kgo.TransactionalID("tailrace-"+w.app+"-"+w.target),
+		kgo.TransactionTimeout(w.cfg.TransactionTimeout),
+		kgo.ProducerLinger(0),
+	)
+	if err != nil {
+		return err
+	}
+	if err := w.beats.Ping(ctx); err != nil {
+		return w.wrap("reach the brokers", err)
+	}
+	return nil
+}
+
+// Close gives up the lease, so that another instance need not wait for its end.
+func (w *Writer) Close() error {
+	if w.stopLease != nil {
+		w.stopLease()
+		w.stopLease = nil
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		// Only if nobody has taken over: the lease is theirs then.
+		if p, err := w.readProgress(ctx, stable); err == nil && p != nil && p.Session == w.last.Session {
+			err := w.beats.ProduceSync(ctx, &kgo.Record{
+				Topic: w.progressTopic(), Key: []byte(leaseKey),
+			}).FirstErr()
+			if err != nil {
+				w.log.Warn("the lease on the target was not given up; it ends by itself", "error", err)
+			}
+		}
+	}
+	w.close()
+	return nil
+}
+
+func (w *Writer) close() {
+	for _, cl := range []*kgo.Client{w.producer, w.beats} {
+		if cl != nil {
+			cl.Close()
+		}
+	}
+}
+
+// Progress implements sinks.Writer.
+func (w *Writer) Progress(ctx context.Context) (seq uint64, ok bool, err error) {
+	p, err := w.readProgress(ctx, settled)
+	if err != nil {
+		return 0, false, err
+	}
+	if p == nil || p.Session != w.last.Session {
+		return 0, false, w.fenced()
+	}
+	return p.Seq, p.Seq > 0, nil
+}
+
+func (w *Writer) fenced() error {
+	return fmt.Errorf("%w: sinks/kafka: app %q, target %q was taken over", sinks.ErrFenced, w.app, w.target)
+}
+
+// Apply implements sinks.Writer: one Kafka transaction.
+func (w *Writer) Apply(ctx context.Context, epochs []sinks.Epoch) error {
+	if w.broken != nil {
+		return w.broken
+	}
+	for len(epochs) > 0 && epochs[0].Seq <= w.last.Seq {
+		epochs = epochs[1:]
+	}
+	if len(epochs) == 0 {
+		return nil
+	}
+	if w.last.Seq == 0 && !epochs[0].Reconcile {
+		return fmt.Errorf("sinks/kafka: target %q: the first epoch of an incarnation has to reconcile", w.target)
+	}
+	newest := &epochs[len(epochs)-1]
+	next := w.last
+	next.Seq, next.Positions, next.CommitTime = newest.Seq, newest.Positions, &newest.CommitTime
+	next.Events = map[string]record.Positions{}
+	for topic, p := range w.last.Events {
+		next.Events[topic] = p.Clone()
+	}
+	err := w.transaction(ctx, func() error {
+		for i := range epochs {
+			if err := w.produceEpoch(ctx, epochs[i:], next.Events); err != nil {
+				return err
+			}
+		}
+		return w.produceProgress(next)
+	})
+	if err == nil {
+		w.last = next
+	}
+	return err
+}
+
+// transaction runs produce in a transaction that commits, or is given up as a whole.
+func (w *Writer) transaction(ctx context.Context, produce func() error) error {
+	w.mu.Lock()
+	w.failed = nil
+	w.mu.Unlock()
+	if err := w.producer.BeginTransaction(); err != nil {
+		return w.lost(ctx, "begin a transaction", err)
+	}
+	err := produce()
+	if err == nil {
+		// Not RecordDeliveryTimeout, which counts from the records' own timestamps.
+		flush, cancel := context.WithTimeout(ctx, w.cfg.TransactionTimeout)
+		err = w.producer.Flush(flush)
+		cancel()
+	}
+	w.mu.Lock()
+	failed := w.failed
+	w.mu.Unlock()
+	if err == nil {
+		// A commit takes in what was written and says nothing of what was not.
+		err = failed
+	}
+	if err != nil {
+		abortCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		defer cancel()
+		if abortErr := errors.Join(w.producer.AbortBufferedRecords(abortCtx),
+			w.producer.EndTransaction(abortCtx, kgo.TryAbort)); abortErr != nil {
+			w.broken = w.wrap("give up a transaction", abortErr)
+		}
+		if failed != nil {
+			return w.lost(ctx, "write records", failed)
+		}
+		return err
+	}
+	if err := w.producer.EndTransaction(ctx, kgo.TryCommit); err != nil {
+		// It may have committed all the same. Only a new client knows what is there.
+		w.broken = w.lost(ctx, "commit", err)
+		return w.broken
+	}
+	return nil
+}
+
+// lost says why a transaction failed: because somebody has taken over, or otherwise.
+// A transaction that took too long looks like the former to a producer, so the
+// progress has the last word.
+func (w *Writer) lost(ctx context.Context, doing string, err error) error {
+	for _, e := range []error{
+		kerr.ProducerFenced, kerr.InvalidProducerEpoch, kerr.InvalidProducerIDMapping, kerr.InvalidTxnState,
+	} {
+		if !errors.Is(err, e) {
+			continue
+		}
+		w.broken = w.wrap(doing, err)
+		read, cancel := context.WithTimeout(ctx, 30*time.Second)
+		p, readErr := w.readProgress(read, settled)
+		cancel()
+		if readErr == nil && (p == nil || p.Session != w.last.Session) {
+			w.broken = errors.Join(w.fenced(), w.broken)
+		}
+		return w.broken
+	}
+	for _, e := range []error{kerr.MessageTooLarge, kerr.RecordListTooLarge, kerr.InvalidRecord} {
+		if errors.Is(err, e) {
+			return fmt.Errorf("%w: %w; raise max.message.bytes of the topic, or make the rows smaller",
+				sinks.ErrRejected, w.wrap(doing, err))
+		}
+	}
+	return w.wrap(doing, err)
+}
+
+func (w *Writer) wrap(doing string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("sinks/kafka: target %q: %s: %w", w.target, doing, err)
+}
+
+// produce hands a record to the client. Failures show at the end of the transaction.
+func (w *Writer) produce(r *kgo.Record) {
+	// A context of its own: one that ends would leave the record out and go on.
+	w.producer.Produce(context.Background(), r, func(r *kgo.Record, err error) {
+		if err != nil {
+			w.mu.Lock()
+			if w.failed == nil {
+				w.failed = fmt.Errorf("topic %s: %w", r.Topic, err)
+			}
+			w.mu.Unlock()
+		}
+	})
+}
+
+func (w *Writer) produceProgress(p progress) error {
+	value, err := json.Marshal(p)
+	if err != nil {
+		return err
+	}
+	w.produce(&kgo.Record{Topic: w.progressTopic(), Key: []byte(progressKey), Value: value})
+	return nil
+}
+
+// produceEpoch writes the first of the epochs that are at hand. Of a table that one of
+// the others holds as a whole, nothing is written: it would be replaced at once.
+func (w *Writer) produceEpoch(ctx context.Context, epochs []sinks.Epoch, events map[string]record.Positions) error {
+	e := &epochs[0]
+	whole := map[uint32]*keySet{}
+	replaced := map[uint32]bool{}
+	for id, o := range w.outputs {
+		for i := range epochs[1:] {
+			replaced[id] = replaced[id] || !o.Append && epochs[1+i].Whole(id)
+		}
+		if !o.Append && e.Whole(id) && !replaced[id] {
+			whole[id] = &keySet{}
+		}
+	}
+	var enc encoder
+	var failed error
+	err := e.Items(func(it sinks.Item) bool {
+		o := w.outputs[it.Output]
+		switch {
+		case o == nil:
+			failed = fmt.Errorf("sinks/kafka: target %q: no output %d", w.target, it.Output)
+		case it.Event != nil:
+			w.produceEvent(o, it.Event, events)
+		case !replaced[it.Output]:
+			var r *kgo.Record
+			if r, failed = enc.row(o, &it); failed != nil {
+				break
+			}
+			r.Timestamp = e.CommitTime
+			if set := whole[it.Output]; set != nil {
+				set.add(r.Key)
+			}
+			w.produce(r)
+		}
+		return failed == nil
+	})
+	if err == nil {
+		err = failed
+	}
+	if err != nil {
+		return err
+	}
+	for id, set := range whole {
+		if err := w.removeOthers(ctx, w.outputs[id], set, e.CommitTime); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// produceEvent writes an event, unless the topic has it from an incarnation before.
+func (w *Writer) produceEvent(o *output, ev *sinks.Event, events map[string]record.Positions) {
+	at := events[o.topic]
+	if at == nil {
+		at = record.Positions{}
+		events[o.topic] = at
+	}
+	if ev.Position <= w.last.Events[o.topic][ev.Source] {
+		return
+	}
+	at[ev.Source] = max(at[ev.Source], ev.Position)
+	headers := []kgo.RecordHeader{
+		{Key: "tailrace-id", Value: []byte(ev.ID)},
+		{Key: "tailrace-source", Value: []byte(ev.Source)},
+		{Key: "tailrace-position", Value: []byte(record.LSN(ev.Position).String())},
+	}
+	for _, flag := range []struct {
+		name string
+		set  bool
+	}{{"tailrace-last", ev.Last}, {"tailrace-replayed", ev.Replayed}} {
+		if flag.set {
+			headers = append(headers, kgo.RecordHeader{Key: flag.name, Value: []byte("true")})
+		}
+	}
+	w.produce(&kgo.Record{
+		Topic: o.topic, Key: append([]byte(nil), ev.Key...), Value: append([]byte(nil), ev.Value...),
+		Headers: headers, Timestamp: time.UnixMicro(ev.Time).UTC(),
+	})
+}
