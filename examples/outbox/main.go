@@ -4,7 +4,8 @@
 //
 //	go run ./examples/outbox
 //
-// It starts a PostgreSQL of its own, unless -url names one.
+// It starts a PostgreSQL of its own, unless -url names one. With -brokers the events go to
+// the Kafka topic shop-events instead, exactly once.
 package main
 
 import (
@@ -15,6 +16,7 @@ import (
 	"github.com/tailrace/tailrace/internal/example"
 	"github.com/tailrace/tailrace/sinks"
 	"github.com/tailrace/tailrace/sinks/file"
+	"github.com/tailrace/tailrace/sinks/kafka"
 	"github.com/tailrace/tailrace/sources"
 	"github.com/tailrace/tailrace/sources/postgres"
 )
@@ -23,9 +25,13 @@ func main() { example.Main(example.Program{Name: "outbox", Run: run}) }
 
 func run(ctx context.Context, env example.Env) error {
 	shop := sources.NewDatabase("shop", postgres.Source(postgres.Config{URL: env.URL}))
-	// file.Target(file.Config{Path: ...}) holds each event exactly once, whatever crashes;
-	// standard output cannot be taken back.
-	topo, err := outbox.Topology(shop, sinks.NewTarget("events", file.Stdout()))
+	// file.Target(file.Config{Path: ...}) holds each event exactly once, whatever crashes,
+	// and so does Kafka; standard output cannot be taken back.
+	target := file.Stdout()
+	if env.Brokers != nil {
+		target = kafka.Target(kafka.Config{Brokers: env.Brokers, CreateTopics: true})
+	}
+	topo, err := outbox.Topology(shop, sinks.NewTarget("events", target))
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -12,14 +13,16 @@ import (
 
 	"github.com/tailrace/tailrace/examples/outbox/outbox"
 	"github.com/tailrace/tailrace/internal/example/exampletest"
+	"github.com/tailrace/tailrace/internal/kafkatest"
 	"github.com/tailrace/tailrace/internal/pgserver/pgservertest"
 	"github.com/tailrace/tailrace/sinks"
 	"github.com/tailrace/tailrace/sinks/file"
+	"github.com/tailrace/tailrace/sinks/kafka"
 	"github.com/tailrace/tailrace/sources"
 	"github.com/tailrace/tailrace/sources/postgres"
 )
 
-func TestMain(m *testing.M) { pgservertest.Main(m) }
+func TestMain(m *testing.M) { kafkatest.Main(m, pgservertest.StopShared) }
 
 // line is what is looked at of a line of the file.
 type line struct {
@@ -33,11 +36,33 @@ type line struct {
 }
 
 func TestOutbox(t *testing.T) {
-	s := exampletest.NewShop(t)
 	path := filepath.Join(t.TempDir(), "events.jsonl")
+	testOutbox(t, file.Target(file.Config{Path: path}), func() []line { return read(t, path) })
+}
+
+// TestOutboxKafka has a consumer that reads committed records look at the topic.
+func TestOutboxKafka(t *testing.T) {
+	cluster := kafkatest.Shared(t)
+	target := kafka.Target(kafka.Config{Brokers: cluster.Brokers(), CreateTopics: true, Partitions: 2})
+	testOutbox(t, target, func() (lines []line) {
+		for _, r := range cluster.Read(t, "shop-events") {
+			var l line
+			if err := errors.Join(json.Unmarshal(r.Key, &l.Key), json.Unmarshal(r.Value, &l.Value)); err != nil {
+				t.Fatal(err)
+			}
+			lines = append(lines, l)
+		}
+		return lines
+	})
+}
+
+// testOutbox runs the example with a target, and compares what read finds there with
+// what the writers wrote down.
+func testOutbox(t *testing.T, target sinks.Connector, read func() []line) {
+	s := exampletest.NewShop(t)
 	topo, err := outbox.Topology(
 		sources.NewDatabase("shop", postgres.Source(postgres.Config{URL: s.URL})),
-		sinks.NewTarget("events", file.Target(file.Config{Path: path})))
+		sinks.NewTarget("events", target))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,10 +86,10 @@ func TestOutbox(t *testing.T) {
 	defer tick.Stop()
 	for deadline := time.Now().Add(30 * time.Second); len(got) < len(want) &&
 		time.Now().Before(deadline); <-tick.C {
-		got = read(t, path)
+		got = read()
 	}
 	s.Settle(t, app) // So that an event too many would have come.
-	got = read(t, path)
+	got = read()
 	seen := map[string]bool{}
 	for _, l := range got {
 		v := l.Value

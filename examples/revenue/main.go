@@ -3,7 +3,8 @@
 //	go run ./examples/revenue
 //
 // It starts a PostgreSQL of its own, unless -url names one, and prints the rows of the
-// view as they change. The view is also served over HTTP.
+// view as they change. The view is also served over HTTP. With -brokers the revenue also
+// goes to the compacted Kafka topic revenue_per_customer, exactly once.
 package main
 
 import (
@@ -12,6 +13,8 @@ import (
 	"github.com/tailrace/tailrace"
 	"github.com/tailrace/tailrace/examples/revenue/revenue"
 	"github.com/tailrace/tailrace/internal/example"
+	"github.com/tailrace/tailrace/sinks"
+	"github.com/tailrace/tailrace/sinks/kafka"
 	"github.com/tailrace/tailrace/sources"
 	"github.com/tailrace/tailrace/sources/postgres"
 )
@@ -20,7 +23,11 @@ func main() { example.Main(example.Program{Name: "revenue", Run: run}) }
 
 func run(ctx context.Context, env example.Env) error {
 	shop := sources.NewDatabase("shop", postgres.Source(postgres.Config{URL: env.URL}))
-	topo, top, err := revenue.Topology(shop, nil)
+	var target *sinks.Target
+	if env.Brokers != nil {
+		target = sinks.NewTarget("kafka", kafka.Target(kafka.Config{Brokers: env.Brokers, CreateTopics: true}))
+	}
+	topo, top, err := revenue.Topology(shop, target)
 	if err != nil {
 		return err
 	}

@@ -219,9 +219,17 @@ func (s *suite) awaitCrash(c *child, point string) {
 // cyclePoints are the crash points that cycles go through in turn; the others are
 // met by killing at random moments.
 var cyclePoints = []string{
-	failpoint.Received, failpoint.MidTransaction, failpoint.BatchSync, failpoint.BatchApplied, failpoint.BeforeAck,
-	failpoint.AfterAck, failpoint.SinkApplied, failpoint.SinkCommit, failpoint.SinkCommitted,
-	failpoint.FileWritten, failpoint.FileTorn,
+	failpoint.Received,
+	failpoint.MidTransaction,
+	failpoint.BatchSync,
+	failpoint.BatchApplied,
+	failpoint.BeforeAck,
+	failpoint.AfterAck,
+	failpoint.SinkApplied,
+	failpoint.SinkCommit,
+	failpoint.SinkCommitted,
+	failpoint.FileWritten,
+	failpoint.FileTorn,
 }
 
 // cycle lets the app run, ends it in one of several ways, and compares.

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/jackc/pgx/v5"
@@ -41,6 +42,9 @@ type Env struct {
 	URL string
 	// StateDir is where the app keeps its state.
 	StateDir string
+	// Brokers are those of the Kafka cluster to write results to; none means that the
+	// program does without.
+	Brokers []string
 	// Addr is where it serves its views.
 	Addr string
 	// Out is where it prints.
@@ -70,6 +74,8 @@ func Run(ctx context.Context, p Program, args []string, out, diagnostics io.Writ
 		"by default a PostgreSQL is started, filled and written to")
 	dir := flags.String("state", "", "keep the state in this `directory`, so that the next run goes on "+
 		"from there; by default it is removed at the end")
+	brokers := flags.String("brokers", "", "write results to the Kafka cluster with these `addresses`, "+
+		"host:port separated by commas, for programs that have a target")
 	addr := flags.String("addr", "127.0.0.1:0", "serve views on this `address`")
 	length := flags.Duration("for", 0, "end after this time; by default with Ctrl-C")
 	if err := flags.Parse(args); err != nil {
@@ -82,6 +88,9 @@ func Run(ctx context.Context, p Program, args []string, out, diagnostics io.Writ
 	}
 	env := Env{URL: *url, StateDir: *dir, Addr: *addr, Out: out,
 		Logger: slog.New(slog.NewTextHandler(diagnostics, &slog.HandlerOptions{Level: slog.LevelInfo}))}
+	if *brokers != "" {
+		env.Brokers = strings.Split(*brokers, ",")
+	}
 	if env.StateDir == "" {
 		if env.StateDir, err = os.MkdirTemp("", "tailrace-"+p.Name+"-"); err != nil {
 			return err

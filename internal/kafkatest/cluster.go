@@ -108,11 +108,18 @@ func properties(id, count, port, controller int, voters string) map[string]strin
 		replicas, inSync = "3", "2"
 	}
 	return map[string]string{
-		"process.roles":                                               "broker,controller",
-		"node.id":                                                     strconv.Itoa(id),
-		"controller.quorum.voters":                                    voters,
-		"listeners":                                                   fmt.Sprintf("PLAINTEXT://127.0.0.1:%d,CONTROLLER://127.0.0.1:%d", port, controller),
-		"advertised.listeners":                                        fmt.Sprintf("PLAINTEXT://127.0.0.1:%d", port),
+		"process.roles":            "broker,controller",
+		"node.id":                  strconv.Itoa(id),
+		"controller.quorum.voters": voters,
+		"listeners": fmt.Sprintf(
+			"PLAINTEXT://127.0.0.1:%d,CONTROLLER://127.0.0.1:%d",
+			port,
+			controller,
+		),
+		"advertised.listeners": fmt.Sprintf(
+			"PLAINTEXT://127.0.0.1:%d",
+			port,
+		),
 		"listener.security.protocol.map":                              "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
 		"inter.broker.listener.name":                                  "PLAINTEXT",
 		"controller.listener.names":                                   "CONTROLLER",
@@ -183,7 +190,14 @@ func (c *Cluster) probe(ctx context.Context, want int) error {
 	if len(brokers) < want {
 		return fmt.Errorf("kafkatest: %d of %d brokers are there", len(brokers), want)
 	}
-	if _, err := admin.CreateTopic(ctx, 1, -1, nil, topic); err != nil && !strings.Contains(err.Error(), "EXISTS") {
+	if _, err := admin.CreateTopic(
+		ctx,
+		1,
+		-1,
+		nil,
+		topic,
+	); err != nil &&
+		!strings.Contains(err.Error(), "EXISTS") {
 		return err
 	}
 	if err := cl.BeginTransaction(); err != nil {

@@ -14,11 +14,15 @@ var shared struct {
 	err     error
 }
 
-// Main runs a package's tests and then stops the cluster that Shared started.
-func Main(m *testing.M) {
+// Main runs a package's tests and then stops the cluster that Shared started, and what
+// else the tests share.
+func Main(m *testing.M, others ...func() error) {
 	code := m.Run()
 	if shared.cluster != nil {
-		if err := shared.cluster.Stop(); err != nil {
+		others = append(others, shared.cluster.Stop)
+	}
+	for _, stop := range others {
+		if err := stop(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			code = max(code, 1)
 		}

@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tailrace/tailrace/internal/kafkatest"
@@ -53,7 +52,7 @@ func TestTables(t *testing.T) {
 			Connector: &renamed{kafka.Target(cfg), app},
 			Rows: func(o sinks.Output) []string {
 				var rows []string
-				for _, value := range latest(t, c, app+"."+o.Name) {
+				for _, value := range c.Latest(t, app+"."+o.Name) {
 					rows = append(rows, rowText(t, o, value))
 				}
 				slices.Sort(rows)
@@ -72,7 +71,7 @@ func TestEvents(t *testing.T) {
 			Connector: &renamed{kafka.Target(cfg), app},
 			IDs: func() []string {
 				var ids []string
-				for _, r := range read(t, c, app+"."+sinktest.Stream.Name) {
+				for _, r := range c.Read(t, app+"."+sinktest.Stream.Name) {
 					ids = append(ids, header(r, "tailrace-id"))
 				}
 				return ids
@@ -88,58 +87,6 @@ func header(r *kgo.Record, name string) string {
 		}
 	}
 	return ""
-}
-
-// read returns the committed records of a topic.
-func read(t *testing.T, c *kafkatest.Cluster, topic string) []*kgo.Record {
-	t.Helper()
-	cl, err := kgo.NewClient(kgo.SeedBrokers(c.Brokers()...), kgo.ConsumeTopics(topic),
-		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer cl.Close()
-	ends, err := kadm.NewClient(cl).ListEndOffsets(t.Context(), topic)
-	if err != nil {
-		t.Fatal(err)
-	}
-	left := map[int32]int64{}
-	ends.Each(func(o kadm.ListedOffset) {
-		if o.Offset > 0 {
-			left[o.Partition] = o.Offset
-		}
-	})
-	var records []*kgo.Record
-	for len(left) > 0 {
-		fetches := cl.PollFetches(t.Context())
-		if err := fetches.Err(); err != nil {
-			t.Fatal(err)
-		}
-		fetches.EachRecord(func(r *kgo.Record) {
-			if !r.Attrs.IsControl() {
-				records = append(records, r)
-			}
-			if r.Offset+1 >= left[r.Partition] {
-				delete(left, r.Partition)
-			}
-		})
-	}
-	return records
-}
-
-// latest folds a table's topic to the rows that are there.
-func latest(t *testing.T, c *kafkatest.Cluster, topic string) map[string][]byte {
-	t.Helper()
-	rows := map[string][]byte{}
-	for _, r := range read(t, c, topic) {
-		if r.Value == nil {
-			delete(rows, string(r.Key))
-		} else {
-			rows[string(r.Key)] = r.Value
-		}
-	}
-	return rows
 }
 
 // rowText reads a row's JSON as the suite wants it.

@@ -116,11 +116,11 @@ func TestKill(t *testing.T) {
 			})
 		}
 		var rows, events []string
-		for _, value := range latest(t, c, app+"."+sinktest.Accounts.Name) {
+		for _, value := range c.Latest(t, app+"."+sinktest.Accounts.Name) {
 			rows = append(rows, rowText(t, sinktest.Accounts, value))
 		}
 		slices.Sort(rows)
-		for _, r := range read(t, c, app+"."+sinktest.Stream.Name) {
+		for _, r := range c.Read(t, app+"."+sinktest.Stream.Name) {
 			events = append(events, header(r, "tailrace-id"))
 		}
 		if want := model.Rows(sinktest.Accounts.ID); !slices.Equal(rows, want) {

@@ -33,8 +33,11 @@ func hashOf(key []byte) (h [16]byte) {
 }
 
 // removeOthers writes tombstones for the rows of a table's topic that are not among the
-// keys. It reads the whole topic, up to the transaction that is open, which is ours; what it keeps in memory is the rows to remove.
-func (w *Writer) removeOthers(ctx context.Context, o *output, keys *keySet, at time.Time) error {
+// keys. It reads the whole topic, up to the transaction that is open, which is ours;
+// what it keeps in memory is the rows to remove.
+func (w *Writer) removeOthers(
+	ctx context.Context, o *output, keys *keySet, at time.Time,
+) error {
 	others := map[[16]byte][]byte{}
 	err := w.scan(ctx, o.topic, stable, func(r *kgo.Record) error {
 		switch {

@@ -248,7 +248,11 @@ func (w *Writer) produceProgress(p progress) error {
 
 // produceEpoch writes the first of the epochs that are at hand. Of a table that one of
 // the others holds as a whole, nothing is written: it would be replaced at once.
-func (w *Writer) produceEpoch(ctx context.Context, epochs []sinks.Epoch, events map[string]record.Positions) error {
+func (w *Writer) produceEpoch(
+	ctx context.Context,
+	epochs []sinks.Epoch,
+	events map[string]record.Positions,
+) error {
 	e := &epochs[0]
 	whole := map[uint32]*keySet{}
 	replaced := map[uint32]bool{}

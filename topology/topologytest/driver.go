@@ -333,7 +333,9 @@ func (d *Driver) AdvanceTime(by time.Duration) {
 		}
 		db := n.Source.Input().Database
 		beaten = append(beaten, db)
-		d.check(d.apply(&logged{tx: d.stamp(&record.Tx{Source: db, CommitTime: d.now.UnixMicro()}), heartbeat: true}))
+		d.check(
+			d.apply(&logged{tx: d.stamp(&record.Tx{Source: db, CommitTime: d.now.UnixMicro()}), heartbeat: true}),
+		)
 	}
 }
 
