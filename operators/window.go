@@ -70,8 +70,11 @@ func WindowBy[G comparable, V any](
 ) Grouped[windows.Windowed[G], V] {
 	out := windowed(in, def)
 	if len(in.inputs) > 0 && in.table() == nil {
-		out.problems = append(out.problems, fmt.Errorf("operators: %q is a stream; use Window, and EventTime of the "+
-			"source to take the time from the row", inputNames(in.inputs)))
+		out.problems = append(
+			out.problems,
+			fmt.Errorf("operators: %q is a stream; use Window, and EventTime of the "+
+				"source to take the time from the row", inputNames(in.inputs)),
+		)
 	}
 	d, ok := def.(windows.Assigner)
 	if !ok {

@@ -50,7 +50,15 @@ func trace() aggregate.Aggregator[tick, string] {
 
 // traceOf is what trace gives for values in their order.
 func traceOf(vs []string) string {
-	return fmt.Sprint(len(vs), " ", strings.Join(vs, ""), " ", slices.Max(vs), " ", slices.Sorted(slices.Values(vs)))
+	return fmt.Sprint(
+		len(vs),
+		" ",
+		strings.Join(vs, ""),
+		" ",
+		slices.Max(vs),
+		" ",
+		slices.Sorted(slices.Values(vs)),
+	)
 }
 
 // windowOracle keeps the windows of one definition the simple way: everything that ever
@@ -68,7 +76,11 @@ type windowOracle struct {
 	retention int64
 }
 
-func newWindowOracle(name string, def windows.Definition, take func(*windowOracle, tick, int64)) *windowOracle {
+func newWindowOracle(
+	name string,
+	def windows.Definition,
+	take func(*windowOracle, tick, int64),
+) *windowOracle {
 	return &windowOracle{
 		name: name, def: def, take: take, contents: map[tickKey][]string{},
 		accepted: map[string][]tick{}, ended: map[tickKey]int64{}, retention: -1,
@@ -240,8 +252,20 @@ func TestRandomWindows(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		b := topology.New("windows")
 		db := sources.NewDatabase("db", nil)
-		first := sources.Stream[int64, tick](b, db, "public.first", sources.EventTime(tickTime), sources.Lag[tick](0))
-		second := sources.Stream[int64, tick](b, db, "public.second", sources.EventTime(tickTime), sources.Lag[tick](0))
+		first := sources.Stream[int64, tick](
+			b,
+			db,
+			"public.first",
+			sources.EventTime(tickTime),
+			sources.Lag[tick](0),
+		)
+		second := sources.Stream[int64, tick](
+			b,
+			db,
+			"public.second",
+			sources.EventTime(tickTime),
+			sources.Lag[tick](0),
+		)
 		key := func(_ int64, t tick) string { return t.Key }
 		tables := windowTables(operators.GroupBy(operators.Merge(first, second), key))
 		both := operators.Cogroup2(operators.GroupBy(first, key), operators.GroupBy(second, key))

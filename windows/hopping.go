@@ -50,8 +50,11 @@ func (h HoppingWindow) Validate() error {
 		errs = append(errs, fmt.Errorf("windows: advance is %v; it must be at least a microsecond",
 			micros(h.advance)))
 	case h.size > 0 && h.advance > h.size:
-		errs = append(errs, fmt.Errorf("windows: advance %v is larger than size %v, so records between the windows "+
-			"would be lost; make it at most the size", micros(h.advance), micros(h.size)))
+		errs = append(
+			errs,
+			fmt.Errorf("windows: advance %v is larger than size %v, so records between the windows "+
+				"would be lost; make it at most the size", micros(h.advance), micros(h.size)),
+		)
 	case h.size/h.advance > maxOverlap:
 		errs = append(errs, fmt.Errorf("windows: each record would be in %d windows, more than %d; enlarge the "+
 			"advance, or use Sliding", h.size/h.advance, maxOverlap))
