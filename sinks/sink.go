@@ -5,6 +5,7 @@ package sinks
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"time"
@@ -39,6 +40,8 @@ var (
 	ErrHeld = errors.New("sinks: target is held by another instance")
 	// ErrTargetSchema: a target table cannot hold the result.
 	ErrTargetSchema = errors.New("sinks: target table does not fit the result")
+	// ErrTableTaken: another app or target writes the table. It is an ErrTargetSchema.
+	ErrTableTaken = fmt.Errorf("%w: it is written by another app or target", ErrTargetSchema)
 	// ErrRejected: the target refuses a row, and will again.
 	ErrRejected = errors.New("sinks: target refuses a row")
 )

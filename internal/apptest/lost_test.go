@@ -279,12 +279,25 @@ func TestLostSlotAndState(t *testing.T) {
 	p.marked()
 	p.stop(app)
 	p.lose()
-	p.db.Exec("select pg_drop_replication_slot(slot_name) from pg_replication_slots " +
-		"where database = current_database()")
+	p.dropSlot()
 	app = start(t, p.cfg, p.topology())
 	err := app.waitEnd(t)
 	if err == nil || !strings.Contains(err.Error(), "DROP PUBLICATION") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// dropSlot drops the app's slot once the server has noticed that its reader has gone.
+func (p *post) dropSlot() {
+	p.t.Helper()
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		if p.db.String("select count(pg_drop_replication_slot(slot_name)) from pg_replication_slots "+
+			"where database = current_database() and not active") == "1" {
+			return
+		}
+		if time.Now().After(end) {
+			p.t.Fatal("the slot stays in use")
+		}
 	}
 }
 

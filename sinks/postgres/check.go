@@ -125,7 +125,7 @@ func (w *Writer) checkProgressTable(ctx context.Context, p *problems) (there boo
 		return false, err
 	}
 	want := []string{"app", "target", "incarnation", "session", "seq", "positions", "commit_time",
-		"lease_until"}
+		"lease_until", "tables"}
 	for _, name := range want {
 		if !slices.ContainsFunc(cols, func(c catalogColumn) bool { return c.name == name }) {
 			p.addf("progress table %s has no column %q: it is of something else; set "+

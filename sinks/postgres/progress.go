@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -37,6 +38,7 @@ func progressSQL(n name) string {
 	positions jsonb NOT NULL,
 	commit_time timestamptz,
 	lease_until timestamptz NOT NULL,
+	tables text[] NOT NULL DEFAULT '{}',
 	PRIMARY KEY (app, target))`
 }
 
@@ -110,6 +112,10 @@ func (w *Writer) tryClaim(ctx context.Context) (*heldLease, error) {
 	}
 	defer func() { _ = tx.Rollback(ctx) }()
 	tab := w.progress.sql()
+	tables, err := w.takeTables(ctx, tx)
+	if err != nil {
+		return nil, err
+	}
 	// A living instance may be in a long transaction that holds the row: that is not
 	// for us to wait for without a word.
 	if _, err := tx.Exec(ctx, "SET LOCAL lock_timeout = '5s'"); err != nil {
@@ -143,9 +149,9 @@ func (w *Writer) tryClaim(ctx context.Context) (*heldLease, error) {
 		seq = nil
 	}
 	if _, err := tx.Exec(ctx, `UPDATE `+tab+` SET incarnation = $3, session = $4, seq = $5,
-		lease_until = clock_timestamp() + make_interval(secs => $6::float8)
+		lease_until = clock_timestamp() + make_interval(secs => $6::float8), tables = $7
 		WHERE app = $1 AND target = $2`,
-		w.app, w.target, w.incarnation, w.session, seq, w.cfg.Lease.Seconds()); err != nil {
+		w.app, w.target, w.incarnation, w.session, seq, w.cfg.Lease.Seconds(), tables); err != nil {
 		return nil, err
 	}
 	if err := tx.Commit(ctx); err != nil {
@@ -153,6 +159,47 @@ func (w *Writer) tryClaim(ctx context.Context) (*heldLease, error) {
 	}
 	w.setSeq(seq)
 	return nil, nil
+}
+
+// takeTables returns the full names of our tables, unless another app or target writes
+// one of them: two writers would each delete what the other wrote. Claims come one
+// after the other, so that no two take one table.
+func (w *Writer) takeTables(ctx context.Context, tx pgx.Tx) ([]string, error) {
+	if len(w.tables) == 0 {
+		return []string{}, nil // to drop the progress
+	}
+	names := make([]string, len(w.tables))
+	for i, t := range w.tables {
+		names[i] = t.name.sql()
+	}
+	if _, err := tx.Exec(ctx, "SELECT pg_catalog.pg_advisory_xact_lock($1)", int64(createLock)+1); err != nil {
+		return nil, err
+	}
+	var tables []string
+	err := tx.QueryRow(ctx, `SELECT coalesce(array_agg(DISTINCT n.nspname || '.' || c.relname), '{}')
+		FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+		WHERE c.oid = ANY ($1::text[]::pg_catalog.regclass[])`, names).Scan(&tables)
+	if err != nil {
+		return nil, err
+	}
+	if len(tables) < len(w.tables) {
+		return nil, fmt.Errorf("%w: target %q: two outputs write one table of %v; give each a table of its own",
+			sinks.ErrTableTaken, w.target, tables)
+	}
+	var table, app, target string
+	err = tx.QueryRow(ctx, `SELECT t, app, target FROM `+w.progress.sql()+` p, unnest(p.tables) t
+		WHERE t = ANY ($1) AND (app, target) <> ($2, $3) ORDER BY 1, 2, 3 LIMIT 1`, tables, w.app, w.target).
+		Scan(&table, &app, &target)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return tables, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return nil, fmt.Errorf("%w: table %s belongs to app %q, target %q, and app %q, target %q would write it as "+
+		"well: give this output another table; or, where the other writes it no more, drop that app, or run: "+
+		"DELETE FROM %s WHERE app = '%s' AND target = '%s'", sinks.ErrTableTaken, table, app, target, w.app,
+		w.target, w.progress.sql(), strings.ReplaceAll(app, "'", "''"), strings.ReplaceAll(target, "'", "''"))
 }
 
 // progressRow is what the row says, if it is still ours.

@@ -36,10 +36,10 @@ func (c *connector) Drop(ctx context.Context, req sources.DropRequest) error {
 		if err := sl.mine(conn.Database); err != nil {
 			return err
 		}
-		if err := lockSlot(ctx, q, cfg); err != nil {
+		if err := lockSlot(ctx, q, cfg, log); err != nil {
 			return err
 		}
-		if _, err := waitInactive(ctx, q, cfg.Slot, cfg.SlotWait); err != nil {
+		if _, err := waitInactive(ctx, q, cfg.Slot, cfg.SlotWait, log); err != nil {
 			return err
 		}
 		if err := dropSlot(ctx, q, cfg.Slot); err != nil {

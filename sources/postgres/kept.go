@@ -3,11 +3,20 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"log/slog"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/tailrace/tailrace/sources"
 )
+
+// logger returns a logger that can be used.
+func logger(log *slog.Logger) *slog.Logger {
+	if log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return log
+}
 
 // Kept implements sources.Keeper: what the slot has been told, if the publication's
 // comment shows that the app got beyond its first start. Of a publication that is not
@@ -52,12 +61,14 @@ func (c *connector) Kept(ctx context.Context, req sources.KeptRequest) (uint64, 
 			"the first time: SELECT pg_drop_replication_slot(%s);: %w", cfg.Slot, ident(cfg.Publication),
 			literal(cfg.Slot), ErrPublicationMissing)
 	}
-	return keptBy(ctx, q, cfg, conn.Database)
+	return keptBy(ctx, q, cfg, conn.Database, logger(req.Logger))
 }
 
 // keptBy reads what a slot of ours has been told, once nobody uses it.
-func keptBy(ctx context.Context, q *pgx.Conn, cfg Config, database string) (uint64, bool, error) {
-	sl, err := waitInactive(ctx, q, cfg.Slot, cfg.SlotWait)
+func keptBy(
+	ctx context.Context, q *pgx.Conn, cfg Config, database string, log *slog.Logger,
+) (uint64, bool, error) {
+	sl, err := waitInactive(ctx, q, cfg.Slot, cfg.SlotWait, log)
 	if err != nil {
 		return 0, false, err
 	}

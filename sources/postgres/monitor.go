@@ -98,7 +98,7 @@ func (s *session) retainedTooMuch(c *pgx.Conn, retained int64) {
 	)
 	ctx, cancel := context.WithTimeout(background, s.cfg.SlotWait)
 	defer cancel()
-	if _, err := waitInactive(ctx, c, s.cfg.Slot, s.cfg.SlotWait); err != nil {
+	if _, err := waitInactive(ctx, c, s.cfg.Slot, s.cfg.SlotWait, s.log); err != nil {
 		s.log.Error("cannot drop the replication slot", "slot", s.cfg.Slot, "error", err)
 		return
 	}

@@ -177,7 +177,7 @@ func (o *opening) resume(ctx context.Context, plan plan) error {
 	if o.slot == nil {
 		return slotMissing(o.cfg.Slot, o.req.Resume)
 	}
-	s, err := waitInactive(ctx, o.query, o.cfg.Slot, o.cfg.SlotWait)
+	s, err := waitInactive(ctx, o.query, o.cfg.Slot, o.cfg.SlotWait, o.log)
 	if err != nil {
 		return err
 	}

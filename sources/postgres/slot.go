@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/jackc/pglogrepl"
@@ -163,7 +164,10 @@ func (s *slot) inUse(waited time.Duration) error {
 
 // waitInactive returns the slot once no connection uses it, nil if it is gone, and
 // ErrInUse after wait. A dead reader's connection lingers until the server notices.
-func waitInactive(ctx context.Context, c *pgx.Conn, name string, wait time.Duration) (*slot, error) {
+func waitInactive(
+	ctx context.Context, c *pgx.Conn, name string, wait time.Duration, log *slog.Logger,
+) (*slot, error) {
+	said := 0
 	deadline := time.Now().Add(wait)
 	for pause := 20 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		s, err := readSlot(ctx, c, name)
@@ -173,10 +177,27 @@ func waitInactive(ctx context.Context, c *pgx.Conn, name string, wait time.Durat
 		if time.Now().After(deadline) {
 			return nil, s.inUse(wait)
 		}
+		if s.pid != said {
+			said = s.pid
+			log.Warn("the slot is in use: waiting for its reader to end, which is our own predecessor or another "+
+				"instance of this app", append([]any{"slot", name, "at_most", wait, "pid", s.pid},
+				holder(ctx, c, s.pid)...)...)
+		}
 		if err := sleep(ctx, pause); err != nil {
 			return nil, err
 		}
 	}
+}
+
+// holder describes a connection for the log.
+func holder(ctx context.Context, c *pgx.Conn, pid int) []any {
+	var name, from, since string
+	err := c.QueryRow(ctx, `SELECT coalesce(application_name, ''), coalesce(client_addr::text || ':' || client_port, ''),
+		coalesce(backend_start::text, '') FROM pg_stat_activity WHERE pid = $1`, pid).Scan(&name, &from, &since)
+	if err != nil {
+		return nil // it has ended, or is not ours to see
+	}
+	return []any{"application_name", name, "client", from, "since", since}
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -389,4 +390,57 @@ func TestReaderLostBehindTruncate(t *testing.T) {
 	if err := <-truncated; err != nil {
 		t.Errorf("the application's TRUNCATE: %v", err)
 	}
+}
+
+// A second instance says at once whom it waits for.
+func TestSecondInstanceSaysWhomItWaitsFor(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.exec("CREATE TABLE t (id int PRIMARY KEY, x int)")
+	f.want("public.t", "id;x")
+	s := f.open()
+	m := newModel(t)
+	f.exec("INSERT INTO t VALUES (1, 1)")
+	f.readTo(s, m, f.head())
+	f.resume(s, m.position)
+	lines := make(chan string, 100)
+	f.req.Logger = slog.New(slog.NewTextHandler(lineWriter(lines), nil))
+	f.cfg.SlotWait = time.Minute
+	opened := make(chan error, 1)
+	go func() {
+		second, err := postgres.Source(f.cfg).Open(t.Context(), f.req)
+		if err == nil {
+			err = second.Close()
+		}
+		opened <- err
+	}()
+	for {
+		select {
+		case line := <-lines:
+			if strings.Contains(line, "in use") && strings.Contains(line, "pid=") &&
+				strings.Contains(line, "application_name=tailrace") && strings.Contains(line, "client=127") {
+				if err := s.Close(); err != nil {
+					t.Error(err)
+				}
+				if err := <-opened; err != nil {
+					t.Error(err)
+				}
+				return
+			}
+		case err := <-opened:
+			t.Fatalf("it has opened: %v", err)
+		case <-time.After(20 * time.Second):
+			t.Fatal("it says nothing")
+		}
+	}
+}
+
+type lineWriter chan string
+
+func (w lineWriter) Write(p []byte) (int, error) {
+	select {
+	case w <- string(p):
+	default:
+	}
+	return len(p), nil
 }

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"time"
@@ -56,7 +57,7 @@ func (o *opening) beginSnapshot(ctx context.Context) (*snapshotter, error) {
 func (o *opening) pinSnapshot(ctx context.Context, anchor *pgx.Conn) (*snapshotter, error) {
 	// Until the stream runs the slot isn't active, so that only this lock tells other
 	// instances that it has an owner.
-	if err := lockSlot(ctx, anchor, o.cfg); err != nil {
+	if err := lockSlot(ctx, anchor, o.cfg, o.log); err != nil {
 		return nil, err
 	}
 	for attempt := 1; ; attempt++ {
@@ -91,7 +92,8 @@ func (o *opening) pinSnapshot(ctx context.Context, anchor *pgx.Conn) (*snapshott
 
 // lockSlot takes an advisory lock named for the slot, for as long as the connection
 // lives.
-func lockSlot(ctx context.Context, c *pgx.Conn, cfg Config) error {
+func lockSlot(ctx context.Context, c *pgx.Conn, cfg Config, log *slog.Logger) error {
+	said := false
 	deadline := time.Now().Add(cfg.SlotWait)
 	for pause := 20 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		var ok bool
@@ -112,6 +114,11 @@ func lockSlot(ctx context.Context, c *pgx.Conn, cfg Config) error {
 				sources.ErrInUse,
 			)
 		}
+		if !said {
+			said = true
+			log.Warn("another instance of this app is taking its first snapshot: waiting for it to end",
+				"slot", cfg.Slot, "at_most", cfg.SlotWait)
+		}
 		if err := sleep(ctx, pause); err != nil {
 			return err
 		}
@@ -121,7 +128,7 @@ func lockSlot(ctx context.Context, c *pgx.Conn, cfg Config) error {
 // dropOrphan removes the slot of an earlier start that ended before its state was
 // there.
 func (o *opening) dropOrphan(ctx context.Context) error {
-	s, err := waitInactive(ctx, o.query, o.cfg.Slot, o.cfg.SlotWait)
+	s, err := waitInactive(ctx, o.query, o.cfg.Slot, o.cfg.SlotWait, o.log)
 	if err != nil || s == nil {
 		return err
 	}
