@@ -1,6 +1,10 @@
 package sinks
 
-import "github.com/tailrace/tailrace/topology"
+import (
+	"fmt"
+
+	"github.com/tailrace/tailrace/topology"
+)
 
 // Spec is what a sink node writes to: topology.Node.Sink of the nodes made by Table
 // and Stream. It is for drivers.
@@ -12,6 +16,12 @@ type Spec struct {
 	// the key columns only where the row was deleted. The result is valid until the
 	// bytes change.
 	Row func(payload []byte, columns [][]byte) (out [][]byte, deleted bool, err error)
+}
+
+// Fingerprint implements topology.Fingerprinter: the columns, which rows that wait for
+// the target are encoded by.
+func (s *Spec) Fingerprint() string {
+	return fmt.Sprintf("%q %v %d %v", s.Output.Name, s.Output.Columns, s.Output.KeyLen, s.Output.Append)
 }
 
 // oneOption returns the option of an output, nil where none was given.

@@ -66,7 +66,13 @@ type Spec struct {
 	// Check reports everything that does not fit between a relation and the node's
 	// Go types.
 	Check func(rel *record.Relation) error
+
+	fingerprint string
 }
+
+// Fingerprint implements topology.Fingerprinter: the columns in the order of the Go
+// types' fields, and which rows of a snapshot are read.
+func (s *Spec) Fingerprint() string { return s.fingerprint }
 
 // Input implements topology.Source.
 func (s *Spec) Input() topology.Input {
@@ -121,6 +127,8 @@ func newSpec[K comparable, V any](
 			return err
 		},
 	}
+	spec.fingerprint = fmt.Sprintf("%q %q snapshot=%v outbox=%v event-time=%v",
+		spec.Table.Columns, spec.Table.KeyColumns, o.snapshot, o.outbox, o.eventTime != nil)
 	return spec, rt, o
 }
 

@@ -91,6 +91,13 @@ type Source interface {
 	HeartbeatTime(at int64) int64
 }
 
+// Fingerprinter is a Node.Source or Node.Sink of which more counts for the node's hash
+// than its names: what is mapped to which column, say.
+type Fingerprinter interface {
+	// Fingerprint is the same for what can go on with the other's state and outputs.
+	Fingerprint() string
+}
+
 // Input is what a source node reads: a table or a kind of logical messages.
 type Input struct {
 	Database string
@@ -134,6 +141,11 @@ func (n *Node) computeHash() uint64 {
 		put(in.Database)
 		put(in.Table)
 		put(in.Messages)
+	}
+	for _, end := range []any{n.Source, n.Sink} {
+		if f, ok := end.(Fingerprinter); ok {
+			put(f.Fingerprint())
+		}
 	}
 	put(typeName(n.Key))
 	put(typeName(n.Value))
