@@ -11,6 +11,8 @@ type Case struct {
 	Out []string `json:"out"`
 	// Records are fed one at a time; here each is a transaction.
 	Records []Input `json:"records"`
+	// Final compares only what is there after the last record, not when it came.
+	Final bool `json:"final,omitempty"`
 }
 
 // Node is one operator. Functions are named; functions.go has them.
@@ -44,8 +46,8 @@ type Node struct {
 	History int64 `json:"history,omitempty"`
 	// Grace is that of a join of a stream with a versioned table.
 	Grace *int64 `json:"grace,omitempty"`
-	// Retention is that of Kafka Streams' window stores, 0 its default, which loses
-	// results; Store gives a table operator a store there. Tailrace has neither.
+	// Retention is that of an aggregate's window store in Kafka Streams, 0 its default,
+	// which loses results; Store gives a table operator a store there. Tailrace has neither.
 	Retention int64 `json:"retention,omitempty"`
 	Store     bool  `json:"store,omitempty"`
 }

@@ -25,7 +25,8 @@ func (d *Diff) String() string {
 
 // Compare finds the first difference of two results of a case, nil if there is none.
 //
-// A stream's records must be the same in the same order. Of a table the last output
+// A stream's records must be the same in the same order, but that a join's records
+// without a partner and its pairs are two orders. Of a table the last output
 // of each key and input counts, and that not if it is the value that the key had:
 // Kafka Streams also sends intermediate values, updates that change nothing and
 // needless tombstones.
@@ -88,13 +89,30 @@ func net(c *Case, r *Result, node string, times bool) [][]string {
 				before = "null"
 			}
 			if value != before {
-				step = append(step, last[key].text(times))
+				step = append(step, last[key].text(times && !c.endOfSession(last[key])))
 			}
 			state[key] = value
 		}
+		if c.isStreamJoin(node) {
+			step = aloneFirst(step)
+		}
 		steps = append(steps, step)
 	}
+	if c.Final {
+		return [][]string{final(state)}
+	}
 	return steps
+}
+
+// final are the rows that are there in the end.
+func final(state map[string]string) []string {
+	var rows []string
+	for _, key := range sortedKeys(state) {
+		if state[key] != "null" {
+			rows = append(rows, key+"="+state[key])
+		}
+	}
+	return rows
 }
 
 func sortedKeys[V any](m map[string]V) []string {
@@ -129,6 +147,12 @@ func (o *Output) text(time bool) string {
 	return fmt.Sprintf("%s=%s@%d", o.key(), value, o.TS)
 }
 
+// isStreamJoin reports whether a node joins two streams.
+func (c *Case) isStreamJoin(id string) bool {
+	n := c.Node(id)
+	return n != nil && n.Op == "join" && n.Window != nil
+}
+
 // IsTable reports whether a node's output is that of a table.
 func (c *Case) IsTable(id string) bool {
 	n := c.Node(id)
@@ -142,4 +166,26 @@ func (c *Case) IsTable(id string) bool {
 		return c.IsTable(n.In[0])
 	}
 	return false
+}
+
+// endOfSession reports whether an output deletes a session that another one took in: in
+// Kafka Streams at the time of its own end, here at that of the record that did it.
+func (c *Case) endOfSession(o *Output) bool {
+	return o.Window != nil && o.Value == nil && slices.ContainsFunc(c.Nodes, func(n Node) bool {
+		return n.Window != nil && n.Window.Kind == "session"
+	})
+}
+
+// aloneFirst puts what went out without a partner before the pairs of the same input, as
+// Kafka Streams does; here timers fire after a transaction's own rows.
+func aloneFirst(outputs []string) []string {
+	slices.SortStableFunc(outputs, func(a, b string) int { return rank(a) - rank(b) })
+	return outputs
+}
+
+func rank(output string) int {
+	if strings.Contains(output, "=null-") || strings.Contains(output, "-null@") {
+		return 0
+	}
+	return 1
 }

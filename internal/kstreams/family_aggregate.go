@@ -1,10 +1,9 @@
 package kstreams
 
-// Aggregates of tables and of streams without windows, and over tumbling windows.
+// Aggregates of tables and of streams without windows.
 var (
 	_ = addFamily(&Family{Name: "table-aggregate", Make: makeTableAggregate, Known: needlessTimes})
 	_ = addFamily(&Family{Name: "stream-aggregate", Make: makeStreamAggregate})
-	_ = addFamily(&Family{Name: "tumbling", Make: makeTumbling})
 )
 
 func makeTableAggregate(g Gen) *Case {
@@ -64,30 +63,4 @@ func makeStreamAggregate(g Gen) *Case {
 	return &Case{
 		Nodes: []Node{{ID: "l", Op: "stream", Topic: "l"}, n}, Out: []string{"g"}, Records: g.Records(m),
 	}
-}
-
-func makeTumbling(g Gen) *Case {
-	w := &Window{Kind: "tumbling", Size: Of[int64](g, 5, 10, 16), Grace: Of[int64](g, 0, 0, 3, 12)}
-	return windowedCase(g, w)
-}
-
-// windowedCase draws an aggregate over windows of one kind and its input: late
-// records within grace and beyond it, and jumps in time.
-func windowedCase(g Gen, w *Window) *Case {
-	n := Node{ID: "g", Op: "aggregate", In: []string{"l"}, Window: w}
-	n.Fn = Of(g, "count", "sum", "sorted", "concat", "concat")
-	m := StreamMix("l")
-	m.Back, m.Jump = int(w.Size+w.Grace)+5, 40
-	m.NullValues = 8
-	if n.Fn == "concat" || n.Fn == "sorted" {
-		n.Kind = Of(g, "", "reduce")
-	}
-	if n.Kind == "reduce" {
-		// Where the first value is null Kafka Streams has no aggregate: a reduce of null
-		// is a question nobody asks.
-		m.NullValues = 0
-	}
-	c := &Case{Nodes: []Node{{ID: "l", Op: "stream", Topic: "l"}, n}, Out: []string{"g"}}
-	c.Records = g.Records(m)
-	return c
 }

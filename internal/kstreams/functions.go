@@ -146,8 +146,8 @@ func remove(name, agg string, value Text) string {
 	panic(unknown("aggregator that removes", name))
 }
 
-// Merged puts two aggregates together, as sessions do.
-func Merged(name, one, two string) string {
+// merged puts two aggregates together, as sessions do.
+func merged(name, one, two string) string {
 	switch name {
 	case "count", "sum":
 		n, err := strconv.ParseInt(two, 10, 64)

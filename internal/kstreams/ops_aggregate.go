@@ -7,7 +7,6 @@ import (
 	"github.com/tailrace/tailrace/operators"
 	"github.com/tailrace/tailrace/operators/aggregate"
 	"github.com/tailrace/tailrace/topology"
-	"github.com/tailrace/tailrace/windows"
 )
 
 var _ = addOp("aggregate", buildAggregate)
@@ -38,20 +37,10 @@ func buildAggregate(b *Build, n *Node) (any, error) {
 // aggregates build windowed aggregates of a stream, by the kind of the windows.
 var aggregates = map[string]func(n *Node, in topology.Stream[string, Row]) (any, error){}
 
-var _ = addWindows("tumbling", buildTumbling)
-
 // addWindows registers what builds aggregates over a kind of windows.
 func addWindows(kind string, build func(n *Node, in topology.Stream[string, Row]) (any, error)) bool {
 	aggregates[kind] = build
 	return true
-}
-
-func buildTumbling(n *Node, in topology.Stream[string, Row]) (any, error) {
-	if n.Close {
-		return nil, fmt.Errorf("there is no emission on close")
-	}
-	w := windows.Tumbling(Ticks(n.Window.Size)).Grace(Ticks(n.Window.Grace))
-	return aggregateOf(n, operators.Window(operators.GroupByKey(in), w))
 }
 
 // aggregateOf aggregates with Tailrace's own aggregator where there is one of that
@@ -91,8 +80,23 @@ func fold(n *Node) aggregate.Aggregator[Row, Row] {
 		},
 		Result: func(s folded) Row { return Row{text(s.Agg)} },
 	}
+	if n.Fn != "last" {
+		f.Merge = merge(n.Fn)
+	}
 	if n.Fn == "sorted" {
 		f.Remove = func(s folded, r Row) folded { return folded{Agg: remove(n.Fn, s.Agg, r.V), Has: true} }
 	}
 	return aggregate.Custom(f)
+}
+
+func merge(fn string) func(a, b folded) folded {
+	return func(a, b folded) folded {
+		switch {
+		case !a.Has:
+			return b
+		case !b.Has:
+			return a
+		}
+		return folded{Agg: merged(fn, a.Agg, b.Agg), Has: true}
+	}
 }

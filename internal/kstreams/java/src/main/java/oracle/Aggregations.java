@@ -132,10 +132,16 @@ final class Aggregations {
         if (n.window.kind.equals("session")) {
             Materialized<String, String, SessionStore<Bytes, byte[]>> m =
                     Materialized.with(Graph.TEXT, Graph.TEXT);
+            if (n.retention > 0) {
+                m = m.withRetention(Duration.ofMillis(n.retention));
+            }
             return c.windowedBy(sessions(n.window))
                     .aggregate(() -> initial, (k, a, b) -> Functions.merge(n.fns.get(0), a, b), m);
         }
         Materialized<String, String, WindowStore<Bytes, byte[]>> m = Materialized.with(Graph.TEXT, Graph.TEXT);
+        if (n.retention > 0) {
+            m = m.withRetention(Duration.ofMillis(n.retention));
+        }
         KTable<Windowed<String>, String> t = n.window.kind.equals("sliding")
                 ? c.windowedBy(sliding(n.window)).aggregate(() -> initial, m)
                 : c.windowedBy(windows(n.window)).aggregate(() -> initial, m);

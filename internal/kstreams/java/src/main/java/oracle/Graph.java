@@ -302,12 +302,6 @@ final class Graph {
                 .before(Duration.ofMillis(n.window.before))
                 .after(Duration.ofMillis(n.window.after));
         StreamJoined<String, String, String> how = StreamJoined.with(TEXT, TEXT, TEXT);
-        if (n.retention > 0) {
-            Duration keep = Duration.ofMillis(n.retention);
-            Duration size = Duration.ofMillis(w.size());
-            how = how.withThisStoreSupplier(Stores.inMemoryWindowStore("this-" + n.id, keep, size, true))
-                    .withOtherStoreSupplier(Stores.inMemoryWindowStore("other-" + n.id, keep, size, true));
-        }
         switch (n.kind) {
             case "left":
                 return l.leftJoin(r, Functions::join, w, how);
