@@ -290,8 +290,8 @@ func (a *aggregation[G, V, R]) edit(key G, time int64) (*group[V, R], error) {
 }
 
 // merge makes a group part of another one, which ends it.
-func (a *aggregation[G, V, R]) merge(from, into G, time int64) error {
-	f, err := a.edit(from, time)
+func (a *aggregation[G, V, R]) merge(from, into G, ended, time int64) error {
+	f, err := a.edit(from, ended)
 	if err != nil {
 		return err
 	}

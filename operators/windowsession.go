@@ -31,7 +31,7 @@ func openSessions[G comparable, V any](
 // mergingInput is a groupInput whose groups can become one.
 type mergingInput[G comparable] interface {
 	// onMerge says what to call when a group becomes part of another one.
-	onMerge(merge func(from, into G, time int64) error)
+	onMerge(merge func(from, into G, ended, time int64) error)
 	// closed says that a group takes no more contributions.
 	closed(g G) error
 }
@@ -44,7 +44,8 @@ type sessionGroups[G comparable, V any] struct {
 	lates    lates
 	keyCodec state.KeyCodec[G]
 	open     *state.Ordered
-	merge    func(from, into windows.Windowed[G], time int64) error
+	merge    func(from, into windows.Windowed[G], ended, time int64) error
+	c        contribution[V]
 
 	prefix  []byte
 	key     []byte
@@ -56,7 +57,9 @@ type sessionGroups[G comparable, V any] struct {
 	streamTime int64
 }
 
-func (w *sessionGroups[G, V]) onMerge(merge func(from, into windows.Windowed[G], time int64) error) {
+func (w *sessionGroups[G, V]) onMerge(
+	merge func(from, into windows.Windowed[G], ended, time int64) error,
+) {
 	w.merge = merge
 }
 
@@ -79,11 +82,13 @@ func (w *sessionGroups[G, V]) each(
 		}
 		key := windows.Windowed[G]{Key: g, Window: session}
 		if len(w.found) != 1 || w.found[0] != session {
-			if err := w.replace(key, c.time); err != nil {
+			if err := w.replace(key); err != nil {
 				return err
 			}
 		}
-		return visit(key, c)
+		w.c = *c
+		w.c.time = session.End // the time of a session's row, whichever record came last
+		return visit(key, &w.c)
 	})
 	w.lates.report()
 	return err
@@ -110,12 +115,13 @@ func (w *sessionGroups[G, V]) collectOpen(key, _ []byte) bool {
 }
 
 // replace puts a session in the place of those that were found.
-func (w *sessionGroups[G, V]) replace(into windows.Windowed[G], time int64) error {
+func (w *sessionGroups[G, V]) replace(into windows.Windowed[G]) error {
 	for _, f := range w.found {
 		if err := w.open.Delete(w.entry(f)); err != nil {
 			return err
 		}
-		if err := w.merge(windows.Windowed[G]{Key: into.Key, Window: f}, into, time); err != nil {
+		from := windows.Windowed[G]{Key: into.Key, Window: f}
+		if err := w.merge(from, into, f.End, into.Window.End); err != nil {
 			return err
 		}
 	}

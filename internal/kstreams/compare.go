@@ -89,7 +89,7 @@ func net(c *Case, r *Result, node string, times bool) [][]string {
 				before = "null"
 			}
 			if value != before {
-				step = append(step, last[key].text(times && !c.endOfSession(last[key])))
+				step = append(step, last[key].text(times))
 			}
 			state[key] = value
 		}
@@ -166,14 +166,6 @@ func (c *Case) IsTable(id string) bool {
 		return c.IsTable(n.In[0])
 	}
 	return false
-}
-
-// endOfSession reports whether an output deletes a session that another one took in: in
-// Kafka Streams at the time of its own end, here at that of the record that did it.
-func (c *Case) endOfSession(o *Output) bool {
-	return o.Window != nil && o.Value == nil && slices.ContainsFunc(c.Nodes, func(n Node) bool {
-		return n.Window != nil && n.Window.Kind == "session"
-	})
 }
 
 // aloneFirst puts what went out without a partner before the pairs of the same input, as
