@@ -83,12 +83,17 @@ func makeWindowedCogroup(g Gen) *Case {
 	c := makeCogroup(g)
 	n := &c.Nodes[len(c.Nodes)-1]
 	n.Retention = 1000
-	n.Window = &Window{Kind: Of(g, "tumbling", "hopping"), Size: Of[int64](g, 5, 10, 16), Grace: Of[int64](g, 0, 3, 12)}
+	n.Window = &Window{
+		Kind: Of(g, "tumbling", "hopping"), Size: Of[int64](g, 5, 10, 16), Grace: Of[int64](g, 0, 3, 12),
+	}
 	if n.Window.Kind == "hopping" {
 		n.Window.Advance = n.Window.Size / 2
 	}
 	m := StreamMix(n.In...)
 	m.Back, m.Jump = int(n.Window.Size+n.Window.Grace)+5, 40
+	if g.Chance(2) {
+		m.Back = max(1, int(n.Window.Grace)) // little is late
+	}
 	c.Records = g.Records(m)
 	return c
 }
