@@ -63,18 +63,18 @@ func viewLatency(
 	if err := app.ready(ctx); err != nil {
 		return r, err
 	}
-	before, _, _, err := v.Get(ctx, "customer 7")
+	total := int(float64(rate) * length.Seconds())
+	sent, err := sentOrders(ctx, v, total)
 	if err != nil {
 		return r, err
 	}
-	total := int(float64(rate) * length.Seconds())
-	w := &timedWriter{url: shop.url, rate: rate, sent: make(chan time.Time, total), done: make(chan error, 1)}
 	m, err := env.startMeter()
 	if err != nil {
 		return r, err
 	}
-	go func() { w.done <- w.run(ctx, total) }()
-	latencies, err := watchOrders(ctx, v, before.Orders, w, total)
+	written := make(chan error, 1)
+	go func() { written <- writeOrders(ctx, shop.url, sent, rate, total) }()
+	latencies, err := watchOrders(ctx, v, sent, total)
 	if err != nil {
 		return r, app.explain(err)
 	}
@@ -84,62 +84,69 @@ func viewLatency(
 		r.OtherCPU = pidCPU(pid)
 	}
 	r.P50, r.P99 = quantile(latencies, 0.50), quantile(latencies, 0.99)
-	return r, errors.Join(<-w.done, app.verify(ctx, tailrace.Check{View: "revenue", SQL: revenue.SQL}))
+	return r, errors.Join(<-written, app.verify(ctx, tailrace.Check{View: "revenue", SQL: revenue.SQL}))
 }
 
-// watchOrders reads how many orders the customer has as the view changes: with the
-// n-th, the first n transactions are in it.
+// sentTo is when orders of one customer were sent, each customer's over a connection of
+// its own, so that they come to the view in the order in which they were sent.
+type sentTo struct {
+	customer string
+	base     int64 // orders in the view before
+	seen     int64
+	at       chan time.Time
+}
+
+// sentOrders prepares a customer for each writer. The first ones have a row in the view
+// or none.
+func sentOrders(ctx context.Context, v *view.View[string, revenue.Revenue], total int) ([]sentTo, error) {
+	sent := make([]sentTo, latencyWriters)
+	for i := range sent {
+		customer := fmt.Sprintf("customer %d", i)
+		before, _, _, err := v.Get(ctx, customer)
+		if err != nil {
+			return nil, err
+		}
+		sent[i] = sentTo{customer: customer, base: before.Orders, at: make(chan time.Time, total)}
+	}
+	return sent, nil
+}
+
+// writeOrders inserts paid orders at a steady rate.
+func writeOrders(ctx context.Context, url string, sent []sentTo, rate, total int) error {
+	first := time.Now().UnixNano()
+	return writePaced(ctx, url, rate, total, func(conn *pgx.Conn, i int) error {
+		customer := i % len(sent)
+		sent[customer].at <- time.Now()
+		_, err := conn.Exec(ctx, "INSERT INTO orders VALUES ($1, $2, 'paid', 5, '2026-01-01', NULL)",
+			first+int64(i), customer)
+		return err
+	})
+}
+
+// watchOrders reads how many orders the customers have as the view changes: with the
+// n-th of a customer, the first n transactions of its writer are in it.
 func watchOrders(
-	ctx context.Context, v *view.View[string, revenue.Revenue], base int64, w *timedWriter, total int,
+	ctx context.Context, v *view.View[string, revenue.Revenue], sent []sentTo, total int,
 ) ([]time.Duration, error) {
 	latencies := make([]time.Duration, 0, total)
 	for e, err := range v.Watch(ctx) {
 		if err != nil {
 			return nil, err
 		}
-		if e.Kind != view.EventChange || e.Change.Key != "customer 7" {
+		if e.Kind != view.EventChange {
 			continue
 		}
 		now := time.Now()
-		for int64(len(latencies)) < e.Change.New.Orders-base {
-			latencies = append(latencies, now.Sub(<-w.sent))
+		for i := range sent {
+			s := &sent[i]
+			for s.customer == e.Change.Key && s.seen < e.Change.New.Orders-s.base {
+				latencies = append(latencies, now.Sub(<-s.at))
+				s.seen++
+			}
 		}
 		if len(latencies) >= total {
 			break
 		}
 	}
 	return latencies, ctx.Err()
-}
-
-// timedWriter inserts paid orders of one customer at a steady rate. A late one is sent at
-// once, and its lateness is its own: the clock starts when it is sent.
-type timedWriter struct {
-	url  string
-	rate int
-	sent chan time.Time
-	done chan error
-}
-
-func (w *timedWriter) run(ctx context.Context, total int) error {
-	conn, err := pgx.Connect(ctx, w.url)
-	if err != nil {
-		return err
-	}
-	defer conn.Close(context.WithoutCancel(ctx))
-	first := time.Now().UnixNano()
-	tick := time.NewTicker(time.Second / time.Duration(w.rate))
-	defer tick.Stop()
-	for i := range total {
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-tick.C:
-		}
-		w.sent <- time.Now()
-		_, err := conn.Exec(ctx, "INSERT INTO orders VALUES ($1, 7, 'paid', 5, '2026-01-01', NULL)", first+int64(i))
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"flag"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -57,7 +58,7 @@ func receiveLatency(
 	epoch := time.Now()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	go func() { written <- writePaced(ctx, shop, epoch, rate, total) }()
+	go func() { written <- writeTimed(ctx, shop, epoch, rate, total) }()
 	latencies := make([]time.Duration, 0, total)
 	var sent time.Duration
 	for len(latencies) < total {
@@ -79,31 +80,50 @@ func receiveLatency(
 	return r, <-written
 }
 
-// writePaced inserts single rows at a steady rate. A row's cents tell when it was sent,
-// in nanoseconds since the epoch. A late row is sent at once, and its lateness is its
-// own: the clock starts when it is sent.
-func writePaced(ctx context.Context, shop *shop, epoch time.Time, rate, total int) error {
-	conn, err := pgx.Connect(ctx, shop.url)
-	if err != nil {
-		return err
-	}
-	defer conn.Close(context.WithoutCancel(ctx))
+// writeTimed inserts single rows at a steady rate. A row's cents tell when it was sent,
+// in nanoseconds since the epoch.
+func writeTimed(ctx context.Context, shop *shop, epoch time.Time, rate, total int) error {
 	first := time.Now().UnixNano()
-	tick := time.NewTicker(time.Second / time.Duration(rate))
-	defer tick.Stop()
-	for i := range total {
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-tick.C:
-		}
+	return writePaced(ctx, shop.url, rate, total, func(conn *pgx.Conn, i int) error {
 		_, err := conn.Exec(ctx, "INSERT INTO orders VALUES ($1, 1, 'placed', $2, '2026-01-01', NULL)",
 			first+int64(i), int64(time.Since(epoch)))
-		if err != nil {
-			return err
-		}
+		return err
+	})
+}
+
+// latencyWriters is over how many connections rows are written: a single one waits for
+// each commit to be on the server's disk before it sends the next, and is slow.
+const latencyWriters = 8
+
+// writePaced calls write for each number below total at a steady rate, for each residue
+// by latencyWriters on a connection of its own. A late row is sent at once, and its
+// lateness is its own: the clock starts when it is sent.
+func writePaced(
+	ctx context.Context, url string, rate, total int, write func(conn *pgx.Conn, i int) error,
+) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var writers sync.WaitGroup
+	begin := time.Now()
+	for w := range latencyWriters {
+		writers.Go(func() {
+			conn, err := pgx.Connect(ctx, url)
+			if err != nil {
+				cancel(err)
+				return
+			}
+			defer conn.Close(context.WithoutCancel(ctx))
+			for i := w; i < total && err == nil && ctx.Err() == nil; i += latencyWriters {
+				time.Sleep(time.Until(begin.Add(time.Duration(i) * time.Second / time.Duration(rate))))
+				err = write(conn, i)
+			}
+			if err != nil {
+				cancel(err)
+			}
+		})
 	}
-	return nil
+	writers.Wait()
+	return context.Cause(ctx)
 }
 
 // sentAt reads the fourth column of an Insert message: 'I', relation (4 bytes), 'N',

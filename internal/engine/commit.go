@@ -95,6 +95,9 @@ func (e *Engine) advanceQuietly() error {
 // writeCommit seals the epoch and hands it to the disk. Unless something depends on it
 // at once, the loop goes on with the next epoch meanwhile.
 func (e *Engine) writeCommit(ctx context.Context) error {
+	if e.failed != nil {
+		return e.failed
+	}
 	if err := e.waitForRoom(ctx); err != nil {
 		return err
 	}

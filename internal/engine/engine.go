@@ -130,8 +130,13 @@ type Engine struct {
 	epoch  epoch
 	// inflight is the commit under way, nil without one.
 	inflight *inflight
-	until    []failedTx // see epoch.careful
-	quietAt  time.Time  // when positions alone were last made durable
+	// failed is the commit that failed, after which there is none: the stores hold what
+	// the database may lack.
+	failed error
+	// lingering ends the wait of an epoch that lingers.
+	lingering *time.Timer
+	until     []failedTx // see epoch.careful
+	quietAt   time.Time  // when positions alone were last made durable
 	// forgotten says that the state of removed topologies has been dropped.
 	forgotten bool
 	pins      chan *pin
@@ -151,6 +156,7 @@ func New(cfg Config) (*Engine, error) {
 	e := &Engine{
 		cfg: cfg, limits: cfg.Limits.withDefaults(), log: cfg.Logger,
 		pins: make(chan *pin, 16), ended: make(chan struct{}),
+		lingering: time.NewTimer(0),
 	}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)

@@ -69,6 +69,7 @@ func (e *Engine) settle() error {
 	if err == nil {
 		return errors.Join(e.finish(f), f.batch.Close())
 	}
+	e.failed = err
 	e.cfg.Host.Discard()
 	if f.moment != nil {
 		err = errors.Join(err, f.moment.Close())
@@ -119,7 +120,7 @@ func (s stores) NewIter(lower, upper []byte) (state.Iter, error) {
 
 func (e *Engine) awaitApplied() error {
 	if e.inflight == nil {
-		return nil
+		return e.failed
 	}
 	<-e.inflight.applied
 	return e.inflight.applyErr

@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/tailrace/tailrace/internal/failpoint"
 	"github.com/tailrace/tailrace/record"
@@ -102,7 +103,8 @@ func TestFailureWhileACommitIsUnderWay(t *testing.T) {
 	}
 }
 
-// TestCommitThatFails ends the run, and nobody is told of it.
+// TestCommitThatFails ends the run: nobody is told of it, and what was computed after
+// it is not committed.
 func TestCommitThatFails(t *testing.T) {
 	b := newBench(t, asTable)
 	b.limits.OneTransaction = false
@@ -111,13 +113,27 @@ func TestCommitThatFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	acked := b.source.durable()
-	t.Cleanup(failpoint.Set(failpoint.BatchApplied, func(int) error { return failpoint.ErrInjected }))
+	g := newGate(t)
+	t.Cleanup(failpoint.Set(failpoint.BatchApplied, func(hit int) error {
+		if hit > 1 {
+			return failpoint.ErrInjected // a commit that must not be
+		}
+		b.source.tx(false, 3)
+		b.source.tx(false, 4)
+		<-g.received
+		<-g.received
+		<-g.received // 2, 3 and 4: 3 has been computed
+		return failpoint.ErrInjected
+	}))
 	b.source.tx(false, 2)
 	if err := b.run(nil); !errors.Is(err, failpoint.ErrInjected) {
 		t.Errorf("got %v", err)
 	}
 	if b.source.durable() != acked || len(b.target.taken) > 0 {
 		t.Errorf("acknowledged %v, delivered %d", b.source.durable(), len(b.target.taken))
+	}
+	if at := b.checkpoint(); at["shop"] > 32 {
+		t.Errorf("the state is at %v, and the commit of 32 failed", at)
 	}
 }
 
@@ -148,4 +164,24 @@ func (b *bench) checkpoint() record.Positions {
 		b.t.Fatal(err)
 	}
 	return all["topo"]
+}
+
+// TestLingering: an epoch waits for more where transactions come in a flood, and never
+// for long.
+func TestLingering(t *testing.T) {
+	of := func(txs int, age time.Duration) time.Duration {
+		return (&epoch{txs: make([]*record.Tx, txs), started: time.Now().Add(-age)}).lingers()
+	}
+	if d := of(floodTxs-1, 0); d > 0 {
+		t.Errorf("a few transactions wait for %v", d)
+	}
+	if d := of(20, 20*floodGap+time.Millisecond); d > 0 {
+		t.Errorf("transactions that come slowly wait for %v", d)
+	}
+	if d := of(100_000, 0); d <= 0 || d > floodEpoch {
+		t.Errorf("a flood waits for %v", d)
+	}
+	if d := of(100_000, floodEpoch); d > 0 {
+		t.Errorf("after %v a flood waits for %v more", floodEpoch, d)
+	}
 }

@@ -24,11 +24,28 @@ type epoch struct {
 	careful bool
 }
 
+// Under a flood of small transactions an epoch lasts a while although it could end at
+// once: what each commit costs whatever its size is shared by more of them. It is a flood
+// where they come faster than one in floodGap, and not before there are some.
+const (
+	floodGap   = 50 * time.Microsecond
+	floodTxs   = 16
+	floodEpoch = 50 * time.Millisecond
+)
+
+// lingers returns for how long the epoch had better wait for more.
+func (ep *epoch) lingers() time.Duration {
+	if len(ep.txs) < floodTxs {
+		return 0
+	}
+	return min(floodEpoch, time.Duration(len(ep.txs))*floodGap) - time.Since(ep.started)
+}
+
 // loop feeds whole transactions to the tasks and commits epochs: as large as the
 // backlog allows, as small as one transaction when it is quiet.
 func (e *Engine) loop(ctx context.Context) error {
 	for {
-		d, in, err := e.next(ctx, true)
+		d, in, err := e.next(ctx, true, 0)
 		if err != nil {
 			return err
 		}
@@ -42,7 +59,8 @@ func (e *Engine) loop(ctx context.Context) error {
 			// Without waiting, unless a transaction is open: an epoch ends where
 			// nothing more has arrived. While the commit before it is under way
 			// nothing is lost by waiting for more.
-			if d, in, err = e.next(ctx, !e.closed() || e.inflight != nil); err != nil {
+			wait := !e.closed() || e.inflight != nil
+			if d, in, err = e.next(ctx, wait, e.epoch.lingers()); err != nil {
 				return e.endWith(ctx, err)
 			}
 		}
@@ -80,9 +98,11 @@ func (e *Engine) closed() bool {
 
 // next returns a batch of a database that has one; with an open transaction only
 // its own database is asked, since transactions do not overlap. Without wait it
-// returns a nil batch where nothing has arrived, and with wait between transactions
-// also when the commit under way has become durable.
-func (e *Engine) next(ctx context.Context, wait bool) (*databaseRun, *sources.Batch, error) {
+// returns a nil batch where nothing has arrived for as long as linger, and with wait
+// between transactions also when the commit under way has become durable.
+func (e *Engine) next(
+	ctx context.Context, wait bool, linger time.Duration,
+) (*databaseRun, *sources.Batch, error) {
 	cases := make([]reflect.SelectCase, 0, 8)
 	dbs := make([]*databaseRun, 0, 8)
 	for _, d := range e.databases {
@@ -92,6 +112,7 @@ func (e *Engine) next(ctx context.Context, wait bool) (*databaseRun, *sources.Ba
 		cases = append(cases, reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(d.batches)})
 		dbs = append(dbs, d)
 	}
+	wait = wait || linger > 0
 	if wait && ctx.Err() != nil {
 		return nil, nil, context.Cause(ctx)
 	}
@@ -109,7 +130,8 @@ func (e *Engine) next(ctx context.Context, wait bool) (*databaseRun, *sources.Ba
 	cases = append(cases,
 		reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(ctx.Done())},
 		reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(e.pins)},
-		reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(e.underWay())})
+		reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(e.underWay())},
+		reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(e.lingered(linger))})
 	if !wait {
 		cases = append(cases, reflect.SelectCase{Dir: reflect.SelectDefault})
 	}
@@ -122,15 +144,30 @@ func (e *Engine) next(ctx context.Context, wait bool) (*databaseRun, *sources.Ba
 	case i == n+1:
 		e.due = append(e.due, v.Interface().(*pin))
 		if !e.closed() {
-			return e.next(ctx, wait) // the epoch cannot end here
+			return e.next(ctx, wait, linger) // the epoch cannot end here
 		}
 	case i == n+2:
-		if err := e.settle(); err != nil || e.closed() {
+		linger = e.epoch.lingers()
+		if err := e.settle(); err != nil || e.closed() && linger <= 0 {
 			return nil, nil, err
 		}
-		return e.next(ctx, wait)
+		return e.next(ctx, wait, linger)
+	case i == n+3:
+		if !e.closed() || e.inflight != nil {
+			return e.next(ctx, wait, 0)
+		}
 	}
 	return nil, nil, nil
+}
+
+// lingered fires when an epoch has waited long enough; nil, which is never ready, where
+// it need not end for that.
+func (e *Engine) lingered(linger time.Duration) <-chan time.Time {
+	if linger <= 0 {
+		return nil
+	}
+	e.lingering.Reset(linger)
+	return e.lingering.C
 }
 
 // take feeds a batch.
