@@ -1,0 +1,120 @@
+package operators
+
+import (
+	"github.com/tailrace/tailrace/record"
+	"github.com/tailrace/tailrace/state"
+	"github.com/tailrace/tailrace/topology"
+	"github.com/tailrace/tailrace/windows"
+)
+
+// SelfJoinWindow is JoinWindow of a stream with itself, with one buffer instead of
+// two: every pair of records of a key within the window, both ways round, and every
+// record with itself. A record that comes puts out its pairs with it on the left, then
+// those with it on the right, then itself.
+func SelfJoinWindow[K comparable, V, O any](
+	name string, in topology.Stream[K, V], within windows.JoinWindow, joiner func(left, right V) O,
+) topology.Stream[K, O] {
+	b := in.Builder()
+	keyCodec, errK := state.KeyCodecOf[K]()
+	codec, errV := state.CodecOf[V]()
+	for _, err := range []error{errK, errV, within.Validate()} {
+		if err != nil {
+			b.Errorf("topology: self-join-window %q: %w", name, err)
+		}
+	}
+	return topology.AddStream[K, O](b, topology.Node{
+		Name:   name,
+		Kind:   "self-join-window",
+		Inputs: []*topology.Node{in.Node()},
+		Stores: []topology.StoreSpec{
+			{Schema: codec.Fingerprint}, {Name: "timers", Schema: timerSchema},
+		},
+		PerTransaction: true,
+		UsesTime:       true,
+		Detail:         within.String(),
+		New: func(rt *topology.Runtime) (topology.Operator, error) {
+			j := &selfJoin[K, V, O]{
+				windowPairs: newWindowPairs[K, O](rt, keyCodec), joiner: joiner,
+				side: newJoinSide[K](rt, 0, "", codec, within), mirror: within.Mirror(),
+			}
+			j.side.each = j.pair
+			j.fired = j.expire
+			return j, nil
+		},
+	})
+}
+
+type selfJoin[K comparable, V, O any] struct {
+	windowPairs[K, O]
+	joiner func(left, right V) O
+	side   *joinSide[K, V]
+	mirror windows.JoinWindow
+	r      *record.Record[K, V] // the record at work
+	right  bool                 // it is the right one of the pairs
+}
+
+// Step joins the records in order.
+func (j *selfJoin[K, V, O]) Step(s *topology.Step) error {
+	j.begin(s)
+	var failed error
+	err := j.side.in.Records(func(chunk []record.Record[K, V]) bool {
+		for i := range chunk {
+			if failed = j.one(&chunk[i]); failed != nil {
+				return false
+			}
+		}
+		return true
+	})
+	j.r = nil
+	if err = firstError(err, failed); err != nil {
+		return err
+	}
+	return j.finish(s)
+}
+
+func (j *selfJoin[K, V, O]) one(r *record.Record[K, V]) error {
+	j.r = r
+	if j.arrive(r.Key, r.Tag, leftSide) {
+		return nil
+	}
+	asLeft, asRight := !j.side.window.Late(r.Time, j.before), !j.mirror.Late(r.Time, j.before)
+	if !asLeft && !asRight {
+		j.late++
+		return nil
+	}
+	if asLeft {
+		if err := j.meet(j.side.window, false); err != nil {
+			return err
+		}
+	}
+	if asRight {
+		if err := j.meet(j.mirror, true); err != nil {
+			return err
+		}
+	}
+	if first, last := j.side.window.Range(r.Time); first <= r.Time && r.Time <= last {
+		if err := j.pair(r.Time, &r.Value); err != nil {
+			return err
+		}
+	}
+	end := max(j.side.window.Expires(r.Time), j.mirror.Expires(r.Time))
+	return j.side.put(j.timers, j.key, r, joinPaired, end)
+}
+
+func (j *selfJoin[K, V, O]) meet(w windows.JoinWindow, right bool) error {
+	j.right = right
+	first, last := w.Range(j.r.Time)
+	_, err := j.side.match(j.key, first, last)
+	return err
+}
+
+func (j *selfJoin[K, V, O]) pair(at int64, v *V) error {
+	l, r := &j.r.Value, v
+	if j.right {
+		l, r = r, l
+	}
+	return j.put(max(at, j.r.Time), j.joiner(*l, *r), true, nil)
+}
+
+// expire forgets a record that can meet nothing any more in either role.
+func (j *selfJoin[K, V, O]) expire(_ int64, timer []byte) error { return j.side.buffer.Delete(timer[1:]) }

@@ -1,0 +1,413 @@
+package operators
+
+import (
+	"bytes"
+	"encoding/binary"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tailrace/tailrace/record"
+	"github.com/tailrace/tailrace/state"
+	"github.com/tailrace/tailrace/topology"
+	"github.com/tailrace/tailrace/windows"
+)
+
+// JoinKind says which records a join of streams puts out without a partner.
+type JoinKind uint8
+
+// The kinds of joins of streams.
+const (
+	Inner JoinKind = iota // none
+	Left                  // left ones
+	Outer                 // those of both sides
+)
+
+// String names the kind.
+func (k JoinKind) String() string {
+	return [...]string{"join-window", "left-join-window", "outer-join-window"}[k]
+}
+
+// WindowJoiner computes the result of a pair of records, or of one without a partner,
+// which is told by has. It may fail, and it may leave the result out.
+type WindowJoiner[K comparable, L, R, O any] func(
+	ctx record.Context, key K, l L, hasLeft bool, r R, hasRight bool,
+) (o O, emit bool, err error)
+
+// JoinWindow joins the records of two streams that have the same key and lie close
+// enough in event time (INNER JOIN): every pair once, duplicates included, at the later
+// of both times. A record's pairs come in order of the other record's time, then
+// arrival. Records of one transaction meet in its order, the left one first where
+// one row has made both.
+//
+// Records may come out of order as long as stream time has not passed the end of their
+// window and grace; later ones are dropped and counted as late. They are judged by
+// stream time before their transaction, so nothing in one transaction is late. A record
+// is kept until nothing that is in time can join it. NULL keys (a key of type
+// sql.Null) join nothing.
+//
+// Facts are never retracted: there is no update and no delete. Each transaction
+// becomes a step of its own.
+func JoinWindow[K comparable, L, R, O any](
+	name string, left topology.Stream[K, L], right topology.Stream[K, R],
+	within windows.JoinWindow, joiner func(L, R) O,
+) topology.Stream[K, O] {
+	return JoinWindowContext(name, Inner, left, right, within,
+		func(_ record.Context, _ K, l L, _ bool, r R, _ bool) (O, bool, error) {
+			return joiner(l, r), true, nil
+		})
+}
+
+// LeftJoinWindow is JoinWindow that also puts out left records without a partner (LEFT
+// JOIN), at their own time: once stream time has passed the end of their window and
+// grace, be it by a heartbeat on an idle database. A left record with a NULL key goes
+// out at once. What is due together comes in order of time.
+//
+// The record without a partner is a statement about what came in time for it: a right
+// record that is later than grace for the left one, but not for its own window, joins
+// it nevertheless, as in Kafka Streams. Choose grace to cover disorder.
+func LeftJoinWindow[K comparable, L, R, O any](
+	name string, left topology.Stream[K, L], right topology.Stream[K, R],
+	within windows.JoinWindow, joiner func(l L, r R, hasRight bool) O,
+) topology.Stream[K, O] {
+	return JoinWindowContext(name, Left, left, right, within,
+		func(_ record.Context, _ K, l L, _ bool, r R, hasRight bool) (O, bool, error) {
+			return joiner(l, r, hasRight), true, nil
+		})
+}
+
+// OuterJoinWindow is LeftJoinWindow for both sides (FULL OUTER JOIN). Of records that
+// are due together and have the same time the right ones come first.
+func OuterJoinWindow[K comparable, L, R, O any](
+	name string, left topology.Stream[K, L], right topology.Stream[K, R],
+	within windows.JoinWindow, joiner func(l L, hasLeft bool, r R, hasRight bool) O,
+) topology.Stream[K, O] {
+	return JoinWindowContext(name, Outer, left, right, within,
+		func(_ record.Context, _ K, l L, hasLeft bool, r R, hasRight bool) (O, bool, error) {
+			return joiner(l, hasLeft, r, hasRight), true, nil
+		})
+}
+
+// JoinWindowContext is the general form: the joiner is told the context of the record
+// that completes the pair, with the time of the result, and the key; it may fail, and
+// it may leave a result out.
+func JoinWindowContext[K comparable, L, R, O any](
+	name string, kind JoinKind, left topology.Stream[K, L], right topology.Stream[K, R],
+	within windows.JoinWindow, joiner WindowJoiner[K, L, R, O],
+) topology.Stream[K, O] {
+	b := left.Builder()
+	keyCodec, errK := state.KeyCodecOf[K]()
+	leftCodec, errL := state.CodecOf[L]()
+	rightCodec, errR := state.CodecOf[R]()
+	for _, err := range []error{errK, errL, errR, within.Validate()} {
+		if err != nil {
+			b.Errorf("topology: %v %q: %w", kind, name, err)
+		}
+	}
+	return topology.AddStream[K, O](b, topology.Node{
+		Name:   name,
+		Kind:   topology.Kind(kind.String()),
+		Inputs: []*topology.Node{left.Node(), right.Node()},
+		Stores: []topology.StoreSpec{
+			{Name: "left", Schema: leftCodec.Fingerprint}, {Name: "right", Schema: rightCodec.Fingerprint},
+			{Name: "timers", Schema: timerSchema},
+		},
+		PerTransaction: true,
+		UsesTime:       true,
+		Detail:         within.String(),
+		New: func(rt *topology.Runtime) (topology.Operator, error) {
+			j := &windowJoin[K, L, R, O]{
+				windowPairs: newWindowPairs[K, O](rt, keyCodec), joiner: joiner,
+				left:  newJoinSide[K](rt, 0, "left", leftCodec, within),
+				right: newJoinSide[K](rt, 1, "right", rightCodec, within.Mirror()),
+			}
+			j.left.id, j.left.keeps, j.left.each = leftSide, kind != Inner, j.pairLeft
+			j.right.id, j.right.keeps, j.right.each = rightSide, kind == Outer, j.pairRight
+			j.fired = j.due
+			return j, nil
+		},
+	})
+}
+
+// windowPairs is what joins of streams have in common whatever their sides are.
+type windowPairs[K comparable, O any] struct {
+	records[K, O]
+	*timers
+	cursor[K]
+	node     *topology.Node
+	drop     func(n *topology.Node, reason string, count int)
+	keyCodec state.KeyCodec[K]
+	null     []byte // the encoding of NULL, nil where no key is NULL
+	key      []byte // the encoded key at work
+	before   int64  // stream time without the step
+	now      int64  // and with it
+	late     int
+	index    uint32
+	tag      record.Tag
+	ordered  bool // the output's tags ascend
+	firing   bool // tag is that of a timer's result
+	fired    func(at int64, key []byte) error
+}
+
+func newWindowPairs[K comparable, O any](
+	rt *topology.Runtime, keyCodec state.KeyCodec[K],
+) windowPairs[K, O] {
+	p := windowPairs[K, O]{
+		cursor: newCursor[K](rt), timers: newTimers(rt, "timers"), node: rt.Node(), drop: rt.Drop,
+		keyCodec: keyCodec,
+	}
+	// The encoding says what is NULL without a look at each key's type.
+	if t := reflect.TypeFor[K](); t.PkgPath() == "database/sql" && strings.HasPrefix(t.Name(), "Null") {
+		var null K
+		p.null = keyCodec.Append(nil, null)
+	}
+	return p
+}
+
+func (p *windowPairs[K, O]) begin(s *topology.Step) {
+	p.before, p.now, p.late = s.Before[p.node.ID], s.After[p.node.ID], 0
+	p.ordered, p.firing = true, false
+}
+
+// arrive prepares for a record and reports whether its key is NULL.
+func (p *windowPairs[K, O]) arrive(key K, tag record.Tag, side byte) (null bool) {
+	p.tag, p.index = tag, 0
+	if side == rightSide {
+		p.index = 1 << 31 // one row may have made a record of each side
+	}
+	p.at(key)
+	p.key = p.keyCodec.Append(p.key[:0], key)
+	return p.null != nil && bytes.Equal(p.key, p.null)
+}
+
+// context is that of a result at the given time.
+func (p *windowPairs[K, O]) context(at int64) record.Context {
+	return record.Context{Node: p.node.Name, Time: time.UnixMicro(at).UTC(), Tx: p.tag.Tx}
+}
+
+// put takes what the joiner returned for the record at work.
+func (p *windowPairs[K, O]) put(at int64, o O, emit bool, err error) error {
+	if err != nil {
+		return p.fail(err)
+	}
+	if !emit {
+		return nil
+	}
+	tag := p.tag
+	if !p.firing {
+		tag.Path = indexPath(tag.Path, p.index)
+		p.index++
+	}
+	if n := len(p.out); n > 0 && p.ordered {
+		p.ordered = p.out[n-1].Tag.Compare(tag) < 0
+	}
+	p.out = append(p.out, record.Record[K, O]{Key: p.cursor.key, Value: o, Time: at, Tag: tag})
+	return nil
+}
+
+func (p *windowPairs[K, O]) fail(err error) error {
+	return &topology.Failure{Node: p.node, Key: p.cursor.key, Tx: p.tag.Tx, Err: userError(err)}
+}
+
+// finish fires what is due and puts the output in order: that of one row may have
+// come by ways of different length, and what is due comes by its own time.
+func (p *windowPairs[K, O]) finish(s *topology.Step) error {
+	if p.late > 0 {
+		p.drop(p.node, "late", p.late)
+	}
+	p.tag, p.firing = lateTag(s, ""), true
+	if err := p.fire(p.now, p.fired); err != nil {
+		return err
+	}
+	if !p.ordered {
+		slices.SortFunc(p.out, func(a, b record.Record[K, O]) int { return a.Tag.Compare(b.Tag) })
+	}
+	return nil
+}
+
+// smallPaths are the paths of the first outputs of a record that comes from a source.
+var smallPaths = func() (paths [256]string) {
+	for i := range paths {
+		paths[i] = string([]byte{0, 0, 0, byte(i)})
+	}
+	return paths
+}()
+
+// indexPath is the path of the i-th output of a record.
+func indexPath(path string, i uint32) string {
+	if path == "" && i < uint32(len(smallPaths)) {
+		return smallPaths[i]
+	}
+	var index [4]byte
+	binary.BigEndian.PutUint32(index[:], i)
+	return path + string(index[:])
+}
+
+// windowJoin joins each record, when it comes, to what is buffered of the other side.
+type windowJoin[K comparable, L, R, O any] struct {
+	windowPairs[K, O]
+	joiner WindowJoiner[K, L, R, O]
+	left   *joinSide[K, L]
+	right  *joinSide[K, R]
+
+	// The record at work, and the right ones of the step that wait for their turn.
+	l       *record.Record[K, L]
+	r       *record.Record[K, R]
+	waiting []record.Record[K, R]
+}
+
+// Step joins the records of both sides in order of their tags.
+func (j *windowJoin[K, L, R, O]) Step(s *topology.Step) error {
+	j.begin(s)
+	err := j.right.in.Records(func(chunk []record.Record[K, R]) bool {
+		j.waiting = append(j.waiting, chunk...)
+		return true
+	})
+	var failed error
+	next := 0
+	if err == nil {
+		err = j.left.in.Records(func(chunk []record.Record[K, L]) bool {
+			for i := range chunk {
+				next, failed = j.rightUpTo(next, &chunk[i].Tag)
+				if failed == nil {
+					failed = j.arriveLeft(&chunk[i])
+				}
+				if failed != nil {
+					return false
+				}
+			}
+			return true
+		})
+	}
+	if err = firstError(err, failed); err == nil {
+		_, err = j.rightUpTo(next, nil)
+	}
+	if err == nil {
+		err = j.finish(s)
+	}
+	j.l, j.r = nil, nil
+	return err
+}
+
+// rightUpTo joins the right records from the next one on that come before a tag.
+func (j *windowJoin[K, L, R, O]) rightUpTo(next int, tag *record.Tag) (int, error) {
+	for next < len(j.waiting) && (tag == nil || j.waiting[next].Tag.Compare(*tag) < 0) {
+		if err := j.arriveRight(&j.waiting[next]); err != nil {
+			return next, err
+		}
+		next++
+	}
+	return next, nil
+}
+
+func (j *windowJoin[K, L, R, O]) arriveLeft(r *record.Record[K, L]) error {
+	j.l = r
+	switch null := j.arrive(r.Key, r.Tag, leftSide); {
+	case null && j.left.keeps:
+		return j.aloneLeft(r.Time, &r.Value)
+	case null:
+		return nil
+	case j.left.window.Late(r.Time, j.before):
+		j.late++
+		return nil
+	}
+	first, last := j.left.window.Range(r.Time)
+	found, err := j.right.match(j.key, first, last)
+	if err != nil {
+		return err
+	}
+	return j.left.add(j.timers, j.key, r, found)
+}
+
+func (j *windowJoin[K, L, R, O]) arriveRight(r *record.Record[K, R]) error {
+	j.r = r
+	switch null := j.arrive(r.Key, r.Tag, rightSide); {
+	case null && j.right.keeps:
+		return j.aloneRight(r.Time, &r.Value)
+	case null:
+		return nil
+	case j.right.window.Late(r.Time, j.before):
+		j.late++
+		return nil
+	}
+	first, last := j.right.window.Range(r.Time)
+	found, err := j.left.match(j.key, first, last)
+	if err != nil {
+		return err
+	}
+	return j.right.add(j.timers, j.key, r, found)
+}
+
+// pairLeft joins a buffered left record to the right one at work.
+func (j *windowJoin[K, L, R, O]) pairLeft(at int64, l *L) error {
+	at = max(at, j.r.Time)
+	o, emit, err := j.joiner(j.context(at), j.cursor.key, *l, true, j.r.Value, true)
+	return j.put(at, o, emit, err)
+}
+
+// pairRight joins a buffered right record to the left one at work.
+func (j *windowJoin[K, L, R, O]) pairRight(at int64, r *R) error {
+	at = max(at, j.l.Time)
+	o, emit, err := j.joiner(j.context(at), j.cursor.key, j.l.Value, true, *r, true)
+	return j.put(at, o, emit, err)
+}
+
+func (j *windowJoin[K, L, R, O]) aloneLeft(at int64, l *L) error {
+	var none R
+	o, emit, err := j.joiner(j.context(at), j.cursor.key, *l, true, none, false)
+	return j.put(at, o, emit, err)
+}
+
+func (j *windowJoin[K, L, R, O]) aloneRight(at int64, r *R) error {
+	var none L
+	o, emit, err := j.joiner(j.context(at), j.cursor.key, none, false, *r, true)
+	return j.put(at, o, emit, err)
+}
+
+// due takes a timer of a buffered record. What it puts out is placed by the record's
+// time, then side, key and arrival.
+func (j *windowJoin[K, L, R, O]) due(_ int64, timer []byte) error {
+	key, rest, err := j.keyCodec.Decode(timer[1:])
+	if err != nil {
+		return err
+	}
+	j.at(key)
+	at, keyEnd := decodeTime(rest), len(timer)-len(rest)
+	if timer[0] == leftSide {
+		return j.left.due(j.timers, timer, at, j.now, func(v *L) error {
+			j.tag.Path = duePath(at, timer, keyEnd)
+			return j.aloneLeft(at, v)
+		})
+	}
+	return j.right.due(j.timers, timer, at, j.now, func(v *R) error {
+		j.tag.Path = duePath(at, timer, keyEnd)
+		return j.aloneRight(at, v)
+	})
+}
+
+// duePath orders what goes out without a partner: by time, side, key and arrival.
+func duePath(at int64, timer []byte, keyEnd int) string {
+	var b strings.Builder
+	b.Grow(len(timer))
+	var t [8]byte
+	b.Write(appendTime(t[:0], at))
+	b.Write(timer[:keyEnd])
+	b.Write(timer[keyEnd+8:])
+	return b.String()
+}
+
+// EndStep forgets the step's records.
+func (j *windowJoin[K, L, R, O]) EndStep() {
+	j.records.EndStep()
+	j.waiting = forget(j.waiting)
+}
+
+// forget empties a buffer of a step, and lets go of it if it has grown large.
+func forget[T any](items []T) []T {
+	if cap(items) > 4*chunkSize {
+		return nil
+	}
+	clear(items)
+	return items[:0]
+}

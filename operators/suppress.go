@@ -1,0 +1,311 @@
+package operators
+
+import (
+	"math"
+	"time"
+
+	"github.com/tailrace/tailrace/record"
+	"github.com/tailrace/tailrace/state"
+	"github.com/tailrace/tailrace/topology"
+	"github.com/tailrace/tailrace/windows"
+)
+
+// SuppressOption changes one SuppressUntilTimeLimit.
+type SuppressOption func(*suppressOptions)
+
+type suppressOptions struct{ maxRecords int }
+
+// MaxRecords bounds how many changed keys are held back: beyond it those that have
+// waited longest go out early. By default there is no bound.
+func MaxRecords(n int) SuppressOption { return func(o *suppressOptions) { o.maxRecords = n } }
+
+// SuppressUntilTimeLimit holds each change of a table back until stream time is limit
+// past its event time, and lets out only the value that the row has then. Further
+// changes of a row that waits take the place of the first and do not make it wait
+// longer; one that is back to what has gone out by then does not show. Deletes wait
+// like other changes. Values of changes that come out of order are let out according
+// to their own event time, so they wait shorter.
+//
+// What follows, a join for example, sees the value that went out last. What time does
+// is part of the transaction that let it pass, a heartbeat on an idle database; each
+// transaction becomes a step of its own.
+func SuppressUntilTimeLimit[K comparable, V any](
+	name string, in topology.Table[K, V], limit time.Duration, opts ...SuppressOption,
+) topology.Table[K, V] {
+	var o suppressOptions
+	for _, opt := range opts {
+		opt(&o)
+	}
+	b := in.Builder()
+	if limit < 0 {
+		b.Errorf("topology: suppress %q: the time limit is %v; it must not be negative", name, limit)
+	}
+	if o.maxRecords < 0 {
+		b.Errorf("topology: suppress %q: MaxRecords is %d; it must not be negative", name, o.maxRecords)
+	}
+	detail := "until time limit " + limit.String()
+	waitCodec, err := state.CodecOf[waiting]()
+	if err != nil {
+		b.Errorf("topology: suppress %q: %w", name, err)
+	}
+	pending := topology.StoreSpec{Name: "pending", Schema: waitCodec.Fingerprint}
+	return addSuppress(name, in, detail, []topology.StoreSpec{pending},
+		func(rt *topology.Runtime, s suppression[K, V]) topology.Operator {
+			t := &suppressTime[K, V]{suppression: s, limit: limit.Microseconds(), maxRecords: o.maxRecords}
+			t.pending = state.NewTable(rt.Env, rt.StoreIDFor("pending"), s.keyCodec, waitCodec)
+			rt.Register(t.pending)
+			return t
+		})
+}
+
+// SuppressUntilWindowCloses lets out one final value for each window of a windowed
+// table: when the window closes, at its end plus grace. Changes of a window that has
+// closed are dropped and counted as late, so that what went out stays. A window that
+// is gone when it closes, as a session that was merged into another, does not go out.
+// Give the definition that the table was windowed with; one that closes earlier drops
+// what comes later.
+//
+// Any number of windows may close together: none is lost. What went out is kept for
+// good; TTL bounds it.
+func SuppressUntilWindowCloses[K comparable, V any](
+	name string, in topology.Table[windows.Windowed[K], V], definition windows.Definition,
+) topology.Table[windows.Windowed[K], V] {
+	if definition == nil {
+		in.Builder().Errorf("topology: suppress %q: the definition of the windows is nil; "+
+			"give the one that the table was windowed with", name)
+		return in
+	}
+	if err := definition.Validate(); err != nil {
+		in.Builder().Errorf("topology: suppress %q: %w", name, err)
+	}
+	return addSuppress(name, in, "until window closes, "+definition.String(), nil,
+		func(rt *topology.Runtime, s suppression[windows.Windowed[K], V]) topology.Operator {
+			return &suppressWindows[K, V]{
+				suppression: s, definition: definition, node: rt.Node(), drop: rt.Drop,
+			}
+		})
+}
+
+func addSuppress[K comparable, V any](
+	name string, in topology.Table[K, V], detail string, stores []topology.StoreSpec,
+	open func(rt *topology.Runtime, s suppression[K, V]) topology.Operator,
+) topology.Table[K, V] {
+	b := in.Builder()
+	keyCodec, errK := state.KeyCodecOf[K]()
+	codec, errV := state.CodecOf[V]()
+	for _, err := range []error{errK, errV} {
+		if err != nil {
+			b.Errorf("topology: suppress %q: %w", name, err)
+		}
+	}
+	return topology.AddTable[K, V](b, topology.Node{
+		Name:   name,
+		Kind:   "suppress",
+		Inputs: []*topology.Node{in.Node()},
+		Stores: append([]topology.StoreSpec{
+			{Schema: codec.Fingerprint}, {Name: "timers", Schema: timerSchema},
+		}, stores...),
+		PerTransaction: true,
+		UsesTime:       true,
+		Detail:         detail,
+		New: func(rt *topology.Runtime) (topology.Operator, error) {
+			s := suppression[K, V]{
+				timers: newTimers(rt, "timers"), id: rt.Node().ID, keyCodec: keyCodec,
+				in:    topology.TableInput[K, V](rt, 0),
+				Table: state.NewTable(rt.Env, rt.StoreIDFor(""), keyCodec, codec),
+			}
+			rt.Register(s.Table)
+			return open(rt, s), nil
+		},
+	})
+}
+
+// suppression is a table of what has gone out, and the times at which more does.
+type suppression[K comparable, V any] struct {
+	*state.Table[K, V]
+	*timers
+	id       int
+	keyCodec state.KeyCodec[K]
+	in       topology.TableOutput[K, V]
+	key      []byte
+}
+
+// each calls fn for the input's changes of the step.
+func (s *suppression[K, V]) each(fn func(c *record.Change[K, V]) error) error {
+	var failed error
+	err := s.in.Changes(func(chunk []record.Change[K, V]) bool {
+		for i := range chunk {
+			if failed = fn(&chunk[i]); failed != nil {
+				return false
+			}
+		}
+		return true
+	})
+	return firstError(err, failed)
+}
+
+// release lets out the value that the input has now; at is the event time if that is a
+// deletion.
+func (s *suppression[K, V]) release(key K, at int64) error {
+	v, err := s.in.At(key)
+	if err != nil {
+		return err
+	}
+	if v.HasNew() {
+		return s.Put(key, v.New, v.Time)
+	}
+	return s.Delete(key, at)
+}
+
+// suppressTime is the running form of SuppressUntilTimeLimit.
+type suppressTime[K comparable, V any] struct {
+	suppression[K, V]
+	limit      int64
+	maxRecords int
+	pending    *state.Table[K, waiting]
+	// count is how many keys wait, as far as that is known: see counted.
+	count     int
+	counted   bool
+	countedAt uint64
+}
+
+// waiting says of a row that is held back when it is let out, and when it changed last.
+type waiting struct{ Due, Changed int64 }
+
+// Step holds the input's changes back and lets out what is due.
+func (t *suppressTime[K, V]) Step(s *topology.Step) error {
+	if err := t.recount(); err != nil {
+		return err
+	}
+	if err := t.each(t.hold); err != nil {
+		return err
+	}
+	err := t.fire(s.After[t.id], func(_ int64, key []byte) error { return t.let(key) })
+	if err != nil || t.maxRecords == 0 {
+		return err
+	}
+	for t.count > t.maxRecords {
+		if err := t.letFirst(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// recount counts what waits, where that is needed, at the start and after a rollback.
+func (t *suppressTime[K, V]) recount() error {
+	if t.maxRecords == 0 || t.counted && t.countedAt == t.store.Rollbacks() {
+		return nil
+	}
+	t.count = 0
+	err := t.store.ScanRange(nil, nil, false, func(_, _ []byte) bool {
+		t.count++
+		return true
+	})
+	t.counted, t.countedAt = err == nil, t.store.Rollbacks()
+	return err
+}
+
+func (t *suppressTime[K, V]) hold(c *record.Change[K, V]) error {
+	w, waits, err := t.pending.Edit(c.Key, c.Time)
+	if err != nil {
+		return err
+	}
+	w.Changed = c.Time
+	if waits {
+		return nil
+	}
+	w.Due = addSpan(c.Time, t.limit)
+	t.count++
+	t.key = t.keyCodec.Append(t.key[:0], c.Key)
+	return t.set(w.Due, t.key)
+}
+
+// let lets out a row whose timer has been taken.
+func (t *suppressTime[K, V]) let(encoded []byte) error {
+	key, _, err := t.keyCodec.Decode(encoded)
+	if err != nil {
+		return err
+	}
+	w, err := t.pending.Get(key)
+	if err != nil || w == nil {
+		return err
+	}
+	changed := w.Changed
+	if err := t.pending.Delete(key, changed); err != nil {
+		return err
+	}
+	t.count--
+	return t.release(key, changed)
+}
+
+// letFirst lets out the row that would be due first.
+func (t *suppressTime[K, V]) letFirst() error {
+	var at int64
+	err := t.store.ScanRange(t.lower(), nil, false, func(key, _ []byte) bool {
+		at, t.key = decodeTime(key), append(t.key[:0], key[8:]...)
+		return false
+	})
+	if err == nil {
+		err = t.unset(at, t.key)
+	}
+	if err == nil {
+		err = t.let(t.key)
+	}
+	return err
+}
+
+// EndStep forgets the step's output.
+func (t *suppressTime[K, V]) EndStep() {
+	t.Table.EndStep()
+	t.pending.EndStep()
+}
+
+// suppressWindows is the running form of SuppressUntilWindowCloses.
+type suppressWindows[K comparable, V any] struct {
+	suppression[windows.Windowed[K], V]
+	definition windows.Definition
+	node       *topology.Node
+	drop       func(n *topology.Node, reason string, count int)
+}
+
+// Step waits for the close of new windows and lets out those that have closed.
+func (t *suppressWindows[K, V]) Step(s *topology.Step) error {
+	before, late := s.Before[t.id], 0
+	err := t.each(func(c *record.Change[windows.Windowed[K], V]) error {
+		switch {
+		case windows.Closed(t.definition, c.Key.Window, before):
+			late++
+			return nil
+		case c.HasOld():
+			return nil // its timer is set, or it is gone when that is due
+		}
+		closes := t.definition.Closes(c.Key.Window)
+		if closes == math.MaxInt64 {
+			return nil // never
+		}
+		t.key = t.keyCodec.Append(t.key[:0], c.Key)
+		return t.set(closes, t.key)
+	})
+	if late > 0 {
+		t.drop(t.node, "late", late)
+	}
+	if err != nil {
+		return err
+	}
+	return t.fire(s.After[t.id], func(at int64, encoded []byte) error {
+		key, _, err := t.keyCodec.Decode(encoded)
+		if err != nil {
+			return err
+		}
+		return t.release(key, at)
+	})
+}
+
+// addSpan adds a span that is not negative to a time, up to the last time there is.
+func addSpan(at, span int64) int64 {
+	if sum := at + span; sum >= at {
+		return sum
+	}
+	return math.MaxInt64
+}
