@@ -27,10 +27,10 @@ type joinScript struct {
 }
 
 func symmetric(d, grace int64) windows.JoinWindow {
-	return windows.Within(micros(d)).Grace(micros(grace))
+	return windows.Within(us(d)).Grace(us(grace))
 }
 
-func backwards(d int64) windows.JoinWindow { return windows.Within(0).Before(micros(d)) }
+func backwards(d int64) windows.JoinWindow { return windows.Within(0).Before(us(d)) }
 
 // joinScripts are worked sequences of Kafka Streams' own tests (KAFKA-10847 and the
 // documentation), and its defects on 4.3.1 with the right result: the comments say
@@ -120,7 +120,7 @@ func (s *joinScript) run(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		f.At = us(at)
+		f.At = moment(at)
 		source := left
 		if words[0] == "R" {
 			source = right
@@ -195,7 +195,7 @@ func TestKafkaStreamsWindowJoins(t *testing.T) {
 			if in.Value == nil { // a fact has a value
 				continue
 			}
-			f := fact{V: *in.Value, At: us(in.TS)}
+			f := fact{V: *in.Value, At: moment(in.TS)}
 			if in.Key != nil {
 				f.K = nullKey{V: *in.Key, Valid: true}
 			}
@@ -230,7 +230,7 @@ func TestJoinWindowOfOneRow(t *testing.T) {
 	out := addWindowJoin(operators.Outer, "out", s, s, symmetric(5, 0))
 	d := topologytest.New(t, b.MustBuild())
 	for i, v := range []string{"A", "B"} {
-		topologytest.Emit(d, source, int64(i), fact{K: nullKey{V: 1, Valid: true}, V: v, At: us(int64(i))})
+		topologytest.Emit(d, source, int64(i), fact{K: nullKey{V: 1, Valid: true}, V: v, At: moment(int64(i))})
 	}
 	if got := fmt.Sprint(topologytest.Values(d, out)); got != "[A-A B-A A-B B-B]" {
 		t.Errorf("the pairs are %s", got)
@@ -265,7 +265,7 @@ func TestJoinWindowMistakes(t *testing.T) {
 	d := topologytest.New(t, b.MustBuild())
 	key := nullKey{V: 7, Valid: true}
 	for v, want := range map[string]string{"bad": "bad value at 00.000001", "null": "alone"} {
-		f := fact{K: key, V: v, At: us(1)}
+		f := fact{K: key, V: v, At: moment(1)}
 		if v == "null" {
 			f.K.Valid = false
 		}

@@ -117,4 +117,6 @@ func (j *selfJoin[K, V, O]) pair(at int64, v *V) error {
 }
 
 // expire forgets a record that can meet nothing any more in either role.
-func (j *selfJoin[K, V, O]) expire(_ int64, timer []byte) error { return j.side.buffer.Delete(timer[1:]) }
+func (j *selfJoin[K, V, O]) expire(_ int64, timer []byte) error {
+	return j.side.buffer.Delete(timer[1:])
+}

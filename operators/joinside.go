@@ -30,14 +30,14 @@ type joinSide[K comparable, V any] struct {
 	each  func(at int64, v *V) error
 	visit func(key, value []byte) bool
 
-	value        V
-	key, stored  []byte
-	upper        []byte
-	keyLen       int // of the encoded key at work
-	found        int
-	firsts       []joinEntry // found for the first time
-	arena        []byte
-	err          error
+	value       V
+	key, stored []byte
+	upper       []byte
+	keyLen      int // of the encoded key at work
+	found       int
+	firsts      []joinEntry // found for the first time
+	arena       []byte
+	err         error
 }
 
 // joinEntry is the place of a buffered record in an arena: its key, then its value.

@@ -30,10 +30,8 @@ type fact struct {
 // epoch is the zero of the times of the tests in microseconds.
 var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// us is a time of a test: Kafka Streams' milliseconds are microseconds here.
-func us(n int64) time.Time { return epoch.Add(time.Duration(n) * time.Microsecond) }
-
-func micros(n int64) time.Duration { return time.Duration(n) * time.Microsecond }
+// moment is a time of a test: Kafka Streams' milliseconds are microseconds here.
+func moment(n int64) time.Time { return epoch.Add(time.Duration(n) * time.Microsecond) }
 
 type (
 	nullKey    = sql.Null[int64]
@@ -41,7 +39,11 @@ type (
 )
 
 // facts reads a table of facts as a stream under the facts' own keys.
-func facts(b *topology.Builder, db *sources.Database, table string) (source topology.Stream[int64, fact], s factStream) {
+func facts(
+	b *topology.Builder,
+	db *sources.Database,
+	table string,
+) (source topology.Stream[int64, fact], s factStream) {
 	source = sources.Stream[int64, fact](b, db, table,
 		sources.EventTime(func(f fact) time.Time { return f.At }), sources.Lag[fact](0))
 	return source, operators.Rekey(source, func(_ int64, f fact) sql.Null[int64] { return f.K })
@@ -57,7 +59,12 @@ func pairText(l fact, hasL bool, r fact, hasR bool) string {
 	return l.V + "-" + r.V
 }
 
-func addWindowJoin(kind operators.JoinKind, name string, l, r factStream, w windows.JoinWindow) topology.Stream[
+func addWindowJoin(
+	kind operators.JoinKind,
+	name string,
+	l, r factStream,
+	w windows.JoinWindow,
+) topology.Stream[
 	sql.Null[int64], string,
 ] {
 	switch kind {
@@ -187,16 +194,18 @@ func (m *joinModel) arrive(x *modelRecord) {
 func TestRandomJoinWindow(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := &joinModel{
-			kind:   rapid.SampledFrom([]operators.JoinKind{operators.Inner, operators.Left, operators.Outer}).Draw(t, "kind"),
-			before: rapid.Int64Range(-3, 10).Draw(t, "before"), grace: rapid.Int64Range(0, 8).Draw(t, "grace"),
-			time: -1 << 62,
+			kind: rapid.SampledFrom([]operators.JoinKind{operators.Inner, operators.Left, operators.Outer}).
+				Draw(t, "kind"),
+			before: rapid.Int64Range(-3, 10).Draw(t, "before"),
+			grace:  rapid.Int64Range(0, 8).Draw(t, "grace"),
+			time:   -1 << 62,
 		}
 		m.after = rapid.Int64Range(-m.before, 10).Draw(t, "after")
 		b := topology.New("join")
 		db := sources.NewDatabase("db", nil)
 		left, l := facts(b, db, "public.l")
 		right, r := facts(b, db, "public.r")
-		w := windows.Within(0).Before(micros(m.before)).After(micros(m.after)).Grace(micros(m.grace))
+		w := windows.Within(0).Before(us(m.before)).After(us(m.after)).Grace(us(m.grace))
 		out := addWindowJoin(m.kind, "out", l, r, w)
 		c := drawCut(t)
 		d := topologytest.New(t, b.MustBuild(), c.options()...)
@@ -204,7 +213,7 @@ func TestRandomJoinWindow(t *testing.T) {
 		for range rapid.IntRange(1, 30).Draw(t, "transactions") {
 			now += rapid.SampledFrom([]int64{0, 1, 2, 3, 30}).Draw(t, "passes")
 			if rapid.IntRange(0, 5).Draw(t, "beat") == 0 {
-				d.AdvanceTime(us(now).Sub(d.Now()))
+				d.AdvanceTime(moment(now).Sub(d.Now()))
 				m.transaction(nil, now)
 			}
 			var rows []*modelRecord
@@ -223,7 +232,7 @@ func TestRandomJoinWindow(t *testing.T) {
 					if x.left {
 						s = left
 					}
-					topologytest.Emit(tx, s, int64(n), fact{K: x.key, V: x.v, At: us(x.at)})
+					topologytest.Emit(tx, s, int64(n), fact{K: x.key, V: x.v, At: moment(x.at)})
 				}
 			})
 			m.transaction(rows, -1<<62)

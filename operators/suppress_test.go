@@ -74,18 +74,18 @@ func TestRandomSuppressUntilTimeLimit(t *testing.T) {
 		}
 		b := topology.New("suppress")
 		in := sources.Table[int64, cell](b, sources.NewDatabase("db", nil), "public.t")
-		held := operators.SuppressUntilTimeLimit("held", in, micros(m.limit), operators.MaxRecords(m.max))
+		held := operators.SuppressUntilTimeLimit("held", in, us(m.limit), operators.MaxRecords(m.max))
 		d := topologytest.New(t, b.MustBuild(), randomOptions(r)...)
 		rows, now := map[int64]string{}, int64(0)
 		for range 40 {
 			now += r.Int64N(4)
 			at := now
 			if r.IntN(5) == 0 {
-				d.AdvanceTime(us(now).Sub(d.Now()))
+				d.AdvanceTime(moment(now).Sub(d.Now()))
 			} else {
 				at -= []int64{0, 0, 0, 1, 5}[r.IntN(5)]
 				d.Tx(func(tx *topologytest.Tx) {
-					tx.CommitTime(us(at))
+					tx.CommitTime(moment(at))
 					for range 1 + r.IntN(3) {
 						changeRow(r, tx, in, rows)
 					}
@@ -170,17 +170,17 @@ func TestRandomSuppressUntilWindowCloses(t *testing.T) {
 		m.closes = max(0, m.grace-r.Int64N(3))
 		b := topology.New("suppress")
 		source, in := facts(b, sources.NewDatabase("db", nil), "public.f")
-		def := windows.Tumbling(micros(m.size))
+		def := windows.Tumbling(us(m.size))
 		counts := operators.Filter(operators.Aggregate("counts", operators.Window(
-			operators.GroupBy(in, func(_ nullKey, f fact) int64 { return f.K.V }), def.Grace(micros(m.grace)),
+			operators.GroupBy(in, func(_ nullKey, f fact) int64 { return f.K.V }), def.Grace(us(m.grace)),
 		), aggregate.Count[fact]()), func(_ windows.Windowed[int64], n int64) bool { return shows(n) })
-		final := operators.SuppressUntilWindowCloses("final", counts, def.Grace(micros(m.closes)))
+		final := operators.SuppressUntilWindowCloses("final", counts, def.Grace(us(m.closes)))
 		d := topologytest.New(t, b.MustBuild(), randomOptions(r)...)
 		now := int64(0)
 		for n := range 40 {
 			now += []int64{0, 1, 2, 40}[r.IntN(4)]
 			if r.IntN(5) == 0 {
-				d.AdvanceTime(us(now).Sub(d.Now()))
+				d.AdvanceTime(moment(now).Sub(d.Now()))
 				m.transaction(nil, now)
 			}
 			var rows []*modelRecord
@@ -188,7 +188,7 @@ func TestRandomSuppressUntilWindowCloses(t *testing.T) {
 				for i := range 1 + r.IntN(4) {
 					x := &modelRecord{key: nullKey{V: r.Int64N(2), Valid: true}, at: now - r.Int64N(9)}
 					rows = append(rows, x)
-					topologytest.Emit(tx, source, int64(10*n+i), fact{K: x.key, At: us(x.at)})
+					topologytest.Emit(tx, source, int64(10*n+i), fact{K: x.key, At: moment(x.at)})
 				}
 			})
 			m.transaction(rows, -1<<62)
@@ -239,7 +239,7 @@ func TestSuppressUntilTimeLimitRules(t *testing.T) {
 		options []operators.SuppressOption
 		want    []string
 	}{
-		"time limit": {micros(2), nil, []string{"[]", "[]", "[v1=1@2]", "[v2=1@1]", "[]"}},
+		"time limit": {us(2), nil, []string{"[]", "[]", "[v1=1@2]", "[v2=1@1]", "[]"}},
 		"max records": {time.Hour, []operators.SuppressOption{operators.MaxRecords(1)}, []string{
 			"[]", "[v1=0@1]", "[v2=1@1]", "[v1=1@2]", "[tick=1@3]"}},
 	} {
@@ -251,7 +251,7 @@ func TestSuppressUntilTimeLimitRules(t *testing.T) {
 		d := topologytest.New(t, b.MustBuild())
 		for i, in2 := range inputs {
 			d.Tx(func(tx *topologytest.Tx) {
-				tx.CommitTime(us(int64(i)))
+				tx.CommitTime(moment(int64(i)))
 				topologytest.Upsert(tx, in, in2.key, cell{in2.value})
 			})
 			if got := fmt.Sprint(changeTexts(d, out, plain)); got != c.want[i] {
@@ -269,12 +269,12 @@ func TestSuppressUntilWindowClosesRules(t *testing.T) {
 		times  []int64
 		want   string
 	}{
-		"grace": {windows.Tumbling(micros(2)).Grace(micros(1)), []int64{0, 1, 2, 1, 0, 5, 0},
+		"grace": {windows.Tumbling(us(2)).Grace(us(1)), []int64{0, 1, 2, 1, 0, 5, 0},
 			"[0/2=4@1 2/4=1@2]"},
-		"jump": {windows.Tumbling(micros(2)).Grace(micros(2)), []int64{0, 1, 2, 0, 3, 0, 4, 0, 30},
+		"jump": {windows.Tumbling(us(2)).Grace(us(2)), []int64{0, 1, 2, 0, 3, 0, 4, 0, 30},
 			"[0/2=4@1 2/4=2@3 4/6=1@4]"},
 		// With emission on close Kafka Streams puts out [30,40) only, after a pause.
-		"windows lost on close": {windows.Tumbling(micros(10)), []int64{1, 12, 22, 32, 42},
+		"windows lost on close": {windows.Tumbling(us(10)), []int64{1, 12, 22, 32, 42},
 			"[0/10=1@1 10/20=1@12 20/30=1@22 30/40=1@32]"},
 	} {
 		b := topology.New("suppress")
@@ -284,7 +284,7 @@ func TestSuppressUntilWindowClosesRules(t *testing.T) {
 		out := operators.SuppressUntilWindowCloses("final", counts, c.window)
 		d := topologytest.New(t, b.MustBuild())
 		for i, at := range c.times {
-			topologytest.Emit(d, source, int64(i), fact{K: nullKey{V: 1, Valid: true}, At: us(at)})
+			topologytest.Emit(d, source, int64(i), fact{K: nullKey{V: 1, Valid: true}, At: moment(at)})
 		}
 		got := changeTexts(d, out, func(k windows.Windowed[nullKey]) string {
 			return fmt.Sprintf("%d/%d", k.Window.Start-epoch.UnixMicro(), k.Window.End-epoch.UnixMicro())
@@ -302,7 +302,7 @@ func TestSuppressBeforeJoin(t *testing.T) {
 	db := sources.NewDatabase("db", nil)
 	left := sources.Table[string, cell](b, db, "public.l")
 	right := sources.Table[string, cell](b, db, "public.r")
-	out := operators.OuterJoin("out", left, operators.SuppressUntilTimeLimit("held", right, micros(10)), dash)
+	out := operators.OuterJoin("out", left, operators.SuppressUntilTimeLimit("held", right, us(10)), dash)
 	d := topologytest.New(t, b.MustBuild())
 	for i, s := range []struct {
 		table      topology.Table[string, cell]
@@ -316,7 +316,7 @@ func TestSuppressBeforeJoin(t *testing.T) {
 		{right, 20, "tick2", "x", "[tick={null-x}@10]"}, {right, 21, "tick3", "x", "[A={a-2}@12]"},
 	} {
 		d.Tx(func(tx *topologytest.Tx) {
-			tx.CommitTime(us(s.at))
+			tx.CommitTime(moment(s.at))
 			topologytest.Upsert(tx, s.table, s.key, cell{s.value})
 		})
 		if got := fmt.Sprint(changeTexts(d, out, plain)); got != s.want {
@@ -337,9 +337,40 @@ func TestSuppressMistakes(t *testing.T) {
 	operators.SuppressUntilWindowCloses("nil", windowed, nil)
 	operators.SuppressUntilWindowCloses("bad", windowed, windows.Tumbling(0))
 	_, err := b.Build()
-	for _, want := range []string{"needs a name", "time limit is -1s", "MaxRecords is -1", "is nil", "size is 0"} {
+	for _, want := range []string{
+		"needs a name", "time limit is -1s", "MaxRecords is -1", "is nil", "size is 0",
+	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("the error is %v, want one with %q", err, want)
+		}
+	}
+}
+
+// TestSuppressIsFinal has the sequences in which Kafka Streams lets a window out twice:
+// a sliding window [5,10] as 1 and then 2, and a session as [0,0]=1 and then [0,5]=2.
+func TestSuppressIsFinal(t *testing.T) {
+	for _, c := range []struct {
+		window windows.Definition
+		times  []int64
+		want   string
+	}{
+		{windows.Sliding(us(5)), []int64{10, 10, 100}, "[5/10=2@10]"},
+		{windows.Session(us(5)), []int64{0, 5, 5, 100}, "[0/5=3@5]"},
+	} {
+		b := topology.New("final")
+		source, in := facts(b, sources.NewDatabase("db", nil), "public.f")
+		counts := operators.Aggregate("counts", operators.Window(operators.GroupByKey(in), c.window),
+			aggregate.Count[fact]())
+		out := operators.SuppressUntilWindowCloses("final", counts, c.window)
+		d := topologytest.New(t, b.MustBuild())
+		for i, at := range c.times {
+			topologytest.Emit(d, source, int64(i), fact{K: nullKey{V: 1, Valid: true}, At: moment(at)})
+		}
+		got := changeTexts(d, out, func(k windows.Windowed[nullKey]) string {
+			return fmt.Sprintf("%d/%d", k.Window.Start-epoch.UnixMicro(), k.Window.End-epoch.UnixMicro())
+		})
+		if fmt.Sprint(got) != c.want {
+			t.Errorf("%v: %v, want %s", c.window, got, c.want)
 		}
 	}
 }

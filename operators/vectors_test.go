@@ -38,8 +38,8 @@ type vectorRecord struct {
 	TS    int64
 }
 
-// later are the kinds of cases that need operators which Tailrace does not have yet:
-// versioned tables, and joins of two streams.
+// later are the kinds of cases that another test runs, TestKafkaStreamsWindowJoins:
+// joins of two streams. Versioned tables do not exist yet.
 var later = []string{"stream-stream", "stream-self-join"}
 
 // better are the outputs where Tailrace deliberately differs, by case and number of
