@@ -23,6 +23,7 @@ func (a *App) handler() http.Handler {
 	mux.HandleFunc("GET /livez", a.livez)
 	mux.HandleFunc("GET /readyz", a.readyz)
 	mux.HandleFunc("GET /plan", a.servePlan)
+	mux.HandleFunc("GET /deadletters", a.serveDeadLetters)
 	if a.cfg.VerifySQL {
 		mux.HandleFunc("POST /verify", a.serveVerify)
 	}

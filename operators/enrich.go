@@ -53,11 +53,12 @@ func EnrichContext[K comparable, V any, F comparable, R, O any](
 		NeedsName:      true,
 		Kind:           "enrich",
 		PerTransaction: true,
+		TakesPolicy:    true,
 		Inputs:         []*topology.Node{events.Node(), table.Node()},
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
 			return &enrich[K, V, F, R, O]{
 				cursor: newCursor[K](rt), node: rt.Node(), events: topology.StreamInput[K, V](rt, 0),
-				table: topology.TableInput[F, R](rt, 1), keyOf: key, joiner: joiner,
+				table: topology.TableInput[F, R](rt, 1), keyOf: key, joiner: joiner, guard: topology.NewGuard(rt),
 			}, nil
 		},
 	})
@@ -71,6 +72,7 @@ type enrich[K comparable, V any, F comparable, R, O any] struct {
 	table  topology.TableOutput[F, R]
 	keyOf  func(ctx record.Context, k K, v V) (f F, ok bool, err error)
 	joiner func(ctx record.Context, k K, v V, r R, hasRow bool) (o O, emit bool, err error)
+	guard  topology.Guard
 }
 
 // Step joins the records. The step holds one transaction, so the table's value
@@ -91,9 +93,11 @@ func (e *enrich[K, V, F, R, O]) Step(*topology.Step) error {
 func (e *enrich[K, V, F, R, O]) one(r *record.Record[K, V]) error {
 	e.at(r.Key)
 	ctx := recordContext(e.node, r)
-	f, ok, err := e.keyOf(ctx, r.Key, r.Value)
+	var f F
+	var ok bool
+	err := e.call(func() (err error) { f, ok, err = e.keyOf(ctx, r.Key, r.Value); return err })
 	if err != nil {
-		return e.fail(r, err)
+		return failed(&e.guard, e.node, r, ctx, err)
 	}
 	var row record.Versions[R]
 	if ok {
@@ -102,9 +106,14 @@ func (e *enrich[K, V, F, R, O]) one(r *record.Record[K, V]) error {
 		}
 		e.at(r.Key)
 	}
-	o, emit, err := e.joiner(ctx, r.Key, r.Value, row.New, row.HasNew())
+	var o O
+	var emit bool
+	err = e.call(func() (err error) {
+		o, emit, err = e.joiner(ctx, r.Key, r.Value, row.New, row.HasNew())
+		return err
+	})
 	if err != nil {
-		return e.fail(r, err)
+		return failed(&e.guard, e.node, r, ctx, err)
 	}
 	if emit {
 		e.out = append(e.out, record.Record[K, O]{Key: r.Key, Value: o, Time: r.Time, Tag: r.Tag})
@@ -112,6 +121,11 @@ func (e *enrich[K, V, F, R, O]) one(r *record.Record[K, V]) error {
 	return nil
 }
 
-func (e *enrich[K, V, F, R, O]) fail(r *record.Record[K, V], err error) error {
-	return &topology.Failure{Node: e.node, Key: r.Key, Tx: r.Tag.Tx, Err: userError(err)}
+// call calls a user function, and guards against its panic where the node has an error
+// policy. Looking the row up is outside of it: that runs the functions of other nodes.
+func (e *enrich[K, V, F, R, O]) call(f func() error) error {
+	if e.guard.On() {
+		return e.guard.Call(f)
+	}
+	return f()
 }

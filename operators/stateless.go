@@ -15,12 +15,13 @@ func addStateless[K comparable, V any, K2 comparable, V2 any](
 	f func(ctx record.Context, k K, v V, emit func(K2, V2)) error, split bool,
 ) topology.Stream[K2, V2] {
 	return topology.AddStream[K2, V2](in.Builder(), topology.Node{
-		Kind:   kind,
-		Inputs: []*topology.Node{in.Node()},
+		Kind:        kind,
+		Inputs:      []*topology.Node{in.Node()},
+		TakesPolicy: true,
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
 			o := &stateless[K, V, K2, V2]{
 				cursor: newCursor[K](rt), node: rt.Node(), in: topology.StreamInput[K, V](rt, 0),
-				f: f, split: split,
+				f: f, split: split, guard: topology.NewGuard(rt),
 			}
 			o.emitFunc = o.emit
 			return o, nil
@@ -38,6 +39,7 @@ type stateless[K comparable, V any, K2 comparable, V2 any] struct {
 	f        func(ctx record.Context, k K, v V, emit func(K2, V2)) error
 	split    bool
 	emitFunc func(K2, V2)
+	guard    topology.Guard
 
 	current *record.Record[K, V]
 	index   uint32
@@ -50,11 +52,7 @@ func (o *stateless[K, V, K2, V2]) Step(*topology.Step) error {
 		for i := range chunk {
 			o.current, o.index = &chunk[i], 0
 			o.at(chunk[i].Key)
-			err := o.f(recordContext(o.node, o.current), o.current.Key, o.current.Value, o.emitFunc)
-			if err != nil {
-				failed = &topology.Failure{
-					Node: o.node, Key: o.current.Key, Tx: o.current.Tag.Tx, Err: userError(err),
-				}
+			if failed = o.one(); failed != nil {
 				return false
 			}
 		}
@@ -62,6 +60,25 @@ func (o *stateless[K, V, K2, V2]) Step(*topology.Step) error {
 	})
 	o.current = nil
 	return firstError(err, failed)
+}
+
+// one calls the function for the current record. What it emitted before it failed is
+// taken back.
+func (o *stateless[K, V, K2, V2]) one() error {
+	r, before := o.current, len(o.out)
+	ctx := recordContext(o.node, r)
+	var err error
+	if o.guard.On() {
+		err = o.guard.Call(func() error { return o.f(ctx, r.Key, r.Value, o.emitFunc) })
+	} else {
+		err = o.f(ctx, r.Key, r.Value, o.emitFunc)
+	}
+	if err == nil {
+		return nil
+	}
+	clear(o.out[before:])
+	o.out = o.out[:before]
+	return failed(&o.guard, o.node, r, ctx, err)
 }
 
 func (o *stateless[K, V, K2, V2]) emit(k K2, v V2) {

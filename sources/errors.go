@@ -1,6 +1,10 @@
 package sources
 
-import "errors"
+import (
+	"errors"
+
+	"github.com/tailrace/tailrace/topology"
+)
 
 // TableError is an error of Open that concerns certain tables only: readers of others
 // can go on.
@@ -24,6 +28,14 @@ var (
 	ErrWrongSystem = errors.New("sources: another source system")
 	// ErrInUse: another process reads with our slot.
 	ErrInUse = errors.New("sources: in use by another process")
-	// ErrDecode: a value cannot be represented in the Go type.
-	ErrDecode = errors.New("sources: value cannot be decoded")
+	// ErrDecode: a value cannot be represented in the Go type. It is the fault of one
+	// row: see topology.ErrorPolicy.
+	ErrDecode error = decodeFault{}
 )
+
+type decodeFault struct{}
+
+func (decodeFault) Error() string { return "sources: value cannot be decoded" }
+
+// Is makes it the fault of an input.
+func (decodeFault) Is(target error) bool { return target == topology.ErrInput }

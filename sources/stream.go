@@ -35,10 +35,12 @@ func addStream[K comparable, V any](
 		Kind:   topology.KindSourceStream,
 		Source: spec,
 		Once:   !o.snapshot,
+		// A record that is left out is missing, and makes nothing else wrong.
+		TakesPolicy: true,
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
 			return &streamSource[K, V]{
 				rows: rows[K, V]{types: types, eventTime: o.eventTime, maxTime: topology.NoTime},
-				node: rt.Node(), drop: rt.Drop, snapshot: o.snapshot, outbox: o.outbox,
+				node: rt.Node(), drop: rt.Drop, snapshot: o.snapshot, outbox: o.outbox, guard: topology.NewGuard(rt),
 			}, nil
 		},
 	})
@@ -46,8 +48,9 @@ func addStream[K comparable, V any](
 
 type streamSource[K comparable, V any] struct {
 	rows[K, V]
-	node *topology.Node
-	drop func(n *topology.Node, reason string, count int)
+	guard topology.Guard
+	node  *topology.Node
+	drop  func(n *topology.Node, reason string, count int)
 	// snapshot says that rows of a snapshot are records, outbox that they are at the
 	// first start only.
 	snapshot, outbox bool
@@ -97,18 +100,31 @@ func (s *streamSource[K, V]) Feed(tx *record.Tx, seq uint32, rows []record.Row) 
 		if err := s.use(row.Rel); err != nil {
 			return err
 		}
-		key, err := s.decodeKey(row.New)
-		if err != nil {
-			return err
+		r := record.Record[K, V]{Tag: record.Tag{Tx: tx, Seq: seq, Ordinal: row.Ordinal}}
+		if err := s.decode(tx, row, &r); err != nil {
+			if err := rowFailure(&s.guard, s.node, tx, seq, row, s.key, err); err != nil {
+				return err
+			}
+			continue
 		}
-		r := record.Record[K, V]{Key: key, Tag: record.Tag{Tx: tx, Seq: seq, Ordinal: row.Ordinal}}
-		if err := s.bound.value.Decode(&r.Value, row.New); err != nil {
-			return decodeError(row.Rel, err)
-		}
-		r.Time = s.time(tx, &r.Value)
 		s.out = append(s.out, r)
 	}
 	return nil
+}
+
+// decode makes a record of an inserted row.
+func (s *streamSource[K, V]) decode(tx *record.Tx, row *record.Row, r *record.Record[K, V]) (err error) {
+	if r.Key, err = s.decodeKey(row.New); err != nil {
+		return err
+	}
+	if err := s.bound.value.Decode(&r.Value, row.New); err != nil {
+		return decodeError(row.Rel, err)
+	}
+	if !s.guard.On() {
+		r.Time = s.time(tx, &r.Value)
+		return nil
+	}
+	return s.guard.Call(func() error { r.Time = s.time(tx, &r.Value); return nil })
 }
 
 // Events reads all row events of a table as facts: inserts, updates, deletes and

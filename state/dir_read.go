@@ -54,6 +54,22 @@ func (d *Dir) read() error {
 // App is the name of the app that the directory belongs to.
 func (d *Dir) App() string { return d.manifest.App }
 
+// Topologies returns the names under which stores have been made, in order.
+func (d *Dir) Topologies() ([]string, error) {
+	prefix := append(appendID(nil, manifestID), "store/"...)
+	var names []string
+	var bad error
+	err := d.each(prefix, func(key, _ []byte) {
+		name, _, err := decodeKeyString(key[len(prefix):])
+		if err != nil {
+			bad = corruptError(d.path, errors.New("the name of a store is malformed"))
+		} else if len(names) == 0 || names[len(names)-1] != name {
+			names = append(names, name)
+		}
+	})
+	return names, errors.Join(err, bad)
+}
+
 // Queues returns the ids of the queues by target.
 func (d *Dir) Queues() (map[string]uint32, error) {
 	return d.named(append(appendID(nil, manifestID), "queue/"...))

@@ -93,6 +93,9 @@ func (n *Node) marks() string {
 	if n.PerTransaction {
 		marks = append(marks, "per-transaction")
 	}
+	if n.OnError != nil {
+		marks = append(marks, "error-policy")
+	}
 	return strings.Join(marks, " ")
 }
 

@@ -68,6 +68,10 @@ type Node struct {
 	// Once says of a source that its records cannot be read again: what state they
 	// have built up is lost with the state.
 	Once bool
+	// TakesPolicy says that the running form follows OnError.
+	TakesPolicy bool
+	// OnError is the node's error policy, nil for Stop.
+	OnError ErrorPolicy
 	// Sink is set on sink nodes: where the output goes. Drivers know its types.
 	Sink any
 	// New makes the running form, once a task.

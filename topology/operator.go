@@ -117,6 +117,8 @@ type Runtime struct {
 	StoreID func(store string) uint32
 	// Outputs takes what sinks put out.
 	Outputs Outputs
+	// Letters takes inputs that error policies set aside.
+	Letters Letters
 	// Drop counts records that a rule drops, such as late ones.
 	Drop func(n *Node, reason string, count int)
 

@@ -70,7 +70,7 @@ or file cannot be used, 130 or 143 ended by a second signal.`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return inputError{fmt.Errorf("%w; see %s --help", err, c.CommandPath())}
 	})
-	root.AddCommand(newDemo(), newVerify(), newPlan(), newDrop(), newVersion())
+	root.AddCommand(newDemo(), newVerify(), newPlan(), newDeadLetters(), newDrop(), newVersion())
 	return root
 }
 

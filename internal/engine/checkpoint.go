@@ -105,6 +105,7 @@ func (e *Engine) loadSeq() error {
 // loadTopology makes a topology's task from its checkpoint. State that was made by
 // another form of the topology is dropped, and rebuilt from a new snapshot.
 func (e *Engine) loadTopology(t *topology.Topology) (*topologyRun, error) {
+	e.warnPolicies(t)
 	r := &topologyRun{topology: t, hash: strconv.FormatUint(t.Hash(), 16)}
 	c, ok, err := e.loadCheckpoint(t.Name())
 	if err != nil {
@@ -132,7 +133,7 @@ func (e *Engine) loadTopology(t *topology.Topology) (*topologyRun, error) {
 	r.task, err = task.New(task.Config{
 		Topology: t, Env: e.env, Logger: e.log,
 		StoreID: func(store string) uint32 {
-			id, err := e.cfg.Dir.StoreID(t.Name(), store)
+			id, err := e.cfg.Dir.StoreID(storeOwner(t.Name(), store), store)
 			if err != nil {
 				idErr = err
 			}

@@ -61,6 +61,7 @@ type Task struct {
 	stores   []state.Store
 	names    map[uint32]string // store names by id
 	outputs  *outputs
+	letters  *letters
 	active   *int                     // the id of the node at work
 	byTable  map[topology.Input][]int // indexes of source nodes
 	// byRelation is byTable for the relations met last: sources hand out one
@@ -96,12 +97,13 @@ func New(cfg Config) (*Task, error) {
 		oneStep:    cfg.OneStep || cfg.Topology.PerTransaction(), after: cfg.AfterStep,
 	}
 	t.outputs = newOutputs(cfg.Env, cfg.StoreID)
+	t.letters = newLetters(cfg)
 	drop := cfg.Drop
 	if drop == nil {
 		drop = func(*topology.Node, string, int) {}
 	}
 	rt := &topology.Runtime{
-		Env: cfg.Env, Logger: cfg.Logger, Outputs: t.outputs, Drop: drop,
+		Env: cfg.Env, Logger: cfg.Logger, Outputs: t.outputs, Letters: t.letters, Drop: drop,
 		StoreID: func(store string) uint32 {
 			id := cfg.StoreID(store)
 			t.names[id] = store
@@ -112,7 +114,7 @@ func New(cfg Config) (*Task, error) {
 	if t.ops, err = rt.Start(cfg.Topology); err != nil {
 		return nil, err
 	}
-	t.stores, t.active = sortStores(rt.Stores()), rt.Active()
+	t.stores, t.active = sortStores(append(rt.Stores(), t.letters.stores()...)), rt.Active()
 	for i, n := range t.nodes {
 		if op, ok := t.ops[i].(topology.TimedOperator); ok {
 			t.timed = append(t.timed, timedNode{i, op})
@@ -326,6 +328,9 @@ func (t *Task) Step() error {
 		}
 	}
 	t.keepTimes()
+	if err := t.letters.endStep(); err != nil {
+		return err
+	}
 	if t.after != nil {
 		if err := t.look(); err != nil {
 			return err
@@ -354,15 +359,6 @@ func (t *Task) look() (err error) {
 	return t.after(&t.step)
 }
 
-// PanicError is a panic of a user function, with the stack it came from.
-type PanicError struct {
-	Value any
-	Stack []byte
-}
-
-// Error gives the panic's value.
-func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
-
 // catch turns a panic in a node's code into an error that names node and key, and
 // gives an error without a node the one at work. The state stays at the last epoch.
 func (t *Task) catch(i int, err *error) {
@@ -377,7 +373,7 @@ func (t *Task) catch(i int, err *error) {
 }
 
 func panicError(p any) error {
-	return fmt.Errorf("%w: %w", topology.ErrUserFunction, &PanicError{Value: p, Stack: debug.Stack()})
+	return fmt.Errorf("%w: %w", topology.ErrUserFunction, &topology.PanicError{Value: p, Stack: debug.Stack()})
 }
 
 // failure says where an error comes from: the node, the key at work and the
@@ -402,6 +398,7 @@ func (t *Task) Rollback() {
 		s.Rollback()
 	}
 	t.outputs.reset()
+	t.letters.txs = nil
 	t.txs, t.stepped, t.fed, t.pending = nil, 0, false, false
 	t.restore(t.committed)
 }

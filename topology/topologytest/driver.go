@@ -343,6 +343,7 @@ func (d *Driver) AdvanceTime(by time.Duration) {
 func (d *Driver) stamp(tx *record.Tx) *record.Tx {
 	d.positions[tx.Source] += 16
 	tx.Position = d.positions[tx.Source]
+	tx.CommitStart = tx.Position - 8
 	tx.XID = uint32(tx.Position / 16)
 	return tx
 }

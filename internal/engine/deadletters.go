@@ -1,0 +1,61 @@
+package engine
+
+import (
+	"strings"
+
+	"github.com/tailrace/tailrace/internal/task"
+	"github.com/tailrace/tailrace/state"
+	"github.com/tailrace/tailrace/topology"
+)
+
+// keptSuffix makes a name of its own for what outlives a topology's state: no topology
+// can be called so.
+const keptSuffix = ":kept"
+
+// storeOwner is the name that a store is filed under. Dead letters stay when the
+// topology's state is dropped to be rebuilt.
+func storeOwner(topology, store string) string {
+	if store == task.DeadLetterStore {
+		return topology + keptSuffix
+	}
+	return topology
+}
+
+// ReadDeadLetters yields the dead letters in a state directory as of its last commit,
+// topology by topology, until yield returns false.
+func ReadDeadLetters(dir *state.Dir, yield func(*task.DeadLetter) bool) error {
+	names, err := dir.Topologies()
+	if err != nil {
+		return err
+	}
+	snapshot := dir.DB.NewSnapshot()
+	defer snapshot.Close()
+	for _, name := range names {
+		if !strings.HasSuffix(name, keptSuffix) {
+			continue
+		}
+		ids, err := dir.Stores(name)
+		if err != nil {
+			return err
+		}
+		more := true
+		err = task.ReadDeadLetters(snapshot, ids[task.DeadLetterStore], func(l *task.DeadLetter) bool {
+			more = yield(l)
+			return more
+		})
+		if err != nil || !more {
+			return err
+		}
+	}
+	return nil
+}
+
+// warnPolicies says at start which nodes may leave inputs out.
+func (e *Engine) warnPolicies(t *topology.Topology) {
+	for _, n := range t.Nodes() {
+		if n.OnError != nil {
+			e.log.Warn("an error policy may leave out inputs of this node: what follows from them is then missing "+
+				"in results, which hold whole transactions otherwise", "topology", t.Name(), "node", n.Name)
+		}
+	}
+}

@@ -1,0 +1,156 @@
+package task
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/tailrace/tailrace/record"
+	"github.com/tailrace/tailrace/state"
+	"github.com/tailrace/tailrace/topology"
+)
+
+// DeadLetterStore is the name of the store that a task keeps the inputs in that error
+// policies set aside. It is part of the epoch like any other store: an input that was
+// left out is in it, at whatever point a crash comes. A driver keeps it where the
+// topology's state is rebuilt, since records of streams cannot be had again.
+const DeadLetterStore = ":dead-letters"
+
+// DeadLetter is an input that an error policy has set aside.
+type DeadLetter struct {
+	// ID is stable: source, position of the transaction, topology, node, ordinal of the
+	// row and the path of the record that was made from it.
+	ID       string `json:"id"`
+	Topology string `json:"topology"`
+	Node     string `json:"node"`
+	Source   string `json:"source"`
+	// Position is the end of the transaction as PostgreSQL writes it, CommitTime its
+	// commit time in Unix microseconds.
+	Position   string `json:"position"`
+	XID        uint32 `json:"xid,omitempty"`
+	CommitTime int64  `json:"commit_time"`
+	// Snapshot says that the transaction was an initial snapshot.
+	Snapshot bool `json:"snapshot,omitempty"`
+	// Ordinal is the row's place in its transaction.
+	Ordinal uint32 `json:"ordinal"`
+	// Key and Value are the input. Of a source they are the row's columns in the
+	// database's text form.
+	Key   json.RawMessage `json:"key,omitempty"`
+	Value json.RawMessage `json:"value,omitempty"`
+	Error string          `json:"error"`
+
+	// CommitStart and Path place it in the log.
+	CommitStart uint64 `json:"commit_start"`
+	Path        []byte `json:"path,omitempty"`
+}
+
+// letters is where a task's nodes put what they set aside. The end of a transaction is
+// not known before its last row, so what a letter shares with others of its
+// transaction is an entry of its own, written at the end of the step.
+//
+//	0 [source][commit start u64]                                the transaction
+//	1 [source][commit start u64][ordinal u32][path][node]       a letter
+type letters struct {
+	topology string
+	store    *state.Ordered // nil where no node has a policy
+	txs      []*record.Tx   // with letters in this step
+	key      []byte
+}
+
+func newLetters(cfg Config) *letters {
+	l := &letters{topology: cfg.Topology.Name()}
+	if slices.ContainsFunc(cfg.Topology.Nodes(), func(n *topology.Node) bool { return n.OnError != nil }) {
+		l.store = state.NewOrdered(cfg.Env, cfg.StoreID(DeadLetterStore))
+	}
+	return l
+}
+
+func (l *letters) stores() []state.Store {
+	if l.store == nil {
+		return nil
+	}
+	return []state.Store{l.store}
+}
+
+func txKey(dst []byte, kind byte, tx *record.Tx) []byte {
+	dst = state.AppendKeyString(append(dst[:0], kind), tx.Source)
+	return binary.BigEndian.AppendUint64(dst, tx.CommitStart)
+}
+
+// DeadLetter keeps an input; see topology.Letters.
+func (l *letters) DeadLetter(n *topology.Node, in *topology.Letter) error {
+	tx := in.Tag.Tx
+	if !slices.Contains(l.txs, tx) {
+		l.txs = append(l.txs, tx)
+	}
+	value, err := json.Marshal(&DeadLetter{
+		Topology: l.topology, Node: n.Name, Source: tx.Source, Ordinal: in.Tag.Ordinal,
+		Path: []byte(in.Tag.Path), Key: in.Key, Value: in.Value, Error: in.Err.Error(),
+		CommitStart: tx.CommitStart,
+	})
+	if err != nil {
+		return fmt.Errorf("task: dead letter of %q: %w", n.Name, err)
+	}
+	l.key = binary.BigEndian.AppendUint32(txKey(l.key, 1, tx), in.Tag.Ordinal)
+	l.key = state.AppendKeyString(state.AppendKeyString(l.key, in.Tag.Path), n.Name)
+	return l.store.Set(l.key, value)
+}
+
+// endStep notes the transactions of the step's letters, which are complete now.
+func (l *letters) endStep() error {
+	for _, tx := range l.txs {
+		value, err := json.Marshal(tx)
+		if err != nil {
+			return err
+		}
+		l.key = txKey(l.key, 0, tx)
+		if err := l.store.Set(l.key, value); err != nil {
+			return err
+		}
+	}
+	l.txs = nil
+	return nil
+}
+
+// ReadDeadLetters yields the letters of one store in order of source, transaction and
+// row, until yield returns false. The store is that of the given id.
+func ReadDeadLetters(db state.Reader, id uint32, yield func(*DeadLetter) bool) error {
+	prefix := binary.BigEndian.AppendUint32(nil, id)
+	it, err := db.NewIter(prefix, state.PrefixEnd(prefix))
+	if err != nil {
+		return err
+	}
+	defer it.Close()
+	txs := map[string]*record.Tx{}
+	for ok := it.First(); ok; ok = it.Next() {
+		key := it.Key()[len(prefix):]
+		if key[0] == 0 {
+			tx := &record.Tx{}
+			if err := json.Unmarshal(it.Value(), tx); err != nil {
+				return fmt.Errorf("task: transaction of a dead letter: %w: %w", state.ErrCorrupt, err)
+			}
+			txs[string(key[1:])] = tx
+			continue
+		}
+		l := &DeadLetter{}
+		if err := json.Unmarshal(it.Value(), l); err != nil {
+			return fmt.Errorf("task: dead letter: %w: %w", state.ErrCorrupt, err)
+		}
+		shared := txKey(nil, 0, &record.Tx{Source: l.Source, CommitStart: l.CommitStart})
+		if tx := txs[string(shared[1:])]; tx != nil {
+			l.Position = record.LSN(tx.Position).String()
+			l.XID, l.CommitTime, l.Snapshot = tx.XID, tx.CommitTime, tx.Snapshot
+		}
+		l.ID = l.Source + "/" + l.Position + "/" + l.Topology + "/" + l.Node + "/" +
+			strconv.FormatUint(uint64(l.Ordinal), 10)
+		if len(l.Path) > 0 {
+			l.ID += fmt.Sprintf(".%x", l.Path)
+		}
+		if !yield(l) {
+			break
+		}
+	}
+	return it.Error()
+}
