@@ -145,6 +145,9 @@ func connectError(cfg *pgx.ConnConfig, err error) error {
 	)
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) {
+		if remedy := tlsRemedy(err); remedy != "" {
+			return fmt.Errorf("%s: %w: %s: %w", where, err, remedy, sources.ErrConfig)
+		}
 		return fmt.Errorf("%s: %w", where, err)
 	}
 	switch {

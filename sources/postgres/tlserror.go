@@ -1,0 +1,35 @@
+package postgres
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"strings"
+)
+
+// tlsRemedy says how to mend a connection that failed because the server cannot be
+// trusted, "" for any other error. Trying again helps with none of these.
+func tlsRemedy(err error) string {
+	var (
+		authority x509.UnknownAuthorityError
+		host      x509.HostnameError
+		invalid   x509.CertificateInvalidError
+		other     *tls.CertificateVerificationError
+	)
+	switch {
+	case errors.As(err, &authority):
+		return "the server's certificate is signed by an authority that is not known here: name that authority's " +
+			"certificate in the URL (sslrootcert=/path/ca.crt), if this is the right server"
+	case errors.As(err, &host):
+		return "the server's certificate is for another host: connect by a name that is in it, or have one made " +
+			"for the host in the URL"
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return "the server's certificate has expired or is not valid yet: renew it, or set the clock"
+	case errors.As(err, &other):
+		return "the server's certificate cannot be verified: check sslrootcert and sslmode in the URL"
+	case strings.Contains(err.Error(), "server refused TLS connection"): // an unexported error of pgconn
+		return "the server does not offer TLS, and sslmode in the URL asks for it: set ssl = on in the server's " +
+			"configuration"
+	}
+	return ""
+}
