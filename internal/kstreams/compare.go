@@ -104,11 +104,14 @@ func net(c *Case, r *Result, node string, times bool) [][]string {
 	return steps
 }
 
+// Flush is the key of the record that ends a case with Final; its own rows don't count.
+const Flush = "end"
+
 // final are the rows that are there in the end.
 func final(state map[string]string) []string {
 	var rows []string
 	for _, key := range sortedKeys(state) {
-		if state[key] != "null" {
+		if state[key] != "null" && !strings.HasPrefix(key, Flush+"[") {
 			rows = append(rows, key+"="+state[key])
 		}
 	}
