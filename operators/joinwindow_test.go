@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"encoding/binary"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
@@ -257,4 +258,52 @@ func joinTexts(d *topologytest.Driver, out topology.Stream[sql.Null[int64], stri
 		got = append(got, fmt.Sprintf("%v %s@%d", r.Key, r.Value, r.Time-epoch.UnixMicro()))
 	}
 	return got
+}
+
+// TestRandomSelfJoinWindow compares a join of a stream with itself with loops over
+// everything that ever came.
+func TestRandomSelfJoinWindow(t *testing.T) {
+	for seed := range uint64(100) {
+		r := rand.New(rand.NewPCG(seed, 5))
+		before, after, grace := r.Int64N(8), r.Int64N(8), r.Int64N(5)
+		b := topology.New("self")
+		source, in := facts(b, sources.NewDatabase("db", nil), "public.f")
+		w := windows.Within(0).Before(us(before)).After(us(after)).Grace(us(grace))
+		out := operators.SelfJoinWindow("out", in, w,
+			func(l, r fact) string { return pairText(l, true, r, true) })
+		d := topologytest.New(t, b.MustBuild(), randomOptions(r)...)
+		var came []*modelRecord
+		m := &joinModel{}
+		streamTime := int64(-1 << 62)
+		feedFacts(r, d, source, func(rows []*modelRecord, heartbeat int64) {
+			now := max(streamTime, heartbeat)
+			for _, x := range rows {
+				now = max(now, x.at)
+				asLeft, asRight := x.at+after+grace >= streamTime, x.at+before+grace >= streamTime
+				slices.SortFunc(came, func(a, b *modelRecord) int {
+					return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.n, b.n))
+				})
+				for _, y := range came {
+					if asLeft && x.key == y.key && y.at >= x.at-before && y.at <= x.at+after {
+						m.emit(x, y)
+					}
+				}
+				for _, y := range came {
+					if asRight && x.key == y.key && x.at >= y.at-before && x.at <= y.at+after {
+						m.emit(y, x)
+					}
+				}
+				if asLeft || asRight {
+					m.emit(x, x)
+					came = append(came, x)
+				} else {
+					m.late++
+				}
+			}
+			streamTime = now
+		})
+		if got := joinTexts(d, out); !slices.Equal(got, m.out) || d.Dropped("late") != m.late {
+			t.Fatalf("seed %d: late %d,\n got %v\nwant %v", seed, d.Dropped("late"), got, m.out)
+		}
+	}
 }
