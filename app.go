@@ -135,12 +135,16 @@ func (a *App) WaitReady(ctx context.Context) error {
 // position in this process.
 func (a *App) Host() *view.Host { return a.host }
 
+// Status is how an app is doing: whether it is ready, when it last committed, what
+// stands still and why.
+type Status = engine.Status
+
 // Status returns how the app is doing.
-func (a *App) Status() engine.Status {
+func (a *App) Status() Status {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.engine == nil {
-		return engine.Status{}
+		return Status{}
 	}
 	return a.engine.Status()
 }

@@ -24,7 +24,8 @@ func View[K comparable, V any](
 		return v
 	}
 	n := topology.Node{
-		Name: name, Kind: KindView, Inputs: []*topology.Node{in.Node()},
+		// The prefix lets a view have the name of the table that it shows.
+		Name: "view/" + name, Kind: KindView, Inputs: []*topology.Node{in.Node()},
 		Sink: view.Port(v),
 		New:  func(rt *topology.Runtime) (topology.Operator, error) { return newViewOperator(rt, v) },
 	}

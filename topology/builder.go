@@ -154,7 +154,7 @@ func CheckName(s string) error {
 // checkNodeName allows letters, digits, dashes, underscores and dots. Sources and
 // sinks are named for tables, which may be called anything.
 func checkNodeName(s string, kind Kind) error {
-	if kind.isSource() || strings.HasPrefix(string(kind), "sink-") {
+	if kind.isSource() || kind == "view" || strings.HasPrefix(string(kind), "sink-") {
 		return nil
 	}
 	if strings.ContainsFunc(s, func(c rune) bool {
