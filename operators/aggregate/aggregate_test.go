@@ -110,6 +110,7 @@ func TestLaws(t *testing.T) {
 	laws(t, "Custom", aggregate.Custom(aggregate.Fold[sale, int64, int64]{
 		Add:    func(a int64, s sale) int64 { return a ^ s.Cents },
 		Remove: func(a int64, s sale) int64 { return a ^ s.Cents },
+		Merge:  func(a, b int64) int64 { return a ^ b },
 		Result: same[int64],
 	}))
 	laws(t, "Reduce", aggregate.Reduce(func(_, s sale) sale { return s }))
@@ -133,6 +134,11 @@ func TestLawsCatch(t *testing.T) {
 				i := slices.Index(a, s.Cents)
 				return slices.Delete(slices.Clone(a), i, i+1)
 			},
+			Result: slices.Clone[[]int64],
+		},
+		"merges the wrong way round": {
+			Add:    func(a []int64, s sale) []int64 { return append(slices.Clone(a), s.Cents) },
+			Merge:  func(a, b []int64) []int64 { return append(slices.Clone(b), a...) },
 			Result: slices.Clone[[]int64],
 		},
 		"changes a result that was given": {

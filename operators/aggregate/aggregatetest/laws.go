@@ -27,11 +27,13 @@ const rounds = 100
 //   - adding commutes: the order of rows does not matter;
 //   - removing inverts adding: a row that came and went leaves no trace;
 //   - a state that is stored and loaded again goes on as if it had not been;
+//   - two groups that become one, where it can merge, are the group that took in the
+//     earlier one's values and then the later one's;
 //   - results are not changed by what happens after them, and asking twice gives
 //     the same.
 //
 // For an aggregator that cannot remove, which only streams can use, it checks the
-// last two. Give values that meet its corners: equal ones, zero, extremes.
+// last three. Give values that meet its corners: equal ones, zero, extremes.
 func Laws[V, R any](t testing.TB, agg aggregate.Aggregator[V, R], values ...V) {
 	t.Helper()
 	if err := agg.Err(); err != nil {
@@ -47,6 +49,9 @@ func Laws[V, R any](t testing.TB, agg aggregate.Aggregator[V, R], values ...V) {
 	for seed := range uint64(rounds) {
 		c.rng = rand.New(rand.NewPCG(seed, 1))
 		c.run(fmt.Sprintf("history %d", seed))
+		if agg.CanMerge() {
+			c.merge(fmt.Sprintf("merge %d", seed))
+		}
 		if t.Failed() {
 			return
 		}
@@ -114,6 +119,34 @@ func (c *checker[V, R]) run(name string) {
 	}
 }
 
+// merge makes two groups, of values and stored states as they come, and makes them one.
+func (c *checker[V, R]) merge(name string) {
+	store := &Entries{}
+	whole, into, from := newGroup(c.agg), newGroupIn(c.agg, store, "into/"), newGroupIn(c.agg, store, "from/")
+	n := c.rng.IntN(2 * len(c.values))
+	for i := range n + c.rng.IntN(2*len(c.values)) {
+		g, id, v := into, fmt.Sprintf("%06d", i), c.values[c.rng.IntN(len(c.values))]
+		if i >= n {
+			g = from
+		}
+		c.must(name, whole.acc.Add(whole.entries, []byte(id), &v))
+		c.must(name, g.acc.Add(g.entries, []byte(id), &v))
+		if c.rng.IntN(6) == 0 {
+			g.reload(c)
+		}
+	}
+	c.must(name, into.entries.Move([]byte("from/"), []byte("into/")))
+	c.must(name, into.acc.Merge(from.acc))
+	into.reload(c)
+	if got, want := c.result(name, into), c.result(name, whole); !c.equal(got, want) {
+		c.t.Errorf("%s: merged, the result is %v; over all the values it is %v", name, got, want)
+	}
+	c.must(name, into.acc.Clear(into.entries))
+	if store.Len() > 0 {
+		c.t.Errorf("%s: %d entries are left of the groups", name, store.Len())
+	}
+}
+
 // kept is a result and what it was when it was given.
 type kept[R any] struct {
 	result R
@@ -152,8 +185,12 @@ type group[V, R any] struct {
 }
 
 func newGroup[V, R any](agg aggregate.Aggregator[V, R]) *group[V, R] {
-	g := &group[V, R]{acc: agg.New(), entries: aggregate.NewEntries(&Entries{})}
-	g.entries.Scope([]byte("group/"))
+	return newGroupIn(agg, &Entries{}, "group/")
+}
+
+func newGroupIn[V, R any](agg aggregate.Aggregator[V, R], store *Entries, key string) *group[V, R] {
+	g := &group[V, R]{acc: agg.New(), entries: aggregate.NewEntries(store)}
+	g.entries.Scope([]byte(key))
 	return g
 }
 
