@@ -114,12 +114,12 @@ func TestRandomWindowBy(t *testing.T) {
 		d := topologytest.New(t, b.MustBuild(), c.options()...)
 		rows, now := map[int64]tickRow{}, int64(topology.NoTime)
 		for range rapid.IntRange(1, 14).Draw(t, "transactions") {
-			before, was := now, maps.Clone(rows)
+			was := maps.Clone(rows)
 			if rapid.IntRange(0, 2).Draw(t, "beat") == 0 {
 				d.AdvanceTime(us(rapid.SampledFrom([]int64{1, 4, 30}).Draw(t, "by")))
 				now = d.Now().UnixMicro()
 			}
-			before = now
+			before := now
 			d.Tx(func(tx *topologytest.Tx) {
 				for range rapid.IntRange(1, 4).Draw(t, "rows") {
 					writeRow(t, tx, in, rows, d.Now().UnixMicro())
