@@ -177,7 +177,8 @@ func TestWindowSequences(t *testing.T) {
 			"a[0,0]=1; a[10,10]=2; a[0,0]=~ a[0,10]=1+2+3 a[10,10]=~",
 		},
 		{
-			"retention", windows.Tumbling(us(10)), countTicks(), []operators.AggregateOption{operators.Retention(us(5))},
+			"retention", windows.Tumbling(us(10)), countTicks(),
+			[]operators.AggregateOption{operators.Retention(us(5))},
 			"a@1 b@14 c@15 d@40 d@50",
 			"a[0,10]=1; b[10,20]=1; a[0,10]=~ c[10,20]=1; d[40,50]=1; b[10,20]=~ c[10,20]=~ d[50,60]=1",
 		},
@@ -246,7 +247,8 @@ func TestWindowErrors(t *testing.T) {
 	operators.Aggregate("no-window", stream, count, operators.EmitOnClose())
 	operators.Aggregate("nil-window", operators.Window(stream, nil), count)
 	operators.Aggregate("twice", operators.Window(operators.Window(stream, tumbling), tumbling), count)
-	operators.Aggregate("cogroup-of-table", operators.Cogroup2(stream, table), aggregate.Count[aggregate.OneOf2[tick, tick]]())
+	operators.Aggregate("cogroup-of-table", operators.Cogroup2(stream, table),
+		aggregate.Count[aggregate.OneOf2[tick, tick]]())
 	operators.Aggregate("cogroup-of-windows",
 		operators.Cogroup2(operators.Window(stream, tumbling), operators.Window(stream, tumbling)),
 		aggregate.Count[aggregate.OneOf2[tick, tick]]())
@@ -255,7 +257,7 @@ func TestWindowErrors(t *testing.T) {
 		t.Fatal("Build takes it all")
 	}
 	for _, want := range []string{
-		`"no-merge": a record can make two sessions one (session 5µs), and the aggregator cannot merge; give its Fold a Merge`,
+		`"no-merge": a record can make two sessions one (session 5µs), and the aggregator cannot merge; give its`,
 		`"bad-hop": windows: advance 6µs is larger than size 5µs`, "grace is -1µs; it must not be negative",
 		`"window-of-table": operators: "db/public.t" is a table, whose rows have no one time; use WindowBy`,
 		`"window-by-of-stream": operators: "db/public.s" is a stream; use Window`,

@@ -102,10 +102,13 @@ func TestRandomWindowBy(t *testing.T) {
 		in := sources.Table[int64, tickRow](b, sources.NewDatabase("db", nil), "public.t")
 		grouped := operators.GroupBy(in, func(int64, tickRow) string { return "all" })
 		open := &rowWindows{size: 10, advance: 4, holds: map[windows.Window]map[int64]string{}}
-		closing := &rowWindows{size: 10, advance: 10, grace: 5, closes: true, holds: map[windows.Window]map[int64]string{}}
+		closing := &rowWindows{
+			size: 10, advance: 10, grace: 5, closes: true, holds: map[windows.Window]map[int64]string{},
+		}
 		tumbling := windows.Tumbling(us(10)).Grace(us(5))
 		tables := []topology.Table[tickKey, string]{
-			operators.Aggregate("open", operators.WindowBy(grouped, windows.Hopping(us(10), us(4)), rowTime), rowTrace()),
+			operators.Aggregate("open", operators.WindowBy(grouped, windows.Hopping(us(10), us(4)), rowTime),
+				rowTrace()),
 			operators.Aggregate("closing", operators.WindowBy(grouped, tumbling, rowTime), rowTrace()),
 			operators.Aggregate("on-close", operators.WindowBy(grouped, tumbling, rowTime), rowTrace(),
 				operators.EmitOnClose()),
