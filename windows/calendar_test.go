@@ -11,7 +11,9 @@ import (
 )
 
 // places change their clocks at night, at midnight (no midnight, or two), or never.
-var places = []string{"UTC", "Europe/Berlin", "America/Sao_Paulo", "Asia/Beirut", "America/Havana", "Pacific/Apia"}
+var places = []string{
+	"UTC", "Europe/Berlin", "America/Sao_Paulo", "Asia/Beirut", "America/Havana", "Pacific/Apia",
+}
 
 func place(t interface{ Fatal(...any) }, name string) *time.Location {
 	loc, err := time.LoadLocation(name)
