@@ -39,6 +39,7 @@ func TestWorkloadsRun(t *testing.T) {
 		{[]string{"latency", "-rate", "200", "-for", "500ms", "-runs", "1"}, 2},
 		{[]string{"giant", "-rows", "3000", "-runs", "1"}, 5},
 		{[]string{"snapshot", "-rows", "3000", "-runs", "1"}, 2},
+		{[]string{"algebra", "-records", "200", "-runs", "1", "-operators", "source,join,enrich"}, 18},
 		{[]string{"restart", "-rows", "3000", "-runs", "1"}, 1},
 	} {
 		var out, progress bytes.Buffer

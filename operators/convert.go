@@ -1,6 +1,8 @@
 package operators
 
 import (
+	"encoding/binary"
+
 	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/state"
 	"github.com/tailrace/tailrace/topology"
@@ -57,6 +59,9 @@ func (t *toTable[K, V]) Step(*topology.Step) error {
 //
 // Keys of one transaction come in ascending order of their encoded form, so the
 // order does not depend on how the table was computed.
+//
+// Of a Versioned table it also passes on the rows that came out of order, each with what
+// its key had as of then as its old value.
 func ToStream[K comparable, V any](
 	name string, in topology.Table[K, V],
 ) topology.Stream[K, record.Change[K, V]] {
@@ -72,7 +77,12 @@ func ToStream[K comparable, V any](
 		PerTransaction: true,
 		Inputs:         []*topology.Node{in.Node()},
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
-			return &toStream[K, V]{in: topology.TableInput[K, V](rt, 0), keyCodec: keyCodec}, nil
+			t := &toStream[K, V]{in: topology.TableInput[K, V](rt, 0), keyCodec: keyCodec}
+			if late, ok := t.in.(lateRows[K, V]); ok {
+				late.wantLate()
+				t.late = late
+			}
+			return t, nil
 		},
 	})
 }
@@ -80,6 +90,7 @@ func ToStream[K comparable, V any](
 type toStream[K comparable, V any] struct {
 	records[K, record.Change[K, V]]
 	in       topology.TableOutput[K, V]
+	late     lateRows[K, V] // nil where rows have no order but the log's
 	keyCodec state.KeyCodec[K]
 	sorter   keySorter
 }
@@ -100,12 +111,27 @@ func (t *toStream[K, V]) Step(s *topology.Step) error {
 	if err != nil {
 		return err
 	}
+	t.addLate()
 	t.out = permute(t.out, t.sorter.order())
 	for i := range t.out {
 		// Changes of a table come after all rows of their transaction.
 		t.out[i].Tag = lateTag(s, t.sorter.key(i))
 	}
 	return nil
+}
+
+// addLate adds the rows that came out of order, in the order in which they came; of a
+// key, after its change.
+func (t *toStream[K, V]) addLate() {
+	if t.late == nil {
+		return
+	}
+	for i, c := range t.late.lateRows() {
+		t.sorter.add(func(dst []byte) []byte {
+			return binary.BigEndian.AppendUint32(t.keyCodec.Append(dst, c.Key), uint32(i))
+		})
+		t.out = append(t.out, record.Record[K, record.Change[K, V]]{Key: c.Key, Value: c, Time: c.Time})
+	}
 }
 
 // tableOrdinal is the ordinal of records that no row is the cause of: behind every row

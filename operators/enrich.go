@@ -48,12 +48,21 @@ func EnrichContext[K comparable, V any, F comparable, R, O any](
 	key func(ctx record.Context, k K, v V) (f F, ok bool, err error),
 	joiner func(ctx record.Context, k K, v V, r R, hasRow bool) (o O, emit bool, err error),
 ) topology.Stream[K, O] {
+	return addEnrich(name, "enrich", events, table, key, joiner)
+}
+
+func addEnrich[K comparable, V any, F comparable, R, O any](
+	name string, kind topology.Kind, events topology.Stream[K, V], table topology.Table[F, R],
+	key func(ctx record.Context, k K, v V) (f F, ok bool, err error),
+	joiner func(ctx record.Context, k K, v V, r R, hasRow bool) (o O, emit bool, err error),
+) topology.Stream[K, O] {
 	return topology.AddStream[K, O](events.Builder(), topology.Node{
 		Name:           name,
 		NeedsName:      true,
-		Kind:           "enrich",
+		Kind:           kind,
 		PerTransaction: true,
 		TakesPolicy:    true,
+		ReadsGlobal:    kind == enrichGlobalKind,
 		Inputs:         []*topology.Node{events.Node(), table.Node()},
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
 			return &enrich[K, V, F, R, O]{

@@ -57,11 +57,43 @@ func nullable[L any, F comparable](fk func(L) sql.Null[F]) func(*L) (F, bool) {
 	}
 }
 
+// addForeignKey adds a node that is one foreign-key join.
 func addForeignKey[K, F comparable, L, R, O any](
 	name string, kind topology.Kind, left topology.Table[K, L], right topology.Table[F, R],
 	fk func(*L) (F, bool), join joinFunc[L, R, O],
 ) topology.Table[K, O] {
 	b := left.Builder()
+	codecs := foreignKeyCodecsOf[K, F, L, O](b, kind, name)
+	return topology.AddTable[K, O](b, topology.Node{
+		Name:      name,
+		NeedsName: true,
+		Kind:      kind,
+		Inputs:    []*topology.Node{left.Node(), right.Node()},
+		Stores:    []topology.StoreSpec{{Schema: foreignKeySchema}},
+		New: func(rt *topology.Runtime) (topology.Operator, error) {
+			j := newForeignKeyJoin(rt, "", codecs, topology.TableInput[K, L](rt, 0),
+				topology.TableInput[F, R](rt, 1), fk, join)
+			j.keep = fanOut(rt)
+			return j, nil
+		},
+	})
+}
+
+// foreignKeySchema is the fingerprint of an index of foreign keys.
+const foreignKeySchema = "foreign-key-index-1"
+
+// foreignKeyCodecs are what a foreign-key join encodes and compares with.
+type foreignKeyCodecs[K, F comparable, L, O any] struct {
+	key       state.KeyCodec[K]
+	fk        state.KeyCodec[F]
+	equalLeft func(a, b *L) bool
+	equalOut  func(a, b *O) bool
+}
+
+// foreignKeyCodecsOf makes the codecs; what is wrong with the types goes to b.
+func foreignKeyCodecsOf[K, F comparable, L, O any](
+	b *topology.Builder, kind topology.Kind, name string,
+) foreignKeyCodecs[K, F, L, O] {
 	keyCodec, errK := state.KeyCodecOf[K]()
 	fkCodec, errF := state.KeyCodecOf[F]()
 	leftCodec, errL := state.CodecOf[L]()
@@ -71,25 +103,21 @@ func addForeignKey[K, F comparable, L, R, O any](
 			b.Errorf("topology: %s %q: %w", kind, name, err)
 		}
 	}
-	return topology.AddTable[K, O](b, topology.Node{
-		Name:      name,
-		NeedsName: true,
-		Kind:      kind,
-		Inputs:    []*topology.Node{left.Node(), right.Node()},
-		Stores:    []topology.StoreSpec{{Schema: "foreign-key-index-1"}},
-		New: func(rt *topology.Runtime) (topology.Operator, error) {
-			j := &foreignKeyJoin[K, F, L, R, O]{
-				cursor: newCursor[K](rt),
-				left:   topology.TableInput[K, L](rt, 0), right: topology.TableInput[F, R](rt, 1),
-				fk: fk, join: join, equalLeft: leftCodec.Equal, equalOut: outCodec.Equal,
-				keyCodec: keyCodec, fkCodec: fkCodec,
-				index: state.NewOrdered(rt.Env, rt.StoreIDFor("")),
-			}
-			j.keep = fanOut(rt)
-			rt.Register(j.index)
-			return j, nil
-		},
-	})
+	return foreignKeyCodecs[K, F, L, O]{keyCodec, fkCodec, leftCodec.Equal, outCodec.Equal}
+}
+
+// newForeignKeyJoin makes the running form of a join, with its index in the given
+// store of the node that is being made.
+func newForeignKeyJoin[K, F comparable, L, R, O any](
+	rt *topology.Runtime, store string, codecs foreignKeyCodecs[K, F, L, O],
+	left topology.TableOutput[K, L], right topology.TableOutput[F, R],
+	fk func(*L) (F, bool), join joinFunc[L, R, O],
+) *foreignKeyJoin[K, F, L, R, O] {
+	return &foreignKeyJoin[K, F, L, R, O]{
+		cursor: newCursor[K](rt), left: left, right: right, fk: fk, join: join,
+		equalLeft: codecs.equalLeft, equalOut: codecs.equalOut,
+		foreignKeys: newForeignKeys(rt, store, codecs.key, codecs.fk),
+	}
 }
 
 // foreignKeyJoin keeps an index from foreign key to left key, so that a change of
@@ -97,19 +125,13 @@ func addForeignKey[K, F comparable, L, R, O any](
 type foreignKeyJoin[K, F comparable, L, R, O any] struct {
 	changes[K, O]
 	cursor[K]
+	*foreignKeys[K, F]
 	left      topology.TableOutput[K, L]
 	right     topology.TableOutput[F, R]
 	fk        func(*L) (F, bool)
 	join      joinFunc[L, R, O]
 	equalLeft func(a, b *L) bool
 	equalOut  func(a, b *O) bool
-	keyCodec  state.KeyCodec[K]
-	fkCodec   state.KeyCodec[F]
-	index     *state.Ordered // fk bytes, left key bytes -> nothing
-
-	buf      []byte
-	prefix   []byte
-	children []K
 
 	// The values at work; see tableJoin.
 	l      record.Versions[L]
@@ -122,42 +144,14 @@ func (j *foreignKeyJoin[K, F, L, R, O]) Step(*topology.Step) error {
 	var failed error
 	err := j.left.Changes(func(chunk []record.Change[K, L]) bool {
 		for i := range chunk {
-			if failed = j.reindex(&chunk[i]); failed != nil {
+			j.at(chunk[i].Key)
+			if failed = reindex(j.foreignKeys, &chunk[i], j.fk); failed != nil {
 				return false
 			}
 		}
 		return true
 	})
 	return firstError(err, failed)
-}
-
-func (j *foreignKeyJoin[K, F, L, R, O]) reindex(c *record.Change[K, L]) error {
-	j.at(c.Key)
-	var oldFK, newFK F
-	var hadFK, hasFK bool
-	if c.HasOld() {
-		oldFK, hadFK = j.fk(&c.Old)
-	}
-	if c.HasNew() {
-		newFK, hasFK = j.fk(&c.New)
-	}
-	if hadFK == hasFK && oldFK == newFK {
-		return nil
-	}
-	if hadFK {
-		if err := j.index.Delete(j.indexKey(oldFK, c.Key)); err != nil {
-			return err
-		}
-	}
-	if hasFK {
-		return j.index.Set(j.indexKey(newFK, c.Key), nil)
-	}
-	return nil
-}
-
-func (j *foreignKeyJoin[K, F, L, R, O]) indexKey(f F, k K) []byte {
-	j.buf = j.keyCodec.Append(j.fkCodec.Append(j.buf[:0], f), k)
-	return j.buf
 }
 
 // Changes yields the result's changes: first of the left rows that changed, then
@@ -255,11 +249,14 @@ func (j *foreignKeyJoin[K, F, L, R, O]) append(key K) {
 func (j *foreignKeyJoin[K, F, L, R, O]) emitChildren(
 	f F, r *record.Versions[R], yield func([]record.Change[K, O]) bool,
 ) (more bool, err error) {
-	j.prefix = j.fkCodec.Append(j.prefix[:0], f)
-	from := j.prefix
-	for from != nil {
-		if from, err = j.nextChildren(j.prefix, from); err != nil {
+	j.find(f)
+	for {
+		found, err := j.nextChildren()
+		if err != nil {
 			return false, err
+		}
+		if !found {
+			return true, nil
 		}
 		for _, key := range j.children {
 			if j.l, err = j.left.At(key); err != nil {
@@ -279,29 +276,6 @@ func (j *foreignKeyJoin[K, F, L, R, O]) emitChildren(
 			j.out = j.out[:0]
 		}
 	}
-	return true, nil
-}
-
-// nextChildren collects up to chunkSize left keys under prefix, beginning at from,
-// and returns where to go on, nil at the end. Collecting them in pieces bounds
-// memory whatever the number of children.
-func (j *foreignKeyJoin[K, F, L, R, O]) nextChildren(prefix, from []byte) (next []byte, err error) {
-	var failed error
-	j.children = j.children[:0]
-	err = j.index.ScanRange(from, state.PrefixEnd(prefix), false, func(key, _ []byte) bool {
-		if len(j.children) == chunkSize {
-			next = append([]byte(nil), key...)
-			return false
-		}
-		k, _, err := j.keyCodec.Decode(key[len(prefix):])
-		if err != nil {
-			failed = err
-			return false
-		}
-		j.children = append(j.children, k)
-		return true
-	})
-	return next, firstError(err, failed)
 }
 
 // At joins the left row with the right rows its foreign keys name.

@@ -38,11 +38,11 @@ type rowMap = map[int64]row
 type world struct {
 	sources []rowMap
 	tables  map[int]rowMap
-	pairs   map[int]map[pair]bool
+	seen    map[int]map[any]bool // what joiners may be given, by node
 }
 
 func newWorld(sources []rowMap) *world {
-	w := &world{tables: map[int]rowMap{}, pairs: map[int]map[pair]bool{}}
+	w := &world{tables: map[int]rowMap{}, seen: map[int]map[any]bool{}}
 	for _, s := range sources {
 		w.sources = append(w.sources, maps.Clone(s))
 	}
@@ -61,7 +61,7 @@ type randomNode struct {
 	name   string
 	table  topology.Table[int64, row]
 	oracle func(w *world) rowMap
-	pairs  func(w *world) map[pair]bool
+	seen   func(w *world) map[any]bool
 }
 
 func (n *randomNode) rows(w *world) rowMap {
@@ -79,7 +79,9 @@ type graph struct {
 	nodes []*randomNode
 	// states are those that user functions may be given values of: the committed
 	// states before and after the step that runs.
-	states     []*world
+	states []*world
+	// more compares what is no node that others could read.
+	more       []func(d *topologytest.Driver, w *world) (diff string)
 	grouped    *randomNode
 	nullGroups topology.Table[sql.Null[int64], int64]
 }
@@ -95,7 +97,15 @@ func newGraph(t *rapid.T) *graph {
 	}
 	for range rapid.IntRange(1, 8).Draw(t, "operators") {
 		x, y := g.pick(t), g.pick(t)
-		switch rapid.SampledFrom([]string{"filter", "map", "join", "foreign", "aggregate"}).Draw(t, "kind") {
+		switch rapid.SampledFrom([]string{
+			"filter", "map", "join", "foreign", "aggregate", "sides", "foreign keys", "outer foreign",
+		}).Draw(t, "kind") {
+		case "sides":
+			g.addSides(t)
+		case "foreign keys":
+			g.addForeignKeys(t, x)
+		case "outer foreign":
+			g.addOuterForeign(t, x, y)
 		case "filter":
 			g.addFilter(t, x)
 		case "map":
@@ -183,17 +193,22 @@ func joined(l row, hasL bool, r row, hasR bool) row {
 // has.
 func (g *graph) check(n **randomNode) func(l row, hasL bool, r row, hasR bool) row {
 	return func(l row, hasL bool, r row, hasR bool) row {
-		p := pair{l, r, hasL, hasR}
-		for _, w := range g.states {
-			if _, ok := w.pairs[(*n).id]; !ok {
-				w.pairs[(*n).id] = (*n).pairs(w)
-			}
-			if w.pairs[(*n).id][p] {
-				return joined(l, hasL, r, hasR)
-			}
-		}
-		panic(fmt.Sprintf("%s: joined %+v, which no committed state has", (*n).name, p))
+		g.see(*n, pair{l, r, hasL, hasR})
+		return joined(l, hasL, r, hasR)
 	}
+}
+
+// see panics if a joiner is given what no committed state has.
+func (g *graph) see(n *randomNode, given any) {
+	for _, w := range g.states {
+		if _, ok := w.seen[n.id]; !ok {
+			w.seen[n.id] = n.seen(w)
+		}
+		if w.seen[n.id][given] {
+			return
+		}
+	}
+	panic(fmt.Sprintf("%s: joined %+v, which no committed state has", n.name, given))
 }
 
 func (g *graph) addJoin(t *rapid.T, x, y *randomNode) {
@@ -239,8 +254,8 @@ func (g *graph) addPairs(
 		}
 		return out
 	})
-	n.pairs = func(w *world) map[pair]bool {
-		set := map[pair]bool{}
+	n.seen = func(w *world) map[any]bool {
+		set := map[any]bool{}
 		for _, p := range pairs(w) {
 			set[p] = true
 		}
@@ -448,6 +463,14 @@ var randomAggregates = []randomAggregate{
 			slices.SortStableFunc(rs, func(a, b keyed) int { return strings.Compare(a.S, b.S) })
 			return text(n) + " " + text(most) + " " + text(of(rs, byB))
 		}},
+	{
+		"reduce",
+		aggregate.Map(aggregate.ReduceTable(
+			func(acc, r row) row { return row{B: acc.B + r.B} },
+			func(acc, r row) row { return row{B: acc.B - r.B} },
+		), func(r row) string { return text(r.B) }),
+		func(rs []keyed) string { return text(total(of(rs, byB))) },
+	},
 	{"fold", sprint(aggregate.Custom(aggregate.Fold[row, int64, int64]{
 		Add:    func(a int64, r row) int64 { return a ^ r.B*7919 },
 		Remove: func(a int64, r row) int64 { return a ^ r.B*7919 },
@@ -581,6 +604,11 @@ func (g *graph) compare(t *rapid.T, d *topologytest.Driver, w *world) {
 	for _, n := range g.nodes {
 		if got, want := topologytest.Rows(d, n.table), n.rows(w); !maps.Equal(got, want) {
 			t.Fatalf("%s:\n got %v\nwant %v", n.name, got, want)
+		}
+	}
+	for _, compare := range g.more {
+		if diff := compare(d, w); diff != "" {
+			t.Fatal(diff)
 		}
 	}
 	want := map[sql.Null[int64]]int64{}

@@ -47,7 +47,7 @@ func TTL[K comparable, V any](
 				marks: state.NewTable(rt.Env, rt.StoreIDFor(""), keyCodec, markCodec),
 			}
 			t.cursor, t.left = newCursor[K](rt), topology.TableInput[K, V](rt, 0)
-			t.right, t.join = liveMarks[K]{t.marks}, innerJoiner(func(v V, _ int64) V { return v })
+			t.right, t.join = stored[K, int64]{t.marks}, innerJoiner(func(v V, _ int64) V { return v })
 			t.equalLeft, t.equalOut = codec.Equal, codec.Equal
 			t.keep = fanOut(rt)
 			rt.Register(t.marks)
@@ -66,12 +66,6 @@ type ttlTable[K comparable, V any] struct {
 	marks    *state.Table[K, int64] // the time at which a living row ends
 	key      []byte
 }
-
-// liveMarks is the marks' table as an input of the join.
-type liveMarks[K comparable] struct{ *state.Table[K, int64] }
-
-// Step does nothing: the marks are brought up to date by the node that keeps them.
-func (liveMarks[K]) Step(*topology.Step) error { return nil }
 
 // Step marks the rows that changed, and ends those whose time has come.
 func (t *ttlTable[K, V]) Step(s *topology.Step) error {

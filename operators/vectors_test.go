@@ -39,7 +39,7 @@ type vectorRecord struct {
 }
 
 // later are the kinds of cases that another test runs, TestKafkaStreamsWindowJoins:
-// joins of two streams. Versioned tables do not exist yet.
+// joins of two streams.
 var later = []string{"stream-stream", "stream-self-join"}
 
 // better are the outputs where Tailrace deliberately differs, by case and number of
@@ -64,14 +64,14 @@ func TestKafkaStreamsJoins(t *testing.T) {
 	}
 	ran := 0
 	for _, c := range v.Cases {
-		if slices.Contains(later, c.Kind) || strings.Contains(c.Name, "-versioned") {
+		if slices.Contains(later, c.Kind) {
 			continue
 		}
 		ran++
 		t.Run(c.Kind+"/"+c.Name, func(t *testing.T) { v.run(t, c) })
 	}
-	if ran != 9 || len(v.Cases) != 24 {
-		t.Errorf("%d of %d cases ran, want 9 of 24", ran, len(v.Cases))
+	if ran != 20 || len(v.Cases) != 24 {
+		t.Errorf("%d of %d cases ran, want 20 of 24", ran, len(v.Cases))
 	}
 }
 
@@ -82,21 +82,22 @@ func (v *vectors) run(t *testing.T, c vectorCase) {
 	var left topology.Table[int64, cell]
 	var events, enriched topology.Stream[int64, cell]
 	var out topology.Table[int64, cell]
+	name, versions, _ := strings.Cut(c.Name, "/")
 	if c.Kind == "stream-table" {
 		events = sources.Stream[int64, cell](b, db, "public.l")
-		key := func(cell) int64 { return 0 }
-		if c.Name == "left" {
-			enriched = operators.LeftEnrich("out", events, right, key,
-				func(l, r cell, has bool) cell { return dash(l, true, r, has) })
-		} else {
-			enriched = operators.Enrich("out", events, right, key,
-				func(l, r cell) cell { return dash(l, true, r, true) })
-		}
+		enriched = enrichKind(name, versions == "table-versioned", events, right)
 	} else {
 		left = sources.Table[int64, cell](b, db, "public.l")
-		out = left
-		for i, kind := range strings.Split(strings.TrimSuffix(c.Name, "/unversioned"), ".") {
-			out = joinKind(kind, "join-"+string(rune('a'+i)), out, right)
+		joinLeft, joinRight := left, right
+		if versions == "both-versioned" || versions == "left-versioned" {
+			joinLeft = operators.Versioned("versions-l", left, retention).Table
+		}
+		if versions == "both-versioned" || versions == "right-versioned" {
+			joinRight = operators.Versioned("versions-r", right, retention).Table
+		}
+		out = joinLeft
+		for i, kind := range strings.Split(name, ".") {
+			out = joinKind(kind, "join-"+string(rune('a'+i)), out, joinRight)
 		}
 	}
 	d := topologytest.New(t, b.MustBuild())
@@ -141,6 +142,26 @@ func (v *vectors) run(t *testing.T, c vectorCase) {
 			t.Errorf("input %d: %s", i+1, diff)
 		}
 	}
+}
+
+// retention of versioned tables, as in Kafka Streams' tests.
+const retention = 5 * time.Minute
+
+func enrichKind(
+	kind string, versioned bool, events topology.Stream[int64, cell], table topology.Table[int64, cell],
+) topology.Stream[int64, cell] {
+	key := func(cell) int64 { return 0 }
+	inner := func(l, r cell) cell { return dash(l, true, r, true) }
+	left := func(l, r cell, has bool) cell { return dash(l, true, r, has) }
+	switch {
+	case kind == "left" && versioned:
+		return operators.LeftEnrichAsOf("out", events, operators.Versioned("versions", table, retention), key, left)
+	case kind == "left":
+		return operators.LeftEnrich("out", events, table, key, left)
+	case versioned:
+		return operators.EnrichAsOf("out", events, operators.Versioned("versions", table, retention), key, inner)
+	}
+	return operators.Enrich("out", events, table, key, inner)
 }
 
 // net folds what an input caused to the last output, if that is a change.

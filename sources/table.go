@@ -21,6 +21,24 @@ import (
 func Table[K comparable, V any](
 	b *topology.Builder, db *Database, table string, opts ...Option[V],
 ) topology.Table[K, V] {
+	return topology.AddTable[K, V](b, tableNode[K](b, db, table, opts))
+}
+
+// GlobalTable reads a table as Table does, for joins of streams under any key
+// (operators.EnrichGlobal): every member of a scaled-out app holds all of it, so it
+// should be small. In direct mode there is one member.
+func GlobalTable[K comparable, V any](
+	b *topology.Builder, db *Database, table string, opts ...Option[V],
+) topology.GlobalTable[K, V] {
+	n := tableNode[K](b, db, table, opts)
+	n.Detail = "global"
+	return topology.AddGlobalTable[K, V](b, n)
+}
+
+// tableNode is the node of a source table.
+func tableNode[K comparable, V any](
+	b *topology.Builder, db *Database, table string, opts []Option[V],
+) topology.Node {
 	spec, types, o := newSpec[K](b, db, table, topology.KindSourceTable, opts)
 	spec.Table.Changes, spec.Table.Snapshot = true, true
 	keyCodec, errK := state.KeyCodecOf[K]()
@@ -30,7 +48,7 @@ func Table[K comparable, V any](
 			b.Errorf("topology: source-table %q: %w", o.name, err)
 		}
 	}
-	return topology.AddTable[K, V](b, topology.Node{
+	return topology.Node{
 		Name:   o.name,
 		Kind:   topology.KindSourceTable,
 		Source: spec,
@@ -43,7 +61,7 @@ func Table[K comparable, V any](
 			rt.Register(t.Table)
 			return t, nil
 		},
-	})
+	}
 }
 
 // rows decodes what a source node is fed.
@@ -97,6 +115,53 @@ func (r *rows[K, V]) decodeKey(tuple record.Tuple) (K, error) {
 type tableSource[K comparable, V any] struct {
 	rows[K, V]
 	*state.Table[K, V]
+	// listeners are told each row event, by way of event.
+	listeners []func(c *record.Change[K, V]) error
+	event     record.Change[K, V]
+}
+
+// OnEvent implements topology.EventOutput.
+func (t *tableSource[K, V]) OnEvent(fn func(c *record.Change[K, V]) error) {
+	t.listeners = append(t.listeners, fn)
+}
+
+func (t *tableSource[K, V]) put(k K, v *V, at int64) error {
+	if err := t.Put(k, *v, at); err != nil {
+		return err
+	}
+	return t.tell(k, v, at)
+}
+
+func (t *tableSource[K, V]) remove(k K, at int64) error {
+	if err := t.Delete(k, at); err != nil {
+		return err
+	}
+	return t.tell(k, nil, at)
+}
+
+// truncate deletes every row.
+func (t *tableSource[K, V]) truncate(at int64) error {
+	if len(t.listeners) == 0 {
+		return t.Clear(at, nil)
+	}
+	return t.Clear(at, func(k K) error { return t.tell(k, nil, at) })
+}
+
+// tell shows a row event to who listens: the row that is there now, nil if none is.
+func (t *tableSource[K, V]) tell(k K, v *V, at int64) error {
+	if len(t.listeners) == 0 {
+		return nil
+	}
+	t.event = record.Change[K, V]{Key: k, Time: at}
+	if v != nil {
+		t.event.New, t.event.Sides = *v, record.HasNew
+	}
+	for _, fn := range t.listeners {
+		if err := fn(&t.event); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // EndStep forgets the step's old values.
@@ -126,7 +191,7 @@ func (t *tableSource[K, V]) Feed(tx *record.Tx, _ uint32, rows []record.Row) err
 func (t *tableSource[K, V]) apply(tx *record.Tx, row *record.Row) (record.RowEvent[K, V], error) {
 	ev := record.RowEvent[K, V]{Op: row.Op}
 	if row.Op == record.Truncate {
-		return ev, t.Clear(t.time(tx, nil))
+		return ev, t.truncate(t.time(tx, nil))
 	}
 	key, err := t.decodeKey(keyTuple(row))
 	if err != nil {
@@ -141,7 +206,7 @@ func (t *tableSource[K, V]) apply(tx *record.Tx, row *record.Row) (record.RowEve
 		ev.Old, ev.Sides = *old, record.HasOld
 	}
 	if row.Op == record.Delete {
-		return ev, t.Delete(key, t.time(tx, &ev.Old))
+		return ev, t.remove(key, t.time(tx, &ev.Old))
 	}
 	if old == nil && t.bound.value.Unchanged(row.New) {
 		return ev, fmt.Errorf("%w: table %s: an update leaves out a large column's value and Tailrace has "+
@@ -162,13 +227,13 @@ func (t *tableSource[K, V]) apply(tx *record.Tx, row *record.Row) (record.RowEve
 			return ev, err
 		}
 		if newKey != key {
-			if err := t.Delete(key, at); err != nil {
+			if err := t.remove(key, at); err != nil {
 				return ev, err
 			}
 		}
 	}
 	ev.Key = newKey
-	return ev, t.Put(newKey, ev.New, at)
+	return ev, t.put(newKey, &ev.New, at)
 }
 
 // keyTuple returns the tuple that names the row before the event.

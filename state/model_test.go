@@ -268,7 +268,7 @@ func (w *world) actions(t *rapid.T) map[string]func(*rapid.T) {
 		"clear": func(t *rapid.T) {
 			tab, m := pick(t)
 			clock++
-			must(t, tab.Clear(clock))
+			must(t, tab.Clear(clock, nil))
 			for _, k := range slices.Sorted(maps.Keys(m.now)) {
 				m.touch(k, clock)
 				delete(m.now, k)

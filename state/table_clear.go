@@ -6,8 +6,9 @@ import "bytes"
 // scratch space, so that it need not keep a list of their keys.
 const clearSpillRows = 1 << 14
 
-// Clear deletes all rows, in key order, in bounded memory whatever their number.
-func (t *Table[K, V]) Clear(time int64) error {
+// Clear deletes all rows, in key order, in bounded memory whatever their number. It
+// calls deleted, unless that is nil, after each row, which must not write to the table.
+func (t *Table[K, V]) Clear(time int64, deleted func(k K) error) error {
 	if err := t.attend(); err != nil {
 		return err
 	}
@@ -37,13 +38,27 @@ func (t *Table[K, V]) Clear(time int64) error {
 	for key := c.first(); key != nil; key = c.next() {
 		k, err := t.decodeKey(key)
 		if err == nil {
-			err = t.Delete(k, time)
+			err = t.clear(k, time, deleted)
 		}
 		if err != nil {
 			return err
 		}
 	}
 	return c.error()
+}
+
+func (t *Table[K, V]) clear(k K, time int64, deleted func(k K) error) error {
+	if deleted == nil {
+		return t.Delete(k, time)
+	}
+	v, err := t.Get(k)
+	if err != nil || v == nil {
+		return err
+	}
+	if err := t.Delete(k, time); err != nil {
+		return err
+	}
+	return deleted(k)
 }
 
 // tableCursor walks all keys that a table may hold, with the prefix, in order. It sees

@@ -84,6 +84,10 @@ func Add(b *Builder, n Node) *Node {
 			b.Errorf("topology %q: %s %q: input %q belongs to topology %q; "+
 				"a node can only read nodes of its own builder", b.name, n.Kind, node.Name, in.Name, in.Topology)
 		}
+		if in.Global && !n.ReadsGlobal {
+			b.Errorf("topology %q: %s %q: input %q is a global table, which only EnrichGlobal and its "+
+				"forms can read; read it with sources.Table, too", b.name, n.Kind, node.Name, in.Name)
+		}
 	}
 	node.hash = node.computeHash()
 	b.nodes = append(b.nodes, node)

@@ -15,6 +15,10 @@ type Table[K comparable, V any] struct {
 	node *Node
 }
 
+// GlobalTable is a typed handle of a table that every member of a scaled-out app holds
+// as a whole, so that records of any partition can be joined to it under any key.
+type GlobalTable[K comparable, V any] struct{ table Table[K, V] }
+
 // AddStream adds a node whose output is a stream.
 func AddStream[K comparable, V any](b *Builder, n Node) Stream[K, V] {
 	n.Shape, n.Key, n.Value = ShapeStream, reflect.TypeFor[K](), reflect.TypeFor[V]()
@@ -28,6 +32,22 @@ func AddTable[K comparable, V any](b *Builder, n Node) Table[K, V] {
 	n.Inspect = inspectTable[K, V]
 	return Table[K, V]{b: b, node: Add(b, n)}
 }
+
+// AddGlobalTable adds a source node whose output is a global table.
+func AddGlobalTable[K comparable, V any](b *Builder, n Node) GlobalTable[K, V] {
+	n.Global = true
+	return GlobalTable[K, V]{table: AddTable[K, V](b, n)}
+}
+
+// Table returns the handle by which test drivers write and read the rows. Build refuses
+// operators and sinks that are given it.
+func (g GlobalTable[K, V]) Table() Table[K, V] { return g.table }
+
+// Node returns the handle's node, nil for the zero handle.
+func (g GlobalTable[K, V]) Node() *Node { return g.table.node }
+
+// Builder returns the builder the handle belongs to; see Stream.Builder.
+func (g GlobalTable[K, V]) Builder() *Builder { return g.table.Builder() }
 
 // Node returns the handle's node, nil for the zero handle.
 func (s Stream[K, V]) Node() *Node { return s.node }

@@ -58,6 +58,10 @@ type Node struct {
 	// UsesTime says that the node's result depends on stream time, so that an idle
 	// source has to make it pass.
 	UsesTime bool
+	// Global says of a source table that every member of a scaled-out app holds all of
+	// it. Only nodes that say ReadsGlobal may read it: others would compute the same once
+	// a member.
+	Global, ReadsGlobal bool
 	// NeedsName says that the user has to name the node: it keeps state or needs an
 	// internal topic when it is scaled out.
 	NeedsName bool

@@ -37,6 +37,17 @@ type TableOutput[K comparable, V any] interface {
 	At(key K) (record.Versions[V], error)
 }
 
+// EventOutput is a TableOutput that also shows each row event as it is fed: what a
+// table that keeps versions reads, since a net change hides rows that came and went
+// within the step.
+type EventOutput[K comparable, V any] interface {
+	TableOutput[K, V]
+	// OnEvent has fn called for each row event from then on, before the node's Step and
+	// after the event has been applied. The change is valid during the call; its old side
+	// is not set.
+	OnEvent(fn func(c *record.Change[K, V]) error)
+}
+
 // StreamOutput is what the running form of a stream node offers its consumers.
 type StreamOutput[K comparable, V any] interface {
 	Operator
@@ -115,6 +126,8 @@ type Runtime struct {
 	Logger *slog.Logger
 	// StoreID returns the id of a store: its key prefix.
 	StoreID func(store string) uint32
+	// Time returns the stream time of a node before the step that is being fed.
+	Time func(n *Node) int64
 	// Outputs takes what sinks put out.
 	Outputs Outputs
 	// Letters takes inputs that error policies set aside.

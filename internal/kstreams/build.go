@@ -32,6 +32,9 @@ type Build struct {
 	db    *sources.Database
 	nodes map[string]any
 	feeds map[string]func(tx *topologytest.Tx, in *Input) // by topic
+	// versions are the nodes that are versioned, or global, tables.
+	versions map[string]operators.VersionedTable[string, Row]
+	globals  map[string]topology.GlobalTable[string, Row]
 }
 
 // event is a row of the append-only table behind a stream.
@@ -56,7 +59,9 @@ func addOp(op string, build func(b *Build, n *Node) (any, error)) bool {
 func newBuild(c *Case) (*Build, error) {
 	b := &Build{
 		Case: c, b: topology.New("case"), db: sources.NewDatabase("db", nil), nodes: map[string]any{},
-		feeds: map[string]func(*topologytest.Tx, *Input){},
+		feeds:    map[string]func(*topologytest.Tx, *Input){},
+		versions: map[string]operators.VersionedTable[string, Row]{},
+		globals:  map[string]topology.GlobalTable[string, Row]{},
 	}
 	for i := range c.Nodes {
 		n := &c.Nodes[i]
@@ -117,6 +122,7 @@ func Ticks(n int64) time.Duration { return time.Duration(n) * time.Microsecond }
 var (
 	_ = addOp("stream", buildStream)
 	_ = addOp("table", buildTable)
+	_ = addOp("global", buildGlobal)
 )
 
 func buildStream(b *Build, n *Node) (any, error) {
@@ -129,11 +135,24 @@ func buildStream(b *Build, n *Node) (any, error) {
 
 func buildTable(b *Build, n *Node) (any, error) {
 	if n.History > 0 {
-		return nil, fmt.Errorf("there are no versioned tables")
+		return buildVersioned(b, n)
 	}
 	table := sources.Table[string, Row](b.b, b.db, "public."+n.Topic)
+	b.feedTable(n.Topic, table)
+	return table, nil
+}
+
+// buildGlobal builds a global table.
+func buildGlobal(b *Build, n *Node) (any, error) {
+	table := sources.GlobalTable[string, Row](b.b, b.db, "public."+n.Topic)
+	b.globals[n.ID] = table
+	b.feedTable(n.Topic, table.Table())
+	return table.Table(), nil
+}
+
+func (b *Build) feedTable(topic string, table Table) {
 	rows := map[string]bool{}
-	b.feeds[n.Topic] = func(tx *topologytest.Tx, in *Input) {
+	b.feeds[topic] = func(tx *topologytest.Tx, in *Input) {
 		switch {
 		case in.Key == nil: // Kafka Streams drops it, and a row of a database has a key
 		case in.Value != nil:
@@ -144,7 +163,6 @@ func buildTable(b *Build, n *Node) (any, error) {
 			rows[*in.Key] = false
 		}
 	}
-	return table, nil
 }
 
 func textOf(s *string) Text {

@@ -50,6 +50,8 @@ type Node struct {
 	// which loses results; Store gives a table operator a store there. Tailrace has neither.
 	Retention int64 `json:"retention,omitempty"`
 	Store     bool  `json:"store,omitempty"`
+	// Whole makes Tailrace build the node and the joins below it as one operator.
+	Whole *Whole `json:"-"`
 }
 
 // Branch is a branch of a split; without Fn it takes the rest.

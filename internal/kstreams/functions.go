@@ -76,6 +76,8 @@ func keyOf(name string, key, value Text) Text {
 		return value
 	case "ref":
 		return reference(value)
+	case "ref2":
+		return secondReference(value)
 	case "number":
 		if !value.Valid {
 			return Text{}
@@ -211,6 +213,15 @@ func reference(value Text) Text {
 		return Text{}
 	}
 	return text(ref)
+}
+
+// secondReference is the foreign key behind the slash of a value such as x/y-rest.
+func secondReference(value Text) Text {
+	_, rest, _ := strings.Cut(value.V, "/")
+	if rest, _, _ = strings.Cut(rest, "-"); rest == "" {
+		return Text{}
+	}
+	return text(rest)
 }
 
 // number reads the digits of a value as a number.

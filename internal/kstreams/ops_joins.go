@@ -12,7 +12,6 @@ import (
 var (
 	_ = addOp("join", buildJoin)
 	_ = addOp("join-foreign-key", buildForeignKey)
-	_ = addOp("global", buildTable) // a process of direct mode has all partitions
 )
 
 // joins build joins by what their sides are: "table-table", "stream-table",
@@ -31,6 +30,9 @@ func addJoin(sides string, build func(b *Build, n *Node) (any, error)) bool {
 }
 
 func buildJoin(b *Build, n *Node) (any, error) {
+	if n.Whole != nil {
+		return buildWhole(b, n)
+	}
 	sides := shape(b.Input(n, 0)) + "-" + shape(b.Input(n, 1))
 	build := joins[sides]
 	if build == nil {
@@ -68,23 +70,29 @@ func joinTables[K comparable](n *Node, l, r topology.Table[K, Row]) topology.Tab
 // buildEnrich joins a stream to a table under the record's own key, or with By under
 // a key that it computes. A record without a value joins nothing and is dropped.
 func buildEnrich(b *Build, n *Node) (any, error) {
-	if n.Grace != nil {
-		return nil, fmt.Errorf("there is no join of a stream and a table with grace")
-	}
 	left := n.Kind == "left"
-	return operators.EnrichContext(n.ID, b.Stream(n, 0), b.Table(n, 1),
-		func(_ record.Context, k Text, v Row) (string, bool, error) {
-			if n.By != "" {
-				k = keyOf(n.By, k, v.V)
-			}
-			return k.V, k.Valid, nil
-		},
-		func(_ record.Context, _ Text, v, r Row, has bool) (Row, bool, error) {
-			return row(v.V, r.V), (has || left) && v.V.Valid, nil
-		}), nil
+	key := func(_ record.Context, k Text, v Row) (string, bool, error) {
+		if n.By != "" {
+			k = keyOf(n.By, k, v.V)
+		}
+		return k.V, k.Valid, nil
+	}
+	join := func(_ record.Context, _ Text, v, r Row, has bool) (Row, bool, error) {
+		return row(v.V, r.V), (has || left) && v.V.Valid, nil
+	}
+	if table, ok := b.versions[n.In[1]]; ok {
+		return buildAsOf(b, n, table, key, join)
+	}
+	if table, ok := b.globals[n.In[1]]; ok {
+		return operators.EnrichGlobalContext(n.ID, b.Stream(n, 0), table, key, join), nil
+	}
+	return operators.EnrichContext(n.ID, b.Stream(n, 0), b.Table(n, 1), key, join), nil
 }
 
 func buildForeignKey(b *Build, n *Node) (any, error) {
+	if n.Whole != nil {
+		return buildWhole(b, n)
+	}
 	fk := func(r Row) sql.Null[string] { return keyOf(n.By, Text{}, r.V) }
 	l, r := b.Table(n, 0), b.Table(n, 1)
 	switch n.Kind {

@@ -104,6 +104,7 @@ func New(cfg Config) (*Task, error) {
 	}
 	rt := &topology.Runtime{
 		Env: cfg.Env, Logger: cfg.Logger, Outputs: t.outputs, Letters: t.letters, Drop: drop,
+		Time: t.timeBefore,
 		StoreID: func(store string) uint32 {
 			id := cfg.StoreID(store)
 			t.names[id] = store

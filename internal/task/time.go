@@ -37,6 +37,15 @@ func (t *Task) advanceTimes() {
 	}
 }
 
+// timeBefore is the stream time of a node before the step that is being fed.
+func (t *Task) timeBefore(n *topology.Node) int64 {
+	at := t.times[n.ID]
+	for _, in := range n.Inputs {
+		at = max(at, t.timeBefore(in))
+	}
+	return at
+}
+
 // keepTimes makes the time after the step the time before the next one.
 func (t *Task) keepTimes() {
 	for i, n := range t.nodes {

@@ -61,6 +61,8 @@ final class Functions {
                 return value;
             case "ref":
                 return ref(value);
+            case "ref2":
+                return secondRef(value);
             case "number":
                 return value == null ? null : Long.toString(number(value));
             case "one":
@@ -172,6 +174,18 @@ final class Functions {
 
     private static String first(String value) {
         return value == null || value.isEmpty() ? null : value.substring(0, 1);
+    }
+
+    /** The foreign key behind the slash of a value such as x/y-rest. */
+    private static String secondRef(String value) {
+        int slash = value == null ? -1 : value.indexOf('/');
+        if (slash < 0) {
+            return null;
+        }
+        String rest = value.substring(slash + 1);
+        int dash = rest.indexOf('-');
+        rest = dash < 0 ? rest : rest.substring(0, dash);
+        return rest.isEmpty() ? null : rest;
     }
 
     /** The foreign key of a value such as x/rest; none where it begins with the slash or has none. */
