@@ -11,12 +11,14 @@ import (
 // matters. An error stops the topology at the transaction.
 func Foreach[K comparable, V any](in topology.Stream[K, V], f func(record.Context, K, V) error) {
 	topology.Add(in.Builder(), topology.Node{
-		Kind:   "foreach",
-		Inputs: []*topology.Node{in.Node()},
+		Kind:        "foreach",
+		Inputs:      []*topology.Node{in.Node()},
+		TakesPolicy: true,
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
 			return &stateless[K, V, K, V]{
 				cursor: newCursor[K](rt), node: rt.Node(), in: topology.StreamInput[K, V](rt, 0),
-				f: func(ctx record.Context, k K, v V, _ func(K, V)) error { return f(ctx, k, v) },
+				f:     func(ctx record.Context, k K, v V, _ func(K, V)) error { return f(ctx, k, v) },
+				guard: topology.NewGuard(rt),
 			}, nil
 		},
 	})
