@@ -46,7 +46,7 @@ var workloads = []workload{
 	{"latency", "commit to view, at a given rate of transactions, beside the raw receiver", latencyFlags},
 	{"giant", "transactions of a million rows through a running app, by peak memory", giantFlags},
 	{"snapshot", "the first snapshot of a table, beside a plain COPY", snapshotFlags},
-	{"algebra", "each operator by itself: time and allocations per record, in small and large steps", algebraFlags},
+	{"algebra", "each operator by itself: time and allocations per record", algebraFlags},
 	{"restart", "kill -9, and the time until a view of a million keys can be read again", restartFlags},
 }
 

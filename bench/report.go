@@ -87,7 +87,8 @@ func (r *report) print(out io.Writer) error {
 			dash("%.3f", median(runs, func(x result) float64 { return perMillion(x.OtherCPU, x.Records) })),
 			dash("%.0f", median(runs, func(x result) float64 { return float64(x.PeakRSS) / 1e6 })),
 			dash("%.2f", median(runs, func(x result) float64 { return milliseconds(x.P50) })),
-			dash("%.2f", median(runs, func(x result) float64 { return milliseconds(x.P99) })), allocs(runs))
+			dash("%.2f", median(runs, func(x result) float64 { return milliseconds(x.P99) })),
+			allocs(runs))
 	}
 	return errors.Join(table.Flush(), r.appendJSON())
 }

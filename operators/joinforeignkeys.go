@@ -163,7 +163,7 @@ func stageOf[K, F comparable, L any](
 // addForeignKeys adds a node that is a chain of foreign-key joins.
 func addForeignKeys[K comparable, L, O any](
 	b *topology.Builder, name string, left *topology.Node, references []referenceInfo,
-	open func(rt *topology.Runtime, in topology.TableOutput[K, L]) (result joinOutput[K, O], stages []stage[K, L]),
+	open func(rt *topology.Runtime, in topology.TableOutput[K, L]) (joinOutput[K, O], []stage[K, L]),
 ) topology.Table[K, O] {
 	inputs := []*topology.Node{left}
 	stores := make([]topology.StoreSpec, len(references))
@@ -183,8 +183,9 @@ func addForeignKeys[K comparable, L, O any](
 			in := topology.TableInput[K, L](rt, 0)
 			out, stages := open(rt, in)
 			out.keepOutput(fanOut(rt))
-			chain := &foreignKeyChain[K, L, O]{joinOutput: out, left: in, stages: stages, cursor: newCursor[K](rt)}
-			return chain, nil
+			return &foreignKeyChain[K, L, O]{
+				joinOutput: out, left: in, stages: stages, cursor: newCursor[K](rt),
+			}, nil
 		},
 	})
 }

@@ -143,9 +143,12 @@ func (g *graph) addForeignKeys(t *rapid.T, left *randomNode) {
 	} else {
 		table = operators.JoinForeignKeys3(name, left.table,
 			references[0], references[1], references[2],
-			func(l row, a, b, c null) row { return see(tuple{some(l), a, b, c}) })
+			func(l row, a, b, c null) row {
+				return see(tuple{some(l), a, b, c})
+			})
 	}
-	self = g.addTuples(fmt.Sprintf("%d foreign keys of (%s)", n, left.name), table, func(w *world) map[int64]tuple {
+	name = fmt.Sprintf("%d foreign keys of (%s)", n, left.name)
+	self = g.addTuples(name, table, func(w *world) map[int64]tuple {
 		out := map[int64]tuple{}
 	rows:
 		for k, l := range left.rows(w) {
