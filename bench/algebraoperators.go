@@ -157,11 +157,13 @@ var algebraOperators = []algebraOperator{
 	}},
 	{"enrich-as-of", true, func(s *algebraShop) {
 		drainStream(operators.EnrichAsOf("enrich", s.clicks,
-			operators.Versioned("versions", s.customers, time.Second), clickedBy, func(c algebraClick, _ algebraCustomer) int64 { return c.Page }))
+			operators.Versioned("versions", s.customers, time.Second), clickedBy,
+			func(c algebraClick, _ algebraCustomer) int64 { return c.Page }))
 	}},
 	{"enrich-as-of-waiting", true, func(s *algebraShop) {
 		drainStream(operators.EnrichAsOf("enrich", s.clicks,
-			operators.Versioned("versions", s.customers, time.Second), clickedBy, func(c algebraClick, _ algebraCustomer) int64 { return c.Page },
+			operators.Versioned("versions", s.customers, time.Second), clickedBy,
+			func(c algebraClick, _ algebraCustomer) int64 { return c.Page },
 			operators.WaitForRows(100*time.Millisecond)))
 	}},
 	{"enrich-global", true, func(s *algebraShop) {

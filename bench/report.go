@@ -77,7 +77,8 @@ func (r *report) print(out io.Writer) error {
 	}
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(table,
-		"workload\tcase\truns\trecords\trecords/s\tspread\tcpu-s/M\tserver cpu-s/M\tpeak MB\tp50 ms\tp99 ms\tallocs\t")
+		"workload\tcase\truns\trecords\trecords/s\tspread\tcpu-s/M\tserver cpu-s/M\tpeak MB\t"+
+			"p50 ms\tp99 ms\tallocs\t")
 	for _, runs := range r.cases() {
 		rates := sorted(runs, func(x result) float64 { return x.perSecond() })
 		fmt.Fprintf(table, "%s\t%s\t%d\t%d\t%.0f\t%.0f-%.0f\t%.3f\t%s\t%s\t%s\t%s\t%s\t\n",
