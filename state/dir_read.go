@@ -60,7 +60,7 @@ func (d *Dir) Topologies() ([]string, error) {
 	var names []string
 	var bad error
 	err := d.each(prefix, func(key, _ []byte) {
-		name, _, err := decodeKeyString(key[len(prefix):])
+		name, _, err := DecodeKeyString(key[len(prefix):])
 		if err != nil {
 			bad = corruptError(d.path, errors.New("the name of a store is malformed"))
 		} else if len(names) == 0 || names[len(names)-1] != name {
@@ -80,7 +80,7 @@ func (d *Dir) named(prefix []byte) (map[string]uint32, error) {
 	ids := map[string]uint32{}
 	var bad error
 	err := d.each(prefix, func(key, id []byte) {
-		name, _, err := decodeKeyString(key[len(prefix):])
+		name, _, err := DecodeKeyString(key[len(prefix):])
 		if err != nil || len(id) != 4 {
 			bad = corruptError(d.path, errors.New("the name of a store or queue is malformed"))
 			return

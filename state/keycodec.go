@@ -326,7 +326,7 @@ func storeUint(p unsafe.Pointer, size uintptr, x uint64) {
 var stringKeyPlan = keyPlan{
 	append: func(dst []byte, p unsafe.Pointer) []byte { return AppendKeyString(dst, *(*string)(p)) },
 	decode: func(src []byte, p unsafe.Pointer) ([]byte, error) {
-		s, rest, err := decodeKeyString(src)
+		s, rest, err := DecodeKeyString(src)
 		if err == nil {
 			*(*string)(p) = s
 		}
@@ -349,7 +349,8 @@ func AppendKeyString(dst []byte, s string) []byte {
 	}
 }
 
-func decodeKeyString(src []byte) (string, []byte, error) {
+// DecodeKeyString takes what AppendKeyString appended off the front of src.
+func DecodeKeyString(src []byte) (string, []byte, error) {
 	var b []byte
 	for start := src; ; {
 		i := bytes.IndexByte(src, 0)

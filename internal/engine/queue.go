@@ -25,7 +25,8 @@ import (
 //	[queue u32][seq u64][1][output u32][row key]                   a row
 //	[queue u32][seq u64][2][tx u32][ordinal u32][path][output u32] an event
 //
-// so rows come by output and key, and events in commit order.
+// so rows come by output and key, and events in commit order. The path is encoded as keys
+// encode strings: a path that another one begins with comes before it, whatever follows.
 const (
 	itemHeader = iota
 	itemRow
@@ -198,7 +199,7 @@ func (e *Engine) gatherEvents(t *targetRun, sealed []*task.Ready) ([]queuedEvent
 				place, replayed = place+1, replayed+1
 			}
 			key := binary.BigEndian.AppendUint32(nil, place)
-			key = append(key, out.Tag...)
+			key = state.AppendKeyString(append(key, out.Tag[:4]...), string(out.Tag[4:]))
 			key = binary.BigEndian.AppendUint32(key, o.id)
 			value := binary.AppendUvarint(nil, uint64(len(out.Key)))
 			value = append(append(value, out.Key...), out.Value...)
@@ -266,9 +267,13 @@ func (t *targetRun) decodeItem(h *queueHeader, kind byte, key, value []byte, ite
 			state.ErrCorrupt, t.name, place, len(h.Txs))
 	}
 	tx := &h.Txs[place]
+	path, end, err := state.DecodeKeyString(key[8 : len(key)-4])
+	if err != nil || len(end) > 0 {
+		return fmt.Errorf("%w: place of an event in the queue of %q", state.ErrCorrupt, t.name)
+	}
 	rest := value[w+int(size):]
 	item.Event = &sinks.Event{
-		ID:  eventID(tx, o.node, key[4:len(key)-4]),
+		ID:  eventID(tx, o.node, binary.BigEndian.Uint32(key[4:]), path),
 		Key: value[w : w+int(size)], Value: rest[8:], Time: int64(binary.BigEndian.Uint64(rest)),
 		Source: tx.Source, Position: tx.Position, XID: tx.XID, Replayed: tx.Replayed,
 	}
@@ -290,11 +295,10 @@ func (t *targetRun) output(id uint32) (*outputRun, bool) {
 
 // eventID is the stable id of an event (contract 3): source, position of its
 // transaction, node, and the row's ordinal with the index path among its outputs.
-// tag is the ordinal and the path.
-func eventID(tx *queueTx, n *topology.Node, tag []byte) string {
+func eventID(tx *queueTx, n *topology.Node, ordinal uint32, path string) string {
 	id := tx.Source + "/" + record.LSN(tx.Position).String() + "/" + n.Topology + "/" + n.Name + "/" +
-		strconv.FormatUint(uint64(binary.BigEndian.Uint32(tag)), 10)
-	if path := tag[4:]; len(path) > 0 {
+		strconv.FormatUint(uint64(ordinal), 10)
+	if len(path) > 0 {
 		id += fmt.Sprintf(".%x", path)
 	}
 	return id

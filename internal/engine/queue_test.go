@@ -14,7 +14,7 @@ import (
 
 func eventEntry(place, ordinal uint32, path string, output uint32, body string) (key, value []byte) {
 	key = binary.BigEndian.AppendUint32(nil, place)
-	key = append(binary.BigEndian.AppendUint32(key, ordinal), path...)
+	key = state.AppendKeyString(binary.BigEndian.AppendUint32(key, ordinal), path)
 	key = binary.BigEndian.AppendUint32(key, output)
 	value = append(binary.AppendUvarint(nil, 1), 'k')
 	return key, append(binary.BigEndian.AppendUint64(value, 99), body...)
@@ -75,6 +75,7 @@ func TestDamagedQueueEntriesAreCorrupt(t *testing.T) {
 		"no value":         {key, nil},
 		"short value":      {key, value[:9]},
 		"no transaction":   {elsewhere, value},
+		"path without end": {append(key[:8:8], "\x00\x00\x00\x02\x00\x00\x00\x07"...), value},
 		"length too large": {key, append([]byte{200, 1}, value...)},
 	} {
 		var it sinks.Item
