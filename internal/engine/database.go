@@ -26,7 +26,7 @@ type databaseRun struct {
 
 	open   *record.Tx // the transaction of which the end has not come yet
 	acked  uint64
-	idle   uint64 // the frontier that an idle source proved
+	idle   uint64 // the frontier that the session proved while idle
 	idleAt time.Time
 }
 
@@ -372,7 +372,8 @@ func release(b *sources.Batch) {
 func (e *Engine) setSession(d *databaseRun, s sources.Session) {
 	e.ackMu.Lock()
 	defer e.ackMu.Unlock()
-	d.session, d.acked = s, 0
+	// A new session tells again of what the positions may have been rolled back behind.
+	d.session, d.acked, d.idle = s, 0, 0
 }
 
 func (e *Engine) closeSessions() {

@@ -26,6 +26,8 @@ type item struct{ Name string }
 
 // scriptedSource is a connector over a log that the test appends to.
 type scriptedSource struct {
+	name  string // of the database
+	idle  uint64 // the frontier of which each session tells once the log has been read
 	mu    sync.Mutex
 	log   []sources.TxRows
 	more  chan struct{}
@@ -37,7 +39,7 @@ type scriptedSource struct {
 }
 
 func newSource() *scriptedSource {
-	return &scriptedSource{more: make(chan struct{}, 1), acks: make(chan uint64, 1000)}
+	return &scriptedSource{name: "shop", more: make(chan struct{}, 1), acks: make(chan uint64, 1000)}
 }
 
 // tx appends a transaction that inserts items, named for their keys.
@@ -46,7 +48,7 @@ func (s *scriptedSource) tx(snapshot bool, keys ...int) {
 	defer s.mu.Unlock()
 	n := uint64(len(s.log) + 1)
 	tx := &record.Tx{
-		Source: "shop", Position: n * 16, CommitStart: n*16 - 8, CommitTime: int64(n), Snapshot: snapshot,
+		Source: s.name, Position: n * 16, CommitStart: n*16 - 8, CommitTime: int64(n), Snapshot: snapshot,
 	}
 	if snapshot {
 		tx.CommitStart = 0
@@ -88,6 +90,7 @@ type scriptedSession struct {
 	source *scriptedSource
 	resume uint64
 	at     int
+	idle   uint64 // what it has said of that
 }
 
 func (s *scriptedSession) System() string { return "scripted" }
@@ -123,6 +126,10 @@ func (s *scriptedSession) take() *sources.Batch {
 			s.source.asked++
 			return &sources.Batch{Txs: []sources.TxRows{p}}
 		}
+	}
+	if s.source.idle > s.idle {
+		s.idle = s.source.idle
+		return &sources.Batch{Idle: s.source.idle}
 	}
 	return nil
 }
