@@ -9,6 +9,7 @@ import (
 var (
 	_ = addFamily(&Family{Name: "chain-tables", Make: makeTableChain, Known: chainTimes})
 	_ = addFamily(&Family{Name: "chain-streams", Make: makeStreamChain})
+	_ = addFamily(&Family{Name: "chain-windows", Make: makeWindowChain})
 )
 
 // chainTimes: what foreignKeyTimes and needlessTimes explain, further down.
@@ -135,5 +136,48 @@ func makeStreamChain(g Gen) *Case {
 	mix := TableMix()
 	mix.NullKeys = 12
 	c.drawRecords(g, mix)
+	return c
+}
+
+// makeWindowChain draws windows behind joins, and streams and tables behind windows, of
+// records that are in time: what comes late has families of its own.
+func makeWindowChain(g Gen) *Case {
+	w := &Window{Kind: Of(g, "tumbling", "hopping"), Size: Of[int64](g, 6, 10), Advance: 2, Grace: 8}
+	within := &Window{Kind: "join", Before: g.Between(2, 8), After: g.Between(2, 8), Grace: 8}
+	c := &Case{Nodes: []Node{
+		{ID: "l", Op: "stream", Topic: "l"}, {ID: "r", Op: Of(g, "stream", "table"), Topic: "r"},
+	}}
+	add := func(n Node) { c.Nodes = append(c.Nodes, n) }
+	m := Mix{Late: 4, Back: 2}
+	if c.Nodes[1].Op == "stream" {
+		add(Node{ID: "j", Op: "join", Kind: "inner", In: []string{"l", "r"}, Window: within})
+	} else {
+		add(Node{ID: "j", Op: "join", Kind: Of(g, "inner", "left"), In: []string{"l", "r"}})
+		m.NullValues = 6
+	}
+	ways := 4
+	if c.Nodes[1].Op == "stream" {
+		ways = 3 // several pairs of one record are one change of a window here
+	}
+	switch g.IntN(ways) {
+	case 0:
+		add(Node{ID: "o", Op: "to-table", In: []string{"j"}})
+	case 1:
+		add(Node{ID: "o", Op: "aggregate", In: []string{"j"}, By: Of(g, "", "first"), Fn: Of(g, "count", "concat")})
+	case 2:
+		add(Node{ID: "o", Op: "aggregate", In: []string{"j"}, Fn: Of(g, "count", "concat"), Window: w})
+	default:
+		add(Node{ID: "a", Op: "aggregate", In: []string{"j"}, Fn: "count", Window: w})
+		add(Node{ID: "s", Op: "to-stream", In: []string{"a"}})
+		add(Node{ID: "o", Op: "aggregate", In: []string{"s"}, By: Of(g, "first", ""), Fn: Of(g, "concat", "sum")})
+	}
+	c.Out = []string{"o"}
+	if g.Chance(4) && c.has("to-table") {
+		c.Out = []string{c.addTableStateless(g, "f", "o")}
+	}
+	c.drawRecords(g, m)
+	if w.Kind == "tumbling" {
+		w.Advance = 0
+	}
 	return c
 }
