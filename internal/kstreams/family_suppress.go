@@ -84,21 +84,27 @@ func makeSuppressClose(kinds ...string) func(g Gen) *Case {
 	}
 }
 
-// suppressKnown: what went out of a sliding window or a session was not all of it.
-var suppressKnown = []Known{{
-	Name: "suppress is not final",
-	Explains: func(c *Case, d *Diff, kafka, tailrace *Result) bool {
+// suppressKnown: what went out of a sliding window or a session was not all of it; and
+// the aggregate's own faults.
+var suppressKnown = []Known{
+	{Name: "suppress is not final", Explains: rightSuppressed(func(c *Case, d *Diff, kafka, _ *Result) bool {
+		return moreThanOnce(kafka) || earlySession(c, d)
+	})},
+	{Name: "sliding forgets", Explains: rightSuppressed(slidingForgets)},
+	{Name: "sliding takes too much", Explains: rightSuppressed(slidingTakes)},
+}
+
+// rightSuppressed holds where Tailrace puts out what is right when windows close, and
+// also more holds.
+func rightSuppressed(
+	more func(c *Case, d *Diff, kafka, tailrace *Result) bool,
+) func(c *Case, d *Diff, kafka, tailrace *Result) bool {
+	return func(c *Case, d *Diff, kafka, tailrace *Result) bool {
 		n := *c.Node("g")
 		n.ID, n.Close = "s", true
-		if Compare(c, modelWindows(c, &n), tailrace) != nil {
-			return false
-		}
-		if n.Window.Kind == "sliding" && lessIn(d.Kafka, d.Tailrace, n.Fn) {
-			return true // it forgets, which is the aggregate's fault
-		}
-		return moreThanOnce(kafka) || earlySession(c, d)
-	},
-}}
+		return Compare(c, modelWindows(c, &n), tailrace) == nil && more(c, d, kafka, tailrace)
+	}
+}
 
 // moreThanOnce reports whether a window went out twice.
 func moreThanOnce(r *Result) bool {

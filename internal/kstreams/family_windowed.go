@@ -96,12 +96,33 @@ func makeWindows(kind string, onClose bool) func(g Gen) *Case {
 	}
 }
 
-// slidingKnown: Kafka Streams starts a new window with what an older one holds, and
-// forgets records that no older one of the windows at hand holds.
+// slidingKnown: Kafka Streams starts a new window with what an older one holds. Where a
+// record came when windows of it had closed, it forgets what no older window holds, or
+// takes over what does not lie in the new one.
 var slidingKnown = []Known{
-	{Name: "sliding forgets", Explains: rightByModel(func(c *Case, d *Diff, kafka, tailrace *Result) bool {
-		return lessIn(d.Kafka, d.Tailrace, c.Node("g").Fn)
-	})},
+	{Name: "sliding forgets", Explains: rightByModel(slidingForgets)},
+	{Name: "sliding takes too much", Explains: rightByModel(slidingTakes)},
+}
+
+func slidingForgets(c *Case, d *Diff, _, _ *Result) bool {
+	return c.behind() && lessIn(d.Kafka, d.Tailrace, c.Node("g").Fn)
+}
+
+func slidingTakes(c *Case, d *Diff, _, _ *Result) bool {
+	return c.behind() && !lessIn(d.Kafka, d.Tailrace, c.Node("g").Fn)
+}
+
+// behind reports whether some record came when the sliding window that ends with it had
+// closed.
+func (c *Case) behind() bool {
+	w, newest := c.Node("g").Window, int64(0)
+	for _, r := range c.Records {
+		if w.Kind == "sliding" && r.TS+w.Grace < newest {
+			return true
+		}
+		newest = max(newest, r.TS)
+	}
+	return false
 }
 
 // sessionKnown: with the default retention Kafka Streams' store has forgotten a session
@@ -131,9 +152,8 @@ var closeKnown = []Known{
 	{Name: "windows lost on close", Explains: rightByModel(func(c *Case, _ *Diff, kafka, tailrace *Result) bool {
 		return c.Node("g").Retention == 0 && subset(c, kafka, tailrace)
 	})},
-	{Name: "sliding forgets", Explains: rightByModel(func(c *Case, d *Diff, _, _ *Result) bool {
-		return c.Node("g").Window.Kind == "sliding" && lessIn(d.Kafka, d.Tailrace, c.Node("g").Fn)
-	})},
+	{Name: "sliding forgets", Explains: rightByModel(slidingForgets)},
+	{Name: "sliding takes too much", Explains: rightByModel(slidingTakes)},
 	{Name: "session on close is not final", Explains: rightByModel(func(c *Case, _ *Diff, _, _ *Result) bool {
 		return c.Node("g").Window.Kind == "session"
 	})},

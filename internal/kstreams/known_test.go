@@ -109,6 +109,12 @@ var joinsKnown = []known{
 		"suppress is not final: sliding", suppressed("count", &kstreams.Window{Kind: "sliding", Size: 5}),
 		"l:a=x@10 l:a=x@10 l:b=x@90", "a[5,10]=1@10 a[5,10]=2@10 b[85,90]=1@90", "a[5,10]=2@10",
 	},
+	{ // The record of 15 came when [0,16] had closed; it does not lie in [16,32].
+		"sliding takes too much", suppressed("count", &kstreams.Window{Kind: "sliding", Size: 16, Grace: 3}),
+		"l:a=x@14 l:d=x@21 l:a=x@15 l:a=x@31 l:a=x@32 l:z=x@1000",
+		"a[0,16]=1@14 d[5,21]=1@21 a[15,31]=2@31 a[16,32]=3@32 a[32,48]=1@32",
+		"a[0,16]=1@14 d[5,21]=1@21 a[15,31]=2@31 a[16,32]=2@32 a[32,48]=1@32",
+	},
 	{ // [0,0] and [0,5] are not both sessions.
 		"suppress is not final: session", suppressed("count", &kstreams.Window{Kind: "session", Size: 5}),
 		"l:a=x@0 l:b=x@5 l:a=x@5 l:b=x@90", "a[0,0]=1@0 a[0,5]=2@5 b[5,5]=1@5", "a[0,5]=2@5 b[5,5]=1@5",
