@@ -34,7 +34,8 @@ func addStream[K comparable, V any](
 		Name:   o.name,
 		Kind:   topology.KindSourceStream,
 		Source: spec,
-		Once:   !o.snapshot,
+		// An outbox does not emit again at a rebuild what its table still holds.
+		Once: !o.snapshot || o.outbox,
 		// A record that is left out is missing, and makes nothing else wrong.
 		TakesPolicy: true,
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
