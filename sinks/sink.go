@@ -15,7 +15,7 @@ import (
 
 // Target is a named destination that several sinks write together: a database or
 // a file. The name stands in state and metrics; the connector may be replaced
-// (Config.Bind).
+// (Config.BindTarget).
 type Target struct {
 	name      string
 	connector Connector
