@@ -42,6 +42,9 @@ var (
 	ErrTargetSchema = errors.New("sinks: target table does not fit the result")
 	// ErrTableTaken: another app or target writes the table. It is an ErrTargetSchema.
 	ErrTableTaken = fmt.Errorf("%w: it is written by another app or target", ErrTargetSchema)
+	// ErrConfig: the target cannot be reached as it is configured: a wrong password, a
+	// missing database, a certificate that does not fit. Trying again does not help.
+	ErrConfig = errors.New("sinks: target is not set up for this")
 	// ErrRejected: the target refuses a row, and will again.
 	ErrRejected = errors.New("sinks: target refuses a row")
 )
@@ -115,8 +118,8 @@ type Writer interface {
 	// transaction together with its progress. Epochs that the target already holds are
 	// skipped, so repeating one is harmless. After an error whose outcome is
 	// unknown the caller asks Progress again before it repeats. Temporary errors
-	// are returned as they are, and retried with backoff; ErrFenced,
-	// ErrTargetSchema and ErrRejected are not.
+	// are returned as they are, and retried with backoff; ErrFenced, ErrTargetSchema
+	// and ErrRejected are not. Nor is ErrConfig, until the target was open once.
 	Apply(ctx context.Context, epochs []Epoch) error
 	Close() error
 }

@@ -24,6 +24,7 @@ type targetRun struct {
 	queue     uint32
 	outputs   []outputRun // by id
 	appends   bool        // some output is append-only
+	opened    bool        // it could be opened in this run; the worker's own
 
 	wake chan struct{} // an epoch was queued
 	room chan struct{} // the queue has shrunk
@@ -149,6 +150,9 @@ func (e *Engine) deliver(ctx context.Context, t *targetRun) error {
 				return err
 			}
 		}
+		if errors.Is(err, sinks.ErrConfig) && !t.opened {
+			return err
+		}
 		pause = min(max(2*pause, 100*time.Millisecond), e.limits.Retry)
 		e.log.Warn("the target does not take what is queued; trying again",
 			"target", t.name, "error", err, "retry_in", pause)
@@ -184,6 +188,7 @@ func (e *Engine) drain(ctx context.Context, t *targetRun, pause *time.Duration) 
 	if err != nil {
 		return err
 	}
+	t.opened = true
 	defer func() { err = errors.Join(err, w.Close()) }()
 	seq, ok, err := w.Progress(ctx)
 	if err != nil {

@@ -259,3 +259,34 @@ func TestNewcomerAppsDiffer(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// A target that is set up wrongly stops the app at its start; one that was open already
+// is tried again, as a password may be changed on both ends one after the other.
+func TestMisconfiguredTarget(t *testing.T) {
+	wrong := func() error { return fmt.Errorf("%w: by a test", sinks.ErrConfig) }
+	b := newBench(t, asTable)
+	b.source.tx(true, 1)
+	b.target.open = wrong
+	if err := b.run(nil); !errors.Is(err, sinks.ErrConfig) {
+		t.Fatalf("got %v", err)
+	}
+	opened, refused := 0, 0
+	b.target.open = func() error {
+		if opened++; opened == 2 {
+			return wrong()
+		}
+		return nil
+	}
+	b.target.refuse = func() error {
+		if refused++; refused == 1 {
+			return errDown
+		}
+		return nil
+	}
+	if err := b.run(func(*Engine) { wait(t, b.target.taken) }); err != nil {
+		t.Fatal(err)
+	}
+	if opened < 3 {
+		t.Errorf("opened %d times", opened)
+	}
+}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/tailrace/tailrace/internal/pgtls"
 	"github.com/tailrace/tailrace/sinks"
 )
 
@@ -135,6 +136,27 @@ func classify(e *pgconn.PgError) errorClass {
 		return rejected
 	}
 	return temporary
+}
+
+// connectError says why there is no session. What the server or its certificate refuses
+// is a matter of configuration; all else may pass.
+func (w *Writer) connectError(err error) error {
+	var remedy string
+	var pg *pgconn.PgError
+	switch {
+	case !errors.As(err, &pg):
+		remedy = pgtls.Remedy(err)
+	case strings.HasPrefix(pg.Code, "28"):
+		remedy = "check user, password and pg_hba.conf"
+	case pg.Code == "3D000":
+		remedy = "name the right database in the URL, or run: CREATE DATABASE " + quote(w.conf.Database)
+	case pg.Code == "42501":
+		remedy = fmt.Sprintf("run: GRANT CONNECT ON DATABASE %s TO %s", quote(w.conf.Database), quote(w.conf.User))
+	}
+	if remedy != "" {
+		return fmt.Errorf("sinks/postgres: target %q: %w: %s: %w", w.target, err, remedy, sinks.ErrConfig)
+	}
+	return fmt.Errorf("sinks/postgres: target %q: connecting: %w", w.target, err)
 }
 
 // wrap gives an error of the session its place. t is the table that was written, nil

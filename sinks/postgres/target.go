@@ -16,7 +16,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -151,8 +150,9 @@ func sessionConfig(url string) (*pgx.ConnConfig, error) {
 	conf, err := pgx.ParseConfig(url)
 	if err != nil {
 		// The parser's error may quote the string, and the string holds the password.
-		return nil, errors.New(
-			"Config.URL is not a PostgreSQL connection string (postgres://user@host:5432/database)")
+		return nil, fmt.Errorf("Config.URL is not a PostgreSQL connection string that can be used "+
+			"(postgres://user:password@host:5432/database?sslmode=verify-full): special characters in it must be "+
+			"percent-encoded, and the files it names must exist: %w", sinks.ErrConfig)
 	}
 	conf.ConnectTimeout = cmp.Or(conf.ConnectTimeout, 10*time.Second)
 	for name, value := range map[string]string{

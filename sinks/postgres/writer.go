@@ -61,7 +61,7 @@ func (w *Writer) connect(ctx context.Context) error {
 	w.disconnect()
 	conn, err := pgx.ConnectConfig(ctx, w.conf)
 	if err != nil {
-		return w.wrap("connecting", nil, err)
+		return w.connectError(err)
 	}
 	// A commit that the server's crash may take back would lose what the caller has by
 	// then forgotten. Other settings than off are the administrator's choice.

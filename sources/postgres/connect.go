@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/tailrace/tailrace/internal/pgtls"
 	"github.com/tailrace/tailrace/sources"
 )
 
@@ -145,7 +146,7 @@ func connectError(cfg *pgx.ConnConfig, err error) error {
 	)
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) {
-		if remedy := tlsRemedy(err); remedy != "" {
+		if remedy := pgtls.Remedy(err); remedy != "" {
 			return fmt.Errorf("%s: %w: %s: %w", where, err, remedy, sources.ErrConfig)
 		}
 		return fmt.Errorf("%s: %w", where, err)

@@ -1,4 +1,5 @@
-package postgres
+// Package pgtls says what is wrong where a PostgreSQL server cannot be trusted.
+package pgtls
 
 import (
 	"crypto/tls"
@@ -7,9 +8,9 @@ import (
 	"strings"
 )
 
-// tlsRemedy says how to mend a connection that failed because the server cannot be
+// Remedy says how to mend a connection that failed because the server cannot be
 // trusted, "" for any other error. Trying again helps with none of these.
-func tlsRemedy(err error) string {
+func Remedy(err error) string {
 	var (
 		authority x509.UnknownAuthorityError
 		host      x509.HostnameError

@@ -1,0 +1,68 @@
+package postgres_test
+
+import (
+	"errors"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/tailrace/tailrace/internal/pgserver/pgservertest"
+	"github.com/tailrace/tailrace/sinks"
+	"github.com/tailrace/tailrace/sinks/postgres"
+	"github.com/tailrace/tailrace/sinks/sinktest"
+)
+
+// TestMisconfigured has targets that no amount of trying opens: each says so, with the
+// remedy and without the password. One that is only down is another matter.
+func TestMisconfigured(t *testing.T) {
+	t.Parallel()
+	db := pgservertest.New(t)
+	role := "closed_out_" + db.Name
+	db.Exec("CREATE ROLE "+role+" LOGIN PASSWORD 'canary'", "REVOKE CONNECT ON DATABASE "+db.Name+" FROM PUBLIC")
+	t.Cleanup(func() { db.Exec("DROP ROLE " + role) })
+	broken := filepath.Join(t.TempDir(), "ca.crt")
+	if err := os.WriteFile(broken, []byte("no certificate"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	with := func(change func(u *url.URL)) string {
+		u, err := url.Parse(db.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		change(u)
+		return u.String()
+	}
+	tls := func(query string) string { return with(func(u *url.URL) { u.RawQuery = query }) }
+	for _, c := range []struct {
+		name, url, remedy string
+		config            bool
+	}{
+		{"wrong password", with(func(u *url.URL) { u.User = url.UserPassword("postgres", "canary") }),
+			"check user, password and pg_hba.conf", true},
+		{"no such role", with(func(u *url.URL) { u.User = url.UserPassword("nobody", "canary") }),
+			"check user, password and pg_hba.conf", true},
+		{"no such database", with(func(u *url.URL) { u.Path = "/nowhere" }), `CREATE DATABASE "nowhere"`, true},
+		{"no right to connect", with(func(u *url.URL) { u.User = url.UserPassword(role, "canary") }),
+			"GRANT CONNECT ON DATABASE", true},
+		{"no TLS", tls("sslmode=require"), "ssl = on", true},
+		{"no authority", tls("sslmode=verify-full&sslrootcert=" + broken), "Config.URL", true},
+		{"no URL", "postgres://a:canary@[", "Config.URL", true},
+		{"down", with(func(u *url.URL) { u.Host = "127.0.0.1:1" }), "127.0.0.1", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := postgres.Target(postgres.Config{URL: c.url, CreateTables: true}).Open(t.Context(),
+				sinks.OpenRequest{App: sinktest.App, Target: sinktest.TargetName, Incarnation: "one",
+					Outputs: []sinks.Output{sinktest.Accounts}})
+			if err == nil || errors.Is(err, sinks.ErrConfig) != c.config {
+				t.Fatalf("got %v", err)
+			}
+			text := err.Error()
+			if !strings.Contains(text, c.remedy) || strings.Contains(text, "canary") ||
+				strings.Contains(text, db.Server.Password()) || errors.Is(err, sinks.ErrTargetSchema) {
+				t.Errorf("the message is %s", text)
+			}
+		})
+	}
+}
