@@ -75,6 +75,8 @@ type OpenRequest struct {
 	Resume uint64
 	// System is what Session.System returned when the state was made, "" at first.
 	System string
+	// Timeline is what Branching.Timeline last returned, 0 if that is not known.
+	Timeline uint32
 	// EventTime says that a node of the topology depends on stream time, so an
 	// idle database has to log heartbeats.
 	EventTime bool
@@ -132,6 +134,16 @@ type Session interface {
 	// Close ends the stream and lets go of the connection; what Open created in the
 	// source stays.
 	Close() error
+}
+
+// Branching is a Session of a source whose log may branch, as when a standby takes over
+// from its primary.
+type Branching interface {
+	Session
+	// Timeline names the branch that the source is on, 0 if unknown. It may change with
+	// a reconnect; what Next has returned, and OpenRequest.Resume, then lie on the new
+	// one's history. It may be called from any goroutine.
+	Timeline() uint32
 }
 
 // Batch is a contiguous piece of a source's log in commit order.

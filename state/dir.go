@@ -64,6 +64,7 @@ type manifest struct {
 	App                string            `json:"app"`
 	Incarnation        string            `json:"incarnation"`
 	Systems            map[string]string `json:"systems"`
+	Timelines          map[string]uint32 `json:"timelines,omitempty"`
 	NextStore          uint32            `json:"next_store"`
 	NextQueue          uint32            `json:"next_queue"`
 }
@@ -313,6 +314,33 @@ func (d *Dir) System(source string) string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.manifest.Systems[source]
+}
+
+// SetTimeline notes the branch of a source's log that the state's position lies on, and
+// all that is read from now on.
+func (d *Dir) SetTimeline(source string, timeline uint32) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	known := d.manifest.Timelines[source]
+	if known == timeline {
+		return nil
+	}
+	if d.manifest.Timelines == nil {
+		d.manifest.Timelines = map[string]uint32{}
+	}
+	d.manifest.Timelines[source] = timeline
+	if err := d.write(true, nil); err != nil {
+		d.manifest.Timelines[source] = known
+		return err
+	}
+	return nil
+}
+
+// Timeline returns what SetTimeline has noted, 0 if nothing.
+func (d *Dir) Timeline(source string) uint32 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.manifest.Timelines[source]
 }
 
 func storeKey(topology, store string) []byte {

@@ -68,7 +68,8 @@ func (e *Engine) groupDatabases() error {
 func (e *Engine) request(d *databaseRun, app string, runs []*topologyRun, resume uint64) sources.OpenRequest {
 	req := sources.OpenRequest{
 		App: app, Database: d.name, Resume: resume, System: e.cfg.Dir.System(d.name), Logger: e.log,
-		Observe: e.cfg.Observe.Source(d.name), Partial: len(runs) < len(d.runs),
+		Timeline: e.cfg.Dir.Timeline(d.name),
+		Observe:  e.cfg.Observe.Source(d.name), Partial: len(runs) < len(d.runs),
 	}
 	at := map[string]int{}
 	for _, spec := range specsOf(d, runs) {
@@ -221,10 +222,26 @@ func (e *Engine) tryOpenSession(ctx context.Context, d *databaseRun) error {
 	if err := e.cfg.Dir.BindSystem(d.name, session.System()); err != nil {
 		return fmt.Errorf("%w: %w", sources.ErrWrongSystem, err)
 	}
+	if err := e.noteTimeline(d, session); err != nil {
+		return err
+	}
 	if err := checkRelations(d, session); err != nil {
 		return err
 	}
 	e.read(ctx, d)
+	return nil
+}
+
+// noteTimeline notes which branch of the log a session is on, durably before anything
+// that was read from it.
+func (e *Engine) noteTimeline(d *databaseRun, s sources.Session) error {
+	b, ok := s.(sources.Branching)
+	if !ok || b.Timeline() == 0 {
+		return nil
+	}
+	if err := e.cfg.Dir.SetTimeline(d.name, b.Timeline()); err != nil {
+		return fmt.Errorf("engine: database %q: note its timeline: %w", d.name, err)
+	}
 	return nil
 }
 
@@ -321,6 +338,12 @@ func (e *Engine) read(ctx context.Context, d *databaseRun) {
 		defer close(done)
 		for {
 			b, err := session.Next(ctx)
+			if err == nil {
+				if err = e.noteTimeline(d, session); err != nil {
+					release(b)
+					b = nil
+				}
+			}
 			select {
 			case batches <- readBatch{b, err}:
 			case <-ctx.Done():

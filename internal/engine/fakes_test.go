@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -36,6 +37,9 @@ type scriptedSource struct {
 	acked uint64
 	// fails ends a session once the log has been read, refuses fails Open.
 	fails, refuses error
+	// timeline is what sessions tell, asks what Open was told.
+	timeline atomic.Uint32
+	asks     []uint32
 }
 
 func newSource() *scriptedSource {
@@ -81,6 +85,7 @@ func (s *scriptedSource) Open(_ context.Context, req sources.OpenRequest) (sourc
 	if s.refuses != nil {
 		return nil, s.refuses
 	}
+	s.asks = append(s.asks, req.Timeline)
 	return &scriptedSession{source: s, resume: req.Resume}, nil
 }
 
@@ -95,6 +100,8 @@ type scriptedSession struct {
 
 func (s *scriptedSession) System() string { return "scripted" }
 func (s *scriptedSession) Close() error   { return nil }
+
+func (s *scriptedSession) Timeline() uint32 { return s.source.timeline.Load() }
 
 func (s *scriptedSession) Relations() map[string]*record.Relation {
 	return map[string]*record.Relation{items.String(): items}

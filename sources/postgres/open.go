@@ -25,9 +25,11 @@ type opening struct {
 	repl   *pgconn.PgConn
 	server *server
 	system string
-	tables map[string]*table
-	plan   planner
-	slot   *slot
+	// timeline is the server's.
+	timeline uint32
+	tables   map[string]*table
+	plan     planner
+	slot     *slot
 }
 
 // Open checks the server and makes publications and slot. See the package comment for
@@ -117,7 +119,8 @@ func (o *opening) replication(ctx context.Context) ([]Problem, error) {
 	if o.req.System != "" && o.req.System != o.system {
 		return nil, wrongSystem(o.req.System, o.system)
 	}
-	return nil, nil
+	o.timeline = uint32(id.Timeline)
+	return nil, checkTimeline(ctx, repl, o.timeline, o.req.Timeline, o.req.Resume)
 }
 
 // look reads tables, publications and slot, and returns what is wrong with them.
@@ -240,6 +243,7 @@ func (o *opening) start(ctx context.Context, plan plan) (sources.Session, error)
 		wake: make(chan struct{}, 1), space: make(chan struct{}, 1)}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	s.status = newStatusSender(s)
+	s.timeline.Store(o.timeline)
 	s.acked.Store(o.req.Resume)
 	s.handed.Store(o.req.Resume)
 	describe := &catalogDescriber{ctx: s.ctx, conn: o.conn, wanted: map[uint32]*table{},

@@ -42,6 +42,7 @@ type session struct {
 	// batch was taken. Both hold one token.
 	wake, space chan struct{}
 
+	timeline atomic.Uint32
 	// acked is what the reader acknowledged; handed bounds it: what Next gave out.
 	acked, handed atomic.Uint64
 	// received is the end of what arrived, for the server's statistics.

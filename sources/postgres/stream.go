@@ -106,6 +106,12 @@ func (s *session) checkAgain(c *pgconn.PgConn) error {
 	if got := id.SystemID + "/" + id.DBName; got != s.system {
 		return wrongSystem(s.system, got)
 	}
+	s.mu.Lock()
+	from := s.asm.from
+	s.mu.Unlock()
+	if err := checkTimeline(s.ctx, c, uint32(id.Timeline), s.timeline.Load(), from); err != nil {
+		return err
+	}
 	q, err := connect(s.ctx, s.conn)
 	if err != nil {
 		return err
@@ -115,16 +121,17 @@ func (s *session) checkAgain(c *pgconn.PgConn) error {
 	if err != nil {
 		return err
 	}
-	s.mu.Lock()
-	from := s.asm.from
-	s.mu.Unlock()
 	if sl == nil {
 		return slotMissing(s.cfg.Slot, from)
 	}
 	if err := sl.mine(s.server.database); err != nil {
 		return err
 	}
-	return sl.resumable(from)
+	if err := sl.resumable(from); err != nil {
+		return err
+	}
+	s.timeline.Store(uint32(id.Timeline))
+	return nil
 }
 
 func wrongSystem(want, got string) error {

@@ -1,0 +1,292 @@
+package postgres_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/tailrace/tailrace/internal/pgserver"
+	"github.com/tailrace/tailrace/internal/pgserver/pgservertest"
+	"github.com/tailrace/tailrace/sources"
+	"github.com/tailrace/tailrace/sources/postgres"
+)
+
+// pair is a primary, the fixture's own server, and a hot standby that follows it.
+type pair struct {
+	*fixture
+	standby *pgserver.Server
+}
+
+func newPair(t *testing.T) *pair {
+	t.Helper()
+	f := newFixture(t, pgservertest.Version("18"), pgservertest.Private(map[string]string{"fsync": "off"}))
+	f.exec("CREATE TABLE t (id int PRIMARY KEY, x int)")
+	f.want("public.t", "id;x")
+	f.exec("SELECT pg_create_physical_replication_slot('standby', true)")
+	base, err := os.MkdirTemp("", "tailrace-standby-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(base) })
+	if err := os.Chmod(base, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(base, "data")
+	backUp(t, f.db.Server, dir)
+	standby, err := pgserver.Start(t.Context(), pgserver.Config{Version: "18", DataDir: dir,
+		Settings: map[string]string{"fsync": "off", "hot_standby_feedback": "on", "sync_replication_slots": "on",
+			"wal_receiver_status_interval": "1s"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { standby.Stop() })
+	return &pair{fixture: f, standby: standby}
+}
+
+// backUp copies a running server's data for a standby that follows it.
+func backUp(t *testing.T, server *pgserver.Server, to string) {
+	t.Helper()
+	c, err := pgx.Connect(t.Context(), server.URL("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close(context.Background())
+	if _, err := c.Exec(t.Context(), "SELECT pg_backup_start('standby', true)"); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(server.DataDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	owner := info.Sys().(*syscall.Stat_t)
+	write := func(path string, data []byte) error {
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			return err
+		}
+		return os.Chown(path, int(owner.Uid), int(owner.Gid))
+	}
+	err = filepath.WalkDir(server.DataDir(), func(path string, e fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(server.DataDir(), path)
+		if err != nil {
+			return err
+		}
+		target := filepath.Join(to, name)
+		switch {
+		case e.IsDir():
+			if filepath.Dir(name) == "pg_replslot" {
+				return fs.SkipDir
+			}
+			return errors.Join(os.Mkdir(target, 0o700), os.Chown(target, int(owner.Uid), int(owner.Gid)))
+		case strings.HasPrefix(name, "postmaster.") || strings.HasPrefix(name, "pg_wal/"):
+			return nil
+		}
+		data, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return errors.Join(err, write(target, data))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var label string
+	if err := c.QueryRow(t.Context(), "SELECT labelfile FROM pg_backup_stop(false)").Scan(&label); err != nil {
+		t.Fatal(err)
+	}
+	primary := fmt.Sprintf("host=127.0.0.1 port=%d user=postgres password=%s dbname=postgres", server.Port(),
+		server.Password())
+	for name, text := range map[string]string{"backup_label": label, "standby.signal": "",
+		"postgresql.auto.conf": "primary_conninfo = '" + primary + "'\nprimary_slot_name = 'standby'\n"} {
+		if err := write(filepath.Join(to, name), []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// ask asks the standby.
+func (p *pair) ask(sql string) string {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(p.t.Context(), 30*time.Second)
+	defer cancel()
+	c, err := pgx.Connect(ctx, p.standby.URL(p.db.Name))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer c.Close(ctx)
+	var out string
+	if err := c.QueryRow(ctx, "SELECT ("+sql+")::text").Scan(&out); err != nil {
+		p.t.Fatalf("%s: %v", sql, err)
+	}
+	return out
+}
+
+// replayed waits until the standby has everything.
+func (p *pair) replayed() {
+	p.t.Helper()
+	lsn := p.db.String("SELECT pg_current_wal_lsn()")
+	eventually(p.t, "the standby follows", func() bool {
+		return p.ask("pg_last_wal_replay_lsn() >= '"+lsn+"'") == "true"
+	})
+}
+
+// synchronised waits until the standby's copy of the slot can be used.
+func (p *pair) synchronised() {
+	p.t.Helper()
+	eventually(p.t, "the slot is synchronised", func() bool {
+		return p.ask("SELECT count(*) FROM pg_replication_slots WHERE slot_name = '"+p.cfg.Slot+
+			"' AND synced AND NOT temporary") == "1"
+	})
+}
+
+// failOver loses the primary, and makes the standby one.
+func (p *pair) failOver() {
+	p.t.Helper()
+	if err := p.db.Server.Kill(); err != nil {
+		p.t.Fatal(err)
+	}
+	if p.ask("pg_promote(true, 30)") != "true" {
+		p.t.Fatal("not promoted")
+	}
+}
+
+func (p *pair) onStandby(sql string) {
+	p.t.Helper()
+	c, err := pgx.Connect(p.t.Context(), p.standby.URL(p.db.Name))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer c.Close(context.Background())
+	if _, err := c.Exec(p.t.Context(), sql); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// both is a URL that finds whichever of the two is the primary.
+func (p *pair) both() string {
+	return strings.Replace(p.db.URL, p.db.Server.Addr(), p.db.Server.Addr()+","+p.standby.Addr(), 1) +
+		"&target_session_attrs=read-write"
+}
+
+func timeline(t *testing.T, s sources.Session) uint32 {
+	t.Helper()
+	b, ok := s.(sources.Branching)
+	if !ok {
+		t.Fatal("the session does not tell its timeline")
+	}
+	return b.Timeline()
+}
+
+// TestFailover follows a promoted standby that has everything we have, through a
+// failover slot, in a running session and after a restart.
+func TestFailover(t *testing.T) {
+	t.Parallel()
+	p := newPair(t)
+	p.cfg.URL, p.cfg.Failover = p.both(), true
+	p.exec("INSERT INTO t SELECT i, 0 FROM generate_series(1, 100) i")
+	s := p.open()
+	m := newModel(t)
+	p.exec("UPDATE t SET x = 1 WHERE id <= 50")
+	p.readTo(s, m, p.head())
+	p.replayed()
+	p.synchronised()
+	before := timeline(t, s)
+	p.failOver()
+	p.onStandby("UPDATE t SET x = 2 WHERE id <= 10; DELETE FROM t WHERE id > 90; INSERT INTO t VALUES (1000, 1000)")
+	p.readUntil(s, m, func() bool { return m.tables["public.t"]["1000|"] != nil && m.open == nil })
+	sum := func() string { return fmt.Sprint(len(m.tables["public.t"])) }
+	if got, want := sum(), p.ask("SELECT count(*) FROM t"); got != want {
+		t.Errorf("%s rows, want %s", got, want)
+	}
+	for id, want := range map[string]string{"1|": "2", "11|": "1", "51|": "0", "1000|": "1000"} {
+		if got := m.tables["public.t"][id]["x"]; got != want {
+			t.Errorf("row %s is %q, want %q", id, got, want)
+		}
+	}
+	if after := timeline(t, s); after <= before {
+		t.Errorf("timeline %d after %d", after, before)
+	}
+	p.resume(s, m.position)
+	p.req.Timeline = timeline(t, s)
+	s.Close()
+	s = p.open()
+	p.onStandby("INSERT INTO t VALUES (1001, 1)")
+	p.readUntil(s, m, func() bool { return m.tables["public.t"]["1001|"] != nil && m.open == nil })
+}
+
+// TestFailoverLost has a standby that lacks what we have processed, and goes on to write
+// more than that. Nothing of it may be delivered, in a running session or after a restart.
+func TestFailoverLost(t *testing.T) {
+	t.Parallel()
+	p := newPair(t)
+	p.cfg.URL, p.cfg.Failover = p.both(), true
+	s := p.open()
+	m := newModel(t)
+	p.exec("INSERT INTO t VALUES (1, 1)")
+	p.readTo(s, m, p.head())
+	p.replayed()
+	p.synchronised()
+	p.onStandby("ALTER SYSTEM SET primary_conninfo = ''")
+	p.onStandby("SELECT pg_reload_conf()")
+	eventually(t, "the standby is alone", func() bool {
+		return p.db.String("SELECT count(*) FROM pg_stat_replication WHERE application_name = 'walreceiver'") == "0"
+	})
+	p.exec("INSERT INTO t VALUES (2, 2)")
+	p.readTo(s, m, p.head())
+	p.resume(s, m.position)
+	p.req.Timeline = timeline(t, s)
+	p.failOver()
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	for {
+		b, err := s.Next(ctx)
+		if err != nil {
+			if !errors.Is(err, sources.ErrWrongSystem) {
+				t.Errorf("while running: %v", err)
+			}
+			break
+		}
+		if len(b.Txs) > 0 {
+			t.Errorf("the new primary's transaction %d was delivered", b.Txs[0].Tx.XID)
+		}
+	}
+	s.Close()
+	// By the restart the standby has written more than we have seen.
+	p.onStandby("INSERT INTO t SELECT i, 3 FROM generate_series(100, 5000) i")
+	if _, err := p.tryOpen(); !errors.Is(err, sources.ErrWrongSystem) ||
+		!strings.Contains(err.Error(), "timeline") || !strings.Contains(err.Error(), "new snapshot") {
+		t.Errorf("after a restart: %v", err)
+	}
+}
+
+// TestFailoverWithoutSlot names the slot that a promoted standby lacks, and how standbys
+// come to have it.
+func TestFailoverWithoutSlot(t *testing.T) {
+	t.Parallel()
+	p := newPair(t)
+	p.cfg.URL = p.both()
+	s := p.open()
+	m := newModel(t)
+	p.exec("INSERT INTO t VALUES (1, 1)")
+	p.readTo(s, m, p.head())
+	p.replayed()
+	p.failOver()
+	err := p.readError(s)
+	if !errors.Is(err, postgres.ErrSlotMissing) || !strings.Contains(err.Error(), "Config.Failover") ||
+		!strings.Contains(err.Error(), "ALTER SYSTEM SET sync_replication_slots = on;") {
+		t.Errorf("got %v", err)
+	}
+}
