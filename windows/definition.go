@@ -60,18 +60,13 @@ func (g grace) suffix() string {
 
 func micros(n int64) time.Duration { return time.Duration(n) * time.Microsecond }
 
-// addTime adds a span that is not negative to a time, up to the largest time there is.
+// addTime adds a span, which may be negative, to a time, within the times that there are.
 func addTime(at, span int64) int64 {
-	if at > math.MaxInt64-span {
+	switch {
+	case span > 0 && at > math.MaxInt64-span:
 		return math.MaxInt64
-	}
-	return at + span
-}
-
-// subTime takes a span that is not negative from a time, down to the smallest time.
-func subTime(at, span int64) int64 {
-	if at < math.MinInt64+span {
+	case span < 0 && at < math.MinInt64-span:
 		return math.MinInt64
 	}
-	return at - span
+	return at + span
 }

@@ -3,7 +3,6 @@ package windows
 import (
 	"errors"
 	"fmt"
-	"math"
 	"time"
 )
 
@@ -43,27 +42,25 @@ func (w JoinWindow) Validate() error {
 	var errs []error
 	if w.before+w.after < 0 {
 		errs = append(errs, fmt.Errorf("windows: a join window from %v before to %v after a record holds nothing; "+
-			"the sum of Before and After must not be negative", spanOf(w.before), spanOf(w.after)))
+			"the sum of Before and After must not be negative", micros(w.before), micros(w.after)))
 	}
 	if w.grace < 0 {
-		errs = append(errs, fmt.Errorf("windows: grace is %v; it must not be negative", spanOf(w.grace)))
+		errs = append(errs, fmt.Errorf("windows: grace is %v; it must not be negative", micros(w.grace)))
 	}
 	return errors.Join(errs...)
 }
 
 // String prints the window, as describe shows it.
 func (w JoinWindow) String() string {
-	s := "within " + spanOf(w.before).String()
+	s := "within " + micros(w.before).String()
 	if w.before != w.after {
-		s = fmt.Sprintf("from %v before to %v after", spanOf(w.before), spanOf(w.after))
+		s = fmt.Sprintf("from %v before to %v after", micros(w.before), micros(w.after))
 	}
 	if w.grace != 0 {
-		s += " grace " + spanOf(w.grace).String()
+		s += " grace " + micros(w.grace).String()
 	}
 	return s
 }
-
-func spanOf(n int64) time.Duration { return time.Duration(n) * time.Microsecond }
 
 // Mirror is the window as the right records see it.
 func (w JoinWindow) Mirror() JoinWindow {
@@ -74,35 +71,24 @@ func (w JoinWindow) Mirror() JoinWindow {
 // Range returns the first and the last time of the records that a record of the given
 // time joins, all in Unix microseconds.
 func (w JoinWindow) Range(at int64) (first, last int64) {
-	return shiftTime(at, -w.before), shiftTime(at, w.after)
+	return addTime(at, -w.before), addTime(at, w.after)
 }
 
 // Closes returns the stream time from which on a record of the given time is known to
 // have found all that is in time for it: the first one after at + After + Grace.
 func (w JoinWindow) Closes(at int64) int64 {
-	return shiftTime(shiftTime(at, w.after+w.grace), 1)
+	return addTime(addTime(at, w.after+w.grace), 1)
 }
 
 // Late reports whether a record of the given time comes too late to join anything: its
 // window was closed at the given stream time. Of a window that lies before its record
 // the record's own time counts, so that nothing in order is late.
 func (w JoinWindow) Late(at, streamTime int64) bool {
-	return shiftTime(at, max(w.after, 0)+w.grace) < streamTime
+	return addTime(at, max(w.after, 0)+w.grace) < streamTime
 }
 
 // Expires returns the stream time from which on no record that is in time joins one of
 // the given time any more.
 func (w JoinWindow) Expires(at int64) int64 {
-	return shiftTime(shiftTime(at, w.after+max(w.before, 0)+w.grace), 1)
-}
-
-// shiftTime adds a span to a time, within the times that there are.
-func shiftTime(at, by int64) int64 {
-	switch {
-	case by > 0 && at > math.MaxInt64-by:
-		return math.MaxInt64
-	case by < 0 && at < math.MinInt64-by:
-		return math.MinInt64
-	}
-	return at + by
+	return addTime(addTime(at, w.after+max(w.before, 0)+w.grace), 1)
 }

@@ -40,7 +40,7 @@ func (s SessionWindow) Validate() error {
 // Around returns from and to when a session's records may be for a record at the given
 // time to belong to it.
 func (s SessionWindow) Around(at int64) Window {
-	return Window{Start: subTime(at, s.gap), End: addTime(at, s.gap)}
+	return Window{Start: addTime(at, -s.gap), End: addTime(at, s.gap)}
 }
 
 // Closes returns the stream time from which on a session takes no more records, the

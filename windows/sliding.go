@@ -50,7 +50,7 @@ func (s SlidingWindow) EndingAt(at int64) Window {
 	if at >= 0 && at < s.difference {
 		return Window{Start: 0, End: s.difference}
 	}
-	return Window{Start: subTime(at, s.difference), End: at}
+	return Window{Start: addTime(at, -s.difference), End: at}
 }
 
 // After returns the window that begins right behind a record at the given time.

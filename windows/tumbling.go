@@ -76,11 +76,6 @@ func (t TumblingWindow) HasGrace() bool { return t.grace.given }
 // plus grace, as in Kafka Streams.
 func (t TumblingWindow) Closes(w Window) int64 { return addTime(w.End, t.grace.span) }
 
-// Closed reports whether a window takes no more records at the given stream time.
-func (t TumblingWindow) Closed(w Window, streamTime int64) bool {
-	return Closed(t, w, streamTime)
-}
-
 // String prints the definition, as describe shows it.
 func (t TumblingWindow) String() string {
 	s := "tumbling " + micros(t.size).String() + t.grace.suffix()

@@ -52,7 +52,7 @@ func TestClosed(t *testing.T) {
 		{w.Of(math.MaxInt64), math.MaxInt64, false},
 		{w.Of(math.MinInt64), math.MaxInt64, true},
 	} {
-		if got := w.Closed(c.window, c.streamTime); got != c.closed {
+		if got := windows.Closed(w, c.window, c.streamTime); got != c.closed {
 			t.Errorf("window [%d,%d) is closed at %d: %v, want %v",
 				c.window.Start, c.window.End, c.streamTime, got, c.closed)
 		}
