@@ -301,11 +301,3 @@ func (t *suppressWindows[K, V]) Step(s *topology.Step) error {
 		return t.release(key, at)
 	})
 }
-
-// addSpan adds a span that is not negative to a time, up to the last time there is.
-func addSpan(at, span int64) int64 {
-	if sum := at + span; sum >= at {
-		return sum
-	}
-	return math.MaxInt64
-}

@@ -44,6 +44,14 @@ func appendTime(dst []byte, at int64) []byte {
 
 func decodeTime(src []byte) int64 { return int64(binary.BigEndian.Uint64(src) ^ 1<<63) }
 
+// addSpan adds a span that is not negative to a time, up to the last time there is.
+func addSpan(at, span int64) int64 {
+	if sum := at + span; sum >= at {
+		return sum
+	}
+	return math.MaxInt64
+}
+
 // set waits for a time on behalf of an encoded key. A key may wait for several.
 func (t *timers) set(at int64, key []byte) error {
 	t.refresh()

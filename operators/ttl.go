@@ -10,8 +10,9 @@ import (
 
 // TTL removes the rows of a table that have not changed for the time to live, by
 // event time: a row ends when stream time reaches its event time plus ttl, and
-// comes back when it changes later. A row that is already older when it arrives does
-// not show. What time does is part of the transaction that let it pass, a heartbeat
+// comes back when it changes later. The event time of a row is that of its last change,
+// also where that came out of order, so such a change lets the row end sooner. A row
+// that is already older when it arrives does not show. What time does is part of the transaction that let it pass, a heartbeat
 // on an idle database; each transaction becomes a step of its own.
 //
 // It bounds windowed tables, which otherwise keep their windows for good. The input
@@ -104,7 +105,7 @@ func (t *ttlTable[K, V]) mark(c *record.Change[K, V]) error {
 	if !c.HasNew() {
 		return t.marks.Delete(c.Key, c.Time)
 	}
-	end := c.Time + t.ttl
+	end := addSpan(c.Time, t.ttl)
 	if err := t.set(end, t.key); err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package operators_test
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -64,5 +65,19 @@ func TestTTL(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestTTLOfInfinity keeps a row whose end lies behind the last time there is.
+func TestTTLOfInfinity(t *testing.T) {
+	b := topology.New("ttl")
+	in := sources.Table[int64, session](b, sources.NewDatabase("shop", nil), "public.sessions",
+		sources.EventTime(func(session) time.Time { return time.UnixMicro(math.MaxInt64 - 1) }))
+	live := operators.TTL("live", in, time.Second)
+	d := topologytest.New(t, b.MustBuild())
+	topologytest.Upsert(d, in, 1, session{ID: 1})
+	topologytest.Upsert(d, in, 2, session{ID: 2})
+	if got := len(topologytest.Rows(d, live)); got != 2 {
+		t.Errorf("%d rows live, want 2", got)
 	}
 }

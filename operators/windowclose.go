@@ -108,7 +108,7 @@ func (t *timedAggregation[G, V, R]) fall(at, now int64, key []byte) error {
 	}
 	// A window that closes is to be seen for one step at least, however far time jumps.
 	t.key = append(t.key[:0], key...)
-	return t.timers.set(max(at+t.retention, now+1), t.key)
+	return t.timers.set(max(addSpan(at, t.retention), addSpan(now, 1)), t.key)
 }
 
 // end deletes a window that has closed.
