@@ -1,8 +1,6 @@
 package operators
 
 import (
-	"encoding/binary"
-
 	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/state"
 	"github.com/tailrace/tailrace/topology"
@@ -167,17 +165,4 @@ func (t *streamGroups[K, V, G]) each(_ *topology.Step, visit visitGroup[G, V]) e
 		return true
 	})
 	return firstError(err, failed)
-}
-
-// appendTag encodes a record's identity so that ids order as records do.
-func appendTag(dst []byte, t record.Tag) []byte {
-	var pos uint64
-	var source string
-	if t.Tx != nil {
-		pos, source = t.Tx.Position, t.Tx.Source
-	}
-	dst = binary.BigEndian.AppendUint64(dst, pos)
-	dst = binary.BigEndian.AppendUint32(dst, t.Ordinal)
-	dst = append(dst, t.Path...)
-	return append(append(dst, 0), source...)
 }

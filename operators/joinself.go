@@ -79,7 +79,7 @@ func (j *selfJoin[K, V, O]) one(r *record.Record[K, V]) error {
 	}
 	asLeft, asRight := !j.side.window.Late(r.Time, j.before), !j.mirror.Late(r.Time, j.before)
 	if !asLeft && !asRight {
-		j.late++
+		j.lates.n++
 		return nil
 	}
 	if asLeft {

@@ -136,13 +136,12 @@ type windowPairs[K comparable, O any] struct {
 	*timers
 	cursor[K]
 	node     *topology.Node
-	drop     func(n *topology.Node, reason string, count int)
+	lates    lates
 	keyCodec state.KeyCodec[K]
 	null     []byte // the encoding of NULL, nil where no key is NULL
 	key      []byte // the encoded key at work
 	before   int64  // stream time without the step
 	now      int64  // and with it
-	late     int
 	index    uint32
 	tag      record.Tag
 	ordered  bool // the output's tags ascend
@@ -154,7 +153,7 @@ func newWindowPairs[K comparable, O any](
 	rt *topology.Runtime, keyCodec state.KeyCodec[K],
 ) windowPairs[K, O] {
 	p := windowPairs[K, O]{
-		cursor: newCursor[K](rt), timers: newTimers(rt, "timers"), node: rt.Node(), drop: rt.Drop,
+		cursor: newCursor[K](rt), timers: newTimers(rt, "timers"), node: rt.Node(), lates: newLates(rt),
 		keyCodec: keyCodec,
 	}
 	// The encoding says what is NULL without a look at each key's type.
@@ -166,8 +165,8 @@ func newWindowPairs[K comparable, O any](
 }
 
 func (p *windowPairs[K, O]) begin(s *topology.Step) {
-	p.before, p.now, p.late = s.Before[p.node.ID], s.After[p.node.ID], 0
-	p.ordered, p.firing = true, false
+	p.before, p.now = s.Before[p.node.ID], s.After[p.node.ID]
+	p.ordered, p.firing, p.lates.n = true, false, 0
 }
 
 // arrive prepares for a record and reports whether its key is NULL.
@@ -213,9 +212,7 @@ func (p *windowPairs[K, O]) fail(err error) error {
 // finish fires what is due and puts the output in order: that of one row may have
 // come by ways of different length, and what is due comes by its own time.
 func (p *windowPairs[K, O]) finish(s *topology.Step) error {
-	if p.late > 0 {
-		p.drop(p.node, "late", p.late)
-	}
+	p.lates.report()
 	p.tag, p.firing = lateTag(s, ""), true
 	if err := p.fire(p.now, p.fired); err != nil {
 		return err
@@ -309,7 +306,7 @@ func (j *windowJoin[K, L, R, O]) arriveLeft(r *record.Record[K, L]) error {
 	case null:
 		return nil
 	case j.left.window.Late(r.Time, j.before):
-		j.late++
+		j.lates.n++
 		return nil
 	}
 	first, last := j.left.window.Range(r.Time)
@@ -328,7 +325,7 @@ func (j *windowJoin[K, L, R, O]) arriveRight(r *record.Record[K, R]) error {
 	case null:
 		return nil
 	case j.right.window.Late(r.Time, j.before):
-		j.late++
+		j.lates.n++
 		return nil
 	}
 	first, last := j.right.window.Range(r.Time)

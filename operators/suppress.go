@@ -81,7 +81,7 @@ func SuppressUntilWindowCloses[K comparable, V any](
 	return addSuppress(name, in, "until window closes, "+definition.String(), nil,
 		func(rt *topology.Runtime, s suppression[windows.Windowed[K], V]) topology.Operator {
 			return &suppressWindows[K, V]{
-				suppression: s, definition: definition, node: rt.Node(), drop: rt.Drop,
+				suppression: s, definition: definition, lates: newLates(rt),
 			}
 		})
 }
@@ -265,17 +265,16 @@ func (t *suppressTime[K, V]) EndStep() {
 type suppressWindows[K comparable, V any] struct {
 	suppression[windows.Windowed[K], V]
 	definition windows.Definition
-	node       *topology.Node
-	drop       func(n *topology.Node, reason string, count int)
+	lates      lates
 }
 
 // Step waits for the close of new windows and lets out those that have closed.
 func (t *suppressWindows[K, V]) Step(s *topology.Step) error {
-	before, late := s.Before[t.id], 0
+	before := s.Before[t.id]
 	err := t.each(func(c *record.Change[windows.Windowed[K], V]) error {
 		switch {
 		case windows.Closed(t.definition, c.Key.Window, before):
-			late++
+			t.lates.n++
 			return nil
 		case c.HasOld():
 			return nil // its timer is set, or it is gone when that is due
@@ -287,9 +286,7 @@ func (t *suppressWindows[K, V]) Step(s *topology.Step) error {
 		t.key = t.keyCodec.Append(t.key[:0], c.Key)
 		return t.set(closes, t.key)
 	})
-	if late > 0 {
-		t.drop(t.node, "late", late)
-	}
+	t.lates.report()
 	if err != nil {
 		return err
 	}

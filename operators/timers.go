@@ -1,7 +1,6 @@
 package operators
 
 import (
-	"encoding/binary"
 	"math"
 
 	"github.com/tailrace/tailrace/state"
@@ -36,13 +35,6 @@ func newTimers(rt *topology.Runtime, store string) *timers {
 	rt.Register(t.store)
 	return t
 }
-
-// appendTime encodes a time so that bytes order as times do.
-func appendTime(dst []byte, at int64) []byte {
-	return binary.BigEndian.AppendUint64(dst, uint64(at)^1<<63)
-}
-
-func decodeTime(src []byte) int64 { return int64(binary.BigEndian.Uint64(src) ^ 1<<63) }
 
 // addSpan adds a span that is not negative to a time, up to the last time there is.
 func addSpan(at, span int64) int64 {

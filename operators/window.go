@@ -133,22 +133,6 @@ func inputNames(nodes []*topology.Node) string {
 	return names
 }
 
-// lates counts the records that came too late for a window.
-type lates struct {
-	node *topology.Node
-	drop func(n *topology.Node, reason string, count int)
-	n    int
-}
-
-func newLates(rt *topology.Runtime) lates { return lates{node: rt.Node(), drop: rt.Drop} }
-
-func (l *lates) report() {
-	if l.n > 0 && l.drop != nil {
-		l.drop(l.node, "late", l.n)
-	}
-	l.n = 0
-}
-
 // windowGroups puts contributions into the windows that their time says.
 type windowGroups[G comparable, V any] struct {
 	groupInput[G, V]
@@ -193,15 +177,3 @@ func (w *windowGroups[G, V]) each(
 	w.lates.report()
 	return err
 }
-
-// keyRange holds the bounds of a scan over the entries of one group by time.
-type keyRange struct{ lower, upper []byte }
-
-// set bounds the entries of a group with times from and to, both included.
-func (r *keyRange) set(group []byte, from, to int64) {
-	r.lower = appendTime(append(r.lower[:0], group...), from)
-	r.upper = append(appendTime(append(r.upper[:0], group...), to), maxSuffix...)
-}
-
-// maxSuffix follows all that comes behind a time in an entry's key.
-var maxSuffix = []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}

@@ -1,6 +1,8 @@
 package operators
 
 import (
+	"math"
+
 	"github.com/tailrace/tailrace/state"
 	"github.com/tailrace/tailrace/topology"
 	"github.com/tailrace/tailrace/windows"
@@ -98,7 +100,7 @@ func (w *sessionGroups[G, V]) each(
 func (w *sessionGroups[G, V]) find(g G, at int64) error {
 	w.found, w.around = w.found[:0], w.def.Around(at)
 	w.prefix = w.keyCodec.Append(w.prefix[:0], g)
-	w.scan.set(w.prefix, w.around.Start, 1<<63-1)
+	w.scan.set(w.prefix, w.around.Start, math.MaxInt64)
 	return w.open.ScanRange(w.scan.lower, w.scan.upper, false, w.collect)
 }
 

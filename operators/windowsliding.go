@@ -39,11 +39,10 @@ func openSliding[G comparable, V any](
 
 // expiringInput is a groupInput that forgets when stream time passes.
 type expiringInput interface {
-	topologyTimer
+	// NextTimer is when it next has something to forget.
+	NextTimer() (at int64, ok bool)
 	expire(now int64) error
 }
-
-type topologyTimer interface{ NextTimer() (at int64, ok bool) }
 
 // slidingGroups puts records into sliding windows. It keeps the records themselves, by
 // group and time: they say which windows there are, and what a new one begins with.
