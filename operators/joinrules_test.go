@@ -250,6 +250,16 @@ func TestJoinWindowMistakes(t *testing.T) {
 		}
 	}
 
+	b = topology.New("kind")
+	_, s = facts(b, sources.NewDatabase("db", nil), "public.f")
+	operators.JoinWindowContext("odd", operators.Outer+1, s, s, symmetric(5, 0),
+		func(_ record.Context, _ nullKey, _ fact, _ bool, _ fact, _ bool) (o string, emit bool, err error) {
+			return "", false, nil
+		})
+	if _, err := b.Build(); err == nil || !strings.Contains(err.Error(), "no such kind") {
+		t.Errorf("the error is %v, want one that refuses the kind", err)
+	}
+
 	b = topology.New("failing")
 	source, s := facts(b, sources.NewDatabase("db", nil), "public.f")
 	operators.JoinWindowContext("fails", operators.Left, s, s, symmetric(5, 0),

@@ -3,6 +3,7 @@ package operators
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"reflect"
 	"slices"
 	"strings"
@@ -24,9 +25,17 @@ const (
 	Outer                 // those of both sides
 )
 
-// String names the kind.
+// String names the operator of the kind, as describe shows it.
 func (k JoinKind) String() string {
-	return [...]string{"join-window", "left-join-window", "outer-join-window"}[k]
+	switch k {
+	case Inner:
+		return "join-window"
+	case Left:
+		return "left-join-window"
+	case Outer:
+		return "outer-join-window"
+	}
+	return fmt.Sprintf("join-window of kind %d", uint8(k))
 }
 
 // WindowJoiner computes the result of a pair of records, or of one without a partner,
@@ -45,7 +54,7 @@ type WindowJoiner[K comparable, L, R, O any] func(
 // window and grace; later ones are dropped and counted as late. They are judged by
 // stream time before their transaction, so nothing in one transaction is late. A record
 // is kept until nothing that is in time can join it. NULL keys (a key of type
-// sql.Null) join nothing.
+// sql.Null) join nothing; a value that is NULL joins as any other.
 //
 // Facts are never retracted: there is no update and no delete. Each transaction
 // becomes a step of its own.
@@ -77,8 +86,9 @@ func LeftJoinWindow[K comparable, L, R, O any](
 		})
 }
 
-// OuterJoinWindow is LeftJoinWindow for both sides (FULL OUTER JOIN). Of records that
-// are due together and have the same time the right ones come first.
+// OuterJoinWindow is LeftJoinWindow for both sides (FULL OUTER JOIN), NULL keys
+// included. Of records that are due together and have the same time the right ones
+// come first.
 func OuterJoinWindow[K comparable, L, R, O any](
 	name string, left topology.Stream[K, L], right topology.Stream[K, R],
 	within windows.JoinWindow, joiner func(l L, hasLeft bool, r R, hasRight bool) O,
@@ -104,6 +114,9 @@ func JoinWindowContext[K comparable, L, R, O any](
 		if err != nil {
 			b.Errorf("topology: %v %q: %w", kind, name, err)
 		}
+	}
+	if kind > Outer {
+		b.Errorf("topology: %v %q: there is no such kind; use Inner, Left or Outer", kind, name)
 	}
 	return topology.AddStream[K, O](b, topology.Node{
 		Name:   name,
