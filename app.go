@@ -149,8 +149,9 @@ func (a *App) Status() Status {
 	return a.engine.Status()
 }
 
-// Handler serves the app's views, /metrics, /livez, /readyz and /plan, for mounting in a
-// server of your own; Config.Addr makes the app serve it itself.
+// Handler serves the app's views, /metrics, /livez, /readyz, /plan and /deadletters, and
+// /verify with Config.VerifySQL, for mounting in a server of your own; Config.Addr makes
+// the app serve it itself.
 func (a *App) Handler() http.Handler { return a.handler() }
 
 // Addr returns the address that the app serves on, nil if it does not (yet).

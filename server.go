@@ -13,7 +13,7 @@ import (
 	"github.com/tailrace/tailrace/view"
 )
 
-// handler serves views, metrics, health and the plan.
+// handler serves views, metrics, health, the plan, dead letters and Verify.
 func (a *App) handler() http.Handler {
 	mux := http.NewServeMux()
 	views := view.Handler(a.host, view.HTTPOptions{Logger: a.log})

@@ -83,12 +83,22 @@ type checkpoint struct {
 	Replay      map[string]uint64 `json:"replay,omitempty"`
 }
 
-func checkpointKey(topology string) []byte {
-	return append([]byte{0, 0, 0, 0}, "checkpoint/"+topology...)
-}
+// ownKey is a key of the engine's own space, which lies before all stores (invariant S3).
+// In order these are:
+//
+//	a-seq                  the number of the last commit
+//	begun/<database>       a start without state found nothing kept for the database
+//	checkpoint/<topology>  where the topology stands
+//	topology/<topology>    the summary of the topology that made the state
+func ownKey(name string) []byte { return append([]byte{0, 0, 0, 0}, name...) }
 
-// seqKey comes before all checkpoints.
-var seqKey = append([]byte{0, 0, 0, 0}, "a-seq"...)
+var seqKey = ownKey("a-seq")
+
+func begunKey(database string) []byte { return ownKey("begun/" + database) }
+
+func checkpointKey(topology string) []byte { return ownKey("checkpoint/" + topology) }
+
+func summaryKey(topology string) []byte { return ownKey("topology/" + topology) }
 
 func (e *Engine) loadSeq() error {
 	value, ok, err := e.cfg.Dir.DB.Get(nil, seqKey)

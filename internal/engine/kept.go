@@ -25,7 +25,7 @@ func (e *Engine) findKept(ctx context.Context, d *databaseRun) error {
 	if !ok || d.resume() != 0 || !slices.ContainsFunc(d.active(), reads) {
 		return nil
 	}
-	key := append([]byte{0, 0, 0, 0}, "begun/"+d.name...)
+	key := begunKey(d.name)
 	_, begun, err := e.cfg.Dir.DB.Get(nil, key)
 	if err != nil {
 		return err

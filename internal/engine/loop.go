@@ -278,10 +278,10 @@ func (e *Engine) commitOrRecover(ctx context.Context) error {
 	return e.recover(ctx, err)
 }
 
-// recover undoes an epoch that failed (invariant D6). If it held one transaction only, the topology
-// that failed stops right before it: the others go on if the cause is the table's
-// shape, and everything stops otherwise. A larger epoch is repeated one transaction
-// at a time, so that everything before the failing one is kept.
+// recover undoes an epoch that failed (invariant D6). If it held one transaction only,
+// the topology that failed stops right before it: the others go on if the cause is the
+// table's shape, and everything stops otherwise. A larger epoch is repeated one
+// transaction at a time, so that everything before the failing one is kept.
 func (e *Engine) recover(ctx context.Context, cause error) error {
 	var f *topology.Failure
 	if !errors.As(cause, &f) {

@@ -14,12 +14,6 @@ import (
 	"github.com/tailrace/tailrace/topology"
 )
 
-// summaryKey is where the summary of the topology that made the state lies: behind
-// all checkpoints.
-func summaryKey(topology string) []byte {
-	return append([]byte{0, 0, 0, 0}, "topology/"+topology...)
-}
-
 // isNoted reports whether the summary of a topology is stored as it is now.
 func (e *Engine) isNoted(t *topology.Topology) (bool, error) {
 	value, ok, err := e.cfg.Dir.DB.Get(nil, summaryKey(t.Name()))

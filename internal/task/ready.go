@@ -10,8 +10,8 @@ import (
 	"github.com/tailrace/tailrace/topology"
 )
 
-// Ready is what an epoch asks of the world. It is valid until Committed or
-// Rollback.
+// Ready is what an epoch asks of the world. Stores, Changelog and Outputs are valid until
+// Committed or Rollback, the rest for good.
 //
 // Direct mode: Stores, Checkpoint and Outputs go into one synced batch; only after
 // that may the source be acknowledged and an output leave the process. Kafka mode:

@@ -5,7 +5,7 @@
 //	t.Begin(tx); t.Rows(tx, rows); ...; t.End(tx)   // any number of transactions
 //	ready, err := t.Seal()                          // the epoch is complete
 //	... make ready durable, in the order that its fields say ...
-//	t.Committed()                                   // or t.Rollback()
+//	t.Committed(ready.Checkpoint)                   // or t.Rollback()
 //
 // For the same state and the same input a task gives the same output.
 package task
