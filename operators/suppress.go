@@ -242,10 +242,14 @@ func (t *suppressTime[K, V]) let(encoded []byte) error {
 // letFirst lets out the row that would be due first.
 func (t *suppressTime[K, V]) letFirst() error {
 	var at int64
+	found := false
 	err := t.store.ScanRange(t.lower(), nil, false, func(key, _ []byte) bool {
-		at, t.key = decodeTime(key), append(t.key[:0], key[8:]...)
+		at, t.key, found = decodeTime(key), append(t.key[:0], key[8:]...), true
 		return false
 	})
+	if err == nil && !found {
+		err = fmt.Errorf("%w: %d rows are held back, and none waits", state.ErrCorrupt, t.count)
+	}
 	if err == nil {
 		err = t.unset(at, t.key)
 	}
@@ -274,7 +278,9 @@ func (t *suppressWindows[K, V]) Step(s *topology.Step) error {
 	err := t.each(func(c *record.Change[windows.Windowed[K], V]) error {
 		switch {
 		case windows.Closed(t.definition, c.Key.Window, before):
-			t.lates.n++
+			if c.HasNew() { // a closed window that ends, by Retention or TTL, is no loss
+				t.lates.n++
+			}
 			return nil
 		case c.HasOld():
 			return nil // its timer is set, or it is gone when that is due

@@ -8,12 +8,13 @@ import (
 	"github.com/tailrace/tailrace/topology"
 )
 
-// TTL removes the rows of a table that have not changed for the time to live, by
-// event time: a row ends when stream time reaches its event time plus ttl, and
-// comes back when it changes later. The event time of a row is that of its last change,
-// also where that came out of order, so such a change lets the row end sooner. A row
-// that is already older when it arrives does not show. What time does is part of the transaction that let it pass, a heartbeat
-// on an idle database; each transaction becomes a step of its own.
+// TTL removes the rows of a table that have not changed for the time to live, by event
+// time: a row ends when stream time reaches its event time plus ttl, and comes back when
+// it changes later. The event time of a row is that of its last change, also where that
+// came out of order, so such a change lets the row end sooner. A row that is already
+// older when it arrives does not show. What time does is part of the transaction that
+// let it pass, a heartbeat on an idle database; each transaction becomes a step of its
+// own.
 //
 // It bounds windowed tables, which otherwise keep their windows for good. The input
 // keeps its rows: TTL hides them from what follows.

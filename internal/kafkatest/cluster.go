@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -197,7 +198,7 @@ func (c *Cluster) probe(ctx context.Context, want int) error {
 		nil,
 		topic,
 	); err != nil &&
-		!strings.Contains(err.Error(), "EXISTS") {
+		!errors.Is(err, kerr.TopicAlreadyExists) {
 		return err
 	}
 	if err := cl.BeginTransaction(); err != nil {

@@ -22,9 +22,13 @@ func (c *Cluster) Read(t testing.TB, topic string) []*kgo.Record {
 	if err != nil {
 		t.Fatal(err)
 	}
+	starts, err := kadm.NewClient(cl).ListStartOffsets(t.Context(), topic)
+	if err != nil {
+		t.Fatal(err)
+	}
 	left := map[int32]int64{}
 	ends.Each(func(o kadm.ListedOffset) {
-		if o.Offset > 0 {
+		if start, _ := starts.Lookup(topic, o.Partition); o.Offset > start.Offset {
 			left[o.Partition] = o.Offset
 		}
 	})

@@ -142,6 +142,11 @@ func (c *connector) newWriter(req sinks.OpenRequest) (*Writer, error) {
 			return nil, fmt.Errorf("%w: sinks/kafka: target %q, output %q: the option is a %T; give a "+
 				"kafka.Output", sinks.ErrTargetSchema, req.Target, o.Name, o.Options)
 		}
+		if policy, given := options.Configs["cleanup.policy"]; given && !o.Append && policy != "compact" {
+			return nil, fmt.Errorf("%w: sinks/kafka: target %q, output %q: Configs has cleanup.policy=%s, and "+
+				"rows that stay as they are would be deleted in time; leave it out",
+				sinks.ErrTargetSchema, req.Target, o.Name, policy)
+		}
 		out.options = options
 		out.topic = cmp.Or(options.Topic, o.Name)
 		if other, dup := topics[out.topic]; dup {
