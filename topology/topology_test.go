@@ -1,6 +1,7 @@
 package topology_test
 
 import (
+	"database/sql"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -157,6 +158,7 @@ func TestErrors(t *testing.T) {
 			operators.LeftJoin("left", source(b, "public.a"), zero, func(l, _ order, _ bool) order { return l })
 		},
 		"aggregates": wrongAggregates,
+		"joins":      wrongJoins,
 		"foreign": func(b *topology.Builder) {
 			other := topology.New("other")
 			operators.Join("join", source(b, "public.a"), source(other, "public.a"),
@@ -212,6 +214,26 @@ func wrongAggregates(b *topology.Builder) {
 		func(o order) int64 { return o.Cents }))
 	operators.Aggregate("window",
 		operators.Window(groups, windows.Tumbling(0).Grace(-1)), aggregate.Count[order]())
+}
+
+func wrongJoins(b *topology.Builder) {
+	in := source(b, "public.a")
+	shop := sources.NewDatabase("shop", nil)
+	left := func(l order, _ bool, _ order, _ bool) order { return l }
+	of := func(o order) int64 { return o.CustomerID }
+	operators.OuterJoinForeignKey("", in, in, of, left)
+	operators.JoinForeignKeys2("", in, operators.Refer(in, of), operators.Refer(in, of),
+		func(order, sql.Null[order], sql.Null[order]) func() { return nil })
+	versions := operators.Versioned("versions", in, -time.Second)
+	events := sources.Stream[int64, order](b, shop, "public.events")
+	join := func(l, _ order) order { return l }
+	operators.EnrichAsOf("as-of", events, versions, of, join, operators.WaitForRows(-time.Second))
+	operators.EnrichAsOf("as-of-long", events, operators.Versioned("short", in, time.Second), of, join,
+		operators.WaitForRows(time.Minute))
+	global := sources.GlobalTable[int64, order](b, shop, "public.global")
+	operators.Join("with-global", in, global.Table(), join)
+	operators.Aggregate("no-reduce", operators.GroupBy(in, func(k int64, _ order) int64 { return k }),
+		aggregate.ReduceTable(func(a, _ order) order { return a }, nil))
 }
 
 func TestNames(t *testing.T) {
