@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -70,12 +71,14 @@ type algebraRun struct {
 	steps [][]record.Row
 }
 
-func measureOperator(env *environment, op algebraOperator, keys algebraKeys, step, records int) error {
+func measureOperator(
+	env *environment, op algebraOperator, keys algebraKeys, step, records int,
+) (err error) {
 	run, err := newAlgebraRun(op, keys, step)
 	if err != nil {
 		return err
 	}
-	defer run.env.Close()
+	defer func() { err = errors.Join(err, run.env.Close()) }()
 	if err := run.feed(2*max(step, keys.orders), step); err != nil { // every buffer grown
 		return err
 	}

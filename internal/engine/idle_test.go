@@ -25,13 +25,13 @@ func TestIdleDatabaseAfterAFailureElsewhere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer dir.Close() //nolint:errcheck // The test is about what the engine knows.
+	defer dir.Close()
 	one, two := topology.New("one"), topology.New("two")
 	items := sinks.View(
 		sources.Table[int64, item](one, sources.NewDatabase("shop", shop), "public.items"), "items")
 	sinks.View(sources.Table[int64, item](two, sources.NewDatabase("depot", depot), "public.items"), "stock")
 	host := view.NewHost(view.HostOptions{})
-	defer host.Close(context.Background()) //nolint:errcheck // As above.
+	defer host.Close(context.Background())
 	e, err := New(Config{
 		App: "app", Topologies: []*topology.Topology{one.MustBuild(), two.MustBuild()}, Dir: dir, Host: host,
 		Sources: map[string]sources.Connector{"shop": shop, "depot": depot},

@@ -52,6 +52,7 @@ func TestMisconfigured(t *testing.T) {
 		{"down", with(func(u *url.URL) { u.Host = "127.0.0.1:1" }), "127.0.0.1", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			_, err := postgres.Target(postgres.Config{URL: c.url, CreateTables: true}).Open(t.Context(),
 				sinks.OpenRequest{App: sinktest.App, Target: sinktest.TargetName, Incarnation: "one",
 					Outputs: []sinks.Output{sinktest.Accounts}})
