@@ -148,7 +148,7 @@ func (m *windowModel) transaction(rows []*modelRecord, heartbeat int64) {
 	for w, n := range after {
 		changed := before[w] != n && (shows(before[w]) || shows(n))
 		if closes := w.Window.End + m.closes - epoch.UnixMicro(); closes <= m.time {
-			if changed {
+			if changed && shows(n) { // a window that ends is no loss
 				m.late++
 			}
 		} else if closes <= now && shows(n) {
