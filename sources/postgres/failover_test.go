@@ -144,12 +144,19 @@ func (p *pair) replayed() {
 }
 
 // synchronised waits until the standby's copy of the slot can be used.
+//
+// The standby looks at the primary's slots at intervals of up to 30 s, and may have to
+// look twice.
 func (p *pair) synchronised() {
 	p.t.Helper()
-	eventually(p.t, "the slot is synchronised", func() bool {
-		return p.ask("SELECT count(*) FROM pg_replication_slots WHERE slot_name = '"+p.cfg.Slot+
-			"' AND synced AND NOT temporary") == "1"
-	})
+	tick := time.NewTicker(250 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(2 * time.Minute); p.ask("SELECT count(*) FROM pg_replication_slots "+
+		"WHERE slot_name = '"+p.cfg.Slot+"' AND synced AND NOT temporary") != "1"; <-tick.C {
+		if time.Now().After(deadline) {
+			p.t.Fatal("the slot was never synchronised")
+		}
+	}
 }
 
 // failOver loses the primary, and makes the standby one.
