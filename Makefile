@@ -63,10 +63,6 @@ test-postgres: ## the PostgreSQL source and sink on each supported version
 			./sources/postgres/... ./sinks/postgres/... || exit 1; \
 	done
 
-.PHONY: test-failover
-test-failover: ## the PostgreSQL source across a failover to a standby
-	TAILRACE_TEST_FAILOVER=1 $(GO) test -count=1 -timeout 20m -v -run '^TestFailover' ./sources/postgres
-
 .PHONY: demo
 demo: ## a shop in a real PostgreSQL, with live views; options in DEMO_FLAGS
 	$(GO) run ./cmd/tailrace demo $(DEMO_FLAGS)
