@@ -12,7 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 
-	"github.com/rogpeppe/go-internal/lockedfile"
+	"github.com/tailrace/tailrace/internal/fetched"
 )
 
 // ErrJava says that the Java program can't be built or started: Java 17 or later, or
@@ -23,9 +23,6 @@ const remedy = "`make java` installs Java and Maven where it can"
 
 //go:embed java/pom.xml java/src
 var program embed.FS
-
-// cacheEnv names the directory of what is fetched and built, as for package pgserver.
-const cacheEnv = "TAILRACE_CACHE"
 
 // command finds a program of Java's or Maven's.
 func command(name, homeEnv string) (string, error) {
@@ -44,7 +41,7 @@ func command(name, homeEnv string) (string, error) {
 // build compiles the program, once for each version of it, and returns the directory
 // with its classes and libraries.
 func build(ctx context.Context) (string, error) {
-	cache, err := cacheDir()
+	cache, err := fetched.Dir("kstreams")
 	if err != nil {
 		return "", err
 	}
@@ -53,38 +50,16 @@ func build(ctx context.Context) (string, error) {
 		return "", err
 	}
 	dir := filepath.Join(cache, version)
-	if complete(dir) {
-		return dir, nil
-	}
-	// Packages are tested in several processes: one builds, the others find what it
-	// built, which the rename makes appear whole.
-	unlock, err := lockedfile.MutexAt(dir + ".lock").Lock()
-	if err != nil {
-		return "", fmt.Errorf("kstreams: lock the cache: %w", err)
-	}
-	defer unlock()
-	if complete(dir) {
-		return dir, nil
-	}
-	part, err := os.MkdirTemp(cache, version+".part-")
-	if err != nil {
-		return "", fmt.Errorf("kstreams: make room in the cache: %w", err)
-	}
-	defer func() { _ = os.RemoveAll(part) }()
-	source, err := fs.Sub(program, "java")
-	if err != nil {
-		return "", err
-	}
-	if err := os.CopyFS(part, source); err != nil {
-		return "", fmt.Errorf("kstreams: write the program into the cache: %w", err)
-	}
-	if err := compile(ctx, part); err != nil {
-		return "", err
-	}
-	if err := os.Rename(filepath.Join(part, "target"), dir); err != nil {
-		return "", fmt.Errorf("kstreams: put the program into the cache: %w", err)
-	}
-	return dir, nil
+	return dir, fetched.Once(dir, "lib", func(part string) (string, error) {
+		source, err := fs.Sub(program, "java")
+		if err != nil {
+			return "", err
+		}
+		if err := os.CopyFS(part, source); err != nil {
+			return "", fmt.Errorf("kstreams: write the program into the cache: %w", err)
+		}
+		return filepath.Join(part, "target"), compile(ctx, part)
+	})
 }
 
 func compile(ctx context.Context, dir string) error {
@@ -98,14 +73,9 @@ func compile(ctx context.Context, dir string) error {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%w: Maven can't build the program (it needs a JDK of 17 or later and, once, "+
 			"the network; %s; a cache that is named in %s can be copied from another machine): %w\n%s",
-			ErrJava, remedy, cacheEnv, err, out)
+			ErrJava, remedy, fetched.Env, err, out)
 	}
 	return nil
-}
-
-func complete(dir string) bool {
-	_, err := os.Stat(filepath.Join(dir, "lib"))
-	return err == nil
 }
 
 // programVersion is a hash of the sources.
@@ -122,23 +92,4 @@ func programVersion() (string, error) {
 		return err
 	})
 	return hex.EncodeToString(h.Sum(nil)[:8]), err
-}
-
-func cacheDir() (string, error) {
-	dir := os.Getenv(cacheEnv)
-	if dir == "" {
-		user, err := os.UserCacheDir()
-		if err != nil {
-			return "", fmt.Errorf("kstreams: no cache directory, name one in %s: %w", cacheEnv, err)
-		}
-		dir = filepath.Join(user, "tailrace")
-	}
-	dir, err := filepath.Abs(filepath.Join(dir, "kstreams"))
-	if err == nil {
-		err = os.MkdirAll(dir, 0o755)
-	}
-	if err != nil {
-		return "", fmt.Errorf("kstreams: make the cache: %w", err)
-	}
-	return dir, nil
 }

@@ -13,7 +13,8 @@ import (
 	"strings"
 
 	embeddedpostgres "github.com/fergusstrange/embedded-postgres"
-	"github.com/rogpeppe/go-internal/lockedfile"
+
+	"github.com/tailrace/tailrace/internal/fetched"
 )
 
 // DefaultVersion is the version of an empty Config.Version.
@@ -22,7 +23,7 @@ const DefaultVersion = "18.1.0"
 // CacheEnv names the environment variable with the directory in which binaries are
 // kept. Without it that is the user's cache directory, or for root, whose home
 // PostgreSQL's user usually can't enter, /var/cache.
-const CacheEnv = "TAILRACE_CACHE"
+const CacheEnv = fetched.Env
 
 var versions = []string{"14.20.0", "15.15.0", "16.9.0", "17.7.0", "18.1.0"}
 
@@ -64,40 +65,14 @@ func binaries(ctx context.Context, version string, logger *slog.Logger) (string,
 		return "", err
 	}
 	dir := filepath.Join(cache, version)
-	if complete(dir) {
-		return dir, nil
-	}
-	// Several processes (go test starts many) may want the same version at once: one
-	// fetches it, the others wait and find it. The rename makes it appear whole.
-	unlock, err := lockedfile.MutexAt(dir + ".lock").Lock()
-	if err != nil {
-		return "", fmt.Errorf("pgserver: lock the binaries' cache: %w", err)
-	}
-	defer unlock()
-	if complete(dir) {
-		return dir, nil
-	}
-	logger.Info("fetching PostgreSQL, once for this version", "version", version, "cache", cache)
-	temporary, err := os.MkdirTemp(cache, version+".part-")
-	if err != nil {
-		return "", fmt.Errorf("pgserver: make room in the binaries' cache: %w", err)
-	}
-	defer func() { _ = os.RemoveAll(temporary) }()
-	if err := fetch(ctx, version, temporary); err != nil {
-		return "", err
-	}
-	if err := os.Rename(filepath.Join(temporary, "unpacked"), dir); err != nil {
-		return "", fmt.Errorf("pgserver: put the binaries into the cache: %w", err)
-	}
-	return dir, nil
+	return dir, fetched.Once(dir, mark, func(part string) (string, error) {
+		logger.Info("fetching PostgreSQL, once for this version", "version", version, "cache", cache)
+		return filepath.Join(part, "unpacked"), fetch(ctx, version, part)
+	})
 }
 
-// complete relies on the directory having been renamed into place: one file stands
-// for all.
-func complete(dir string) bool {
-	_, err := os.Stat(filepath.Join(dir, "bin", "postgres"))
-	return err == nil
-}
+// mark is a file that says that a version's binaries are there.
+var mark = filepath.Join("bin", "postgres")
 
 // fetch has the library download, check and unpack the binaries into temporary's
 // folder "unpacked". The library can only do that on its way to a running server, and
@@ -131,7 +106,7 @@ func fetch(ctx context.Context, version, temporary string) error {
 		return errors.Join(
 			fmt.Errorf("%w of %s: the library started a server unasked", ErrFetch, version), library.Stop())
 	}
-	if !complete(unpacked) {
+	if _, statErr := os.Stat(filepath.Join(unpacked, mark)); statErr != nil {
 		return fmt.Errorf("%w of %s: %w; they come from the public Maven repository: connect to the "+
 			"network once, or copy the cache of a machine that has them and name it in %s",
 			ErrFetch, version, err, CacheEnv)
