@@ -91,7 +91,7 @@ func foreignCodec(t reflect.Type) *codec {
 			return append(dst, b...)
 		}
 		c.json = func(dst []byte, p unsafe.Pointer, _ *JSONOptions) []byte {
-			return appendJSONString(dst, string(c.text(nil, p)))
+			return AppendJSONString(dst, string(c.text(nil, p)))
 		}
 	case implements(t, typeValuer):
 		foreign = true

@@ -158,7 +158,7 @@ func structCodec(t reflect.Type, fields []field) *codec {
 	byName := make(map[string]*field, len(fields))
 	for i := range fields {
 		f := &fields[i]
-		heads[i] = append(appendJSONString([]byte{','}, f.json), ':')
+		heads[i] = append(AppendJSONString([]byte{','}, f.json), ':')
 		if i == 0 {
 			heads[i][0] = '{'
 		}
@@ -248,7 +248,7 @@ func mapCodec(t reflect.Type, key, elem *codec) *codec {
 			if i > 0 {
 				dst = append(dst, ',')
 			}
-			dst = append(appendJSONString(dst, e.key), ':')
+			dst = append(AppendJSONString(dst, e.key), ':')
 			dst = elem.json(dst, e.value, o)
 		}
 		return append(dst, '}')

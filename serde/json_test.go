@@ -96,7 +96,7 @@ func TestJSONAgreesWithEncodingJSON(t *testing.T) {
 		if err != nil || json.Unmarshal(b, &want) != nil {
 			t.Fatal(err)
 		}
-		if err := json.Unmarshal(appendJSONString(nil, s), &got); err != nil || got != want {
+		if err := json.Unmarshal(AppendJSONString(nil, s), &got); err != nil || got != want {
 			t.Errorf("%q reads as %q, %v, want %q", s, got, err, want)
 		}
 	}

@@ -10,8 +10,9 @@ import (
 
 const hexDigits = "0123456789abcdef"
 
-// appendJSONString writes a JSON string. Bytes that are no UTF-8 become U+FFFD.
-func appendJSONString(dst []byte, s string) []byte {
+// AppendJSONString appends a JSON string as JSON writes it. Bytes that are no UTF-8
+// become U+FFFD.
+func AppendJSONString(dst []byte, s string) []byte {
 	dst = append(dst, '"')
 	start := 0
 	for i := 0; i < len(s); {

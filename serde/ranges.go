@@ -37,7 +37,7 @@ func rangeCodec(t reflect.Type, elem *codec) *codec {
 	}
 	c.text = l.text
 	c.json = func(dst []byte, p unsafe.Pointer, _ *JSONOptions) []byte {
-		return appendJSONString(dst, string(l.text(nil, p)))
+		return AppendJSONString(dst, string(l.text(nil, p)))
 	}
 	return c
 }
@@ -74,7 +74,7 @@ func multirangeCodec(t reflect.Type, elem *codec) *codec {
 		return append(dst, '}')
 	}
 	c.json = func(dst []byte, p unsafe.Pointer, _ *JSONOptions) []byte {
-		return appendJSONString(dst, string(c.text(nil, p)))
+		return AppendJSONString(dst, string(c.text(nil, p)))
 	}
 	return c
 }

@@ -80,7 +80,7 @@ func stringCodec() *codec {
 	return leaf(codec{sqlType: "text", fits: func(columnType) bool { return true }},
 		func(v *string, src []byte) error { *v = string(src); return nil },
 		func(dst []byte, v *string) []byte { return append(dst, *v...) },
-		func(dst []byte, v *string, _ *JSONOptions) []byte { return appendJSONString(dst, *v) })
+		func(dst []byte, v *string, _ *JSONOptions) []byte { return AppendJSONString(dst, *v) })
 }
 
 type (

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/tailrace/tailrace/serde"
 )
 
 var (
@@ -44,21 +46,12 @@ func appendPosition(dst []byte, w http.ResponseWriter, at Position) []byte {
 // appendMark appends "position" and "as_of".
 func appendMark(dst []byte, at Position) []byte {
 	dst = append(dst, `"position":`...)
-	dst = appendString(dst, at.String())
+	dst = serde.AppendJSONString(dst, at.String())
 	dst = append(dst, `,"as_of":`...)
 	if at.AsOf.IsZero() {
 		return append(dst, "null"...)
 	}
-	return appendString(dst, at.AsOf.Format(time.RFC3339Nano))
-}
-
-// appendString appends a JSON string.
-func appendString(dst []byte, s string) []byte {
-	enc, err := json.Marshal(s)
-	if err != nil {
-		return append(dst, `""`...)
-	}
-	return append(dst, enc...)
+	return serde.AppendJSONString(dst, at.AsOf.Format(time.RFC3339Nano))
 }
 
 type listedView struct {
@@ -260,7 +253,7 @@ func (s *handler) appendPage(dst []byte, b *binding, pg page, limits pageLimits)
 	if last == nil {
 		return append(dst, "null"...), nil
 	}
-	return appendString(dst, cursorText(pg.cursor, last)), nil
+	return serde.AppendJSONString(dst, cursorText(pg.cursor, last)), nil
 }
 
 // serveSeveral answers with the first page of several views at one position.
@@ -296,7 +289,7 @@ func (s *handler) serveSeveral(w http.ResponseWriter, r *http.Request) error {
 		if i > 0 {
 			out = append(out, ',')
 		}
-		out = append(appendString(out, c.name), ":{"...)
+		out = append(serde.AppendJSONString(out, c.name), ":{"...)
 		at := len(out)
 		pg := page{m: m, q: query{view: c, index: -1}}
 		if out, err = s.appendPage(out, c.binding.Load(), pg, limits); err != nil {

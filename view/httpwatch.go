@@ -5,6 +5,8 @@ import (
 	"errors"
 	"net/http"
 	"time"
+
+	"github.com/tailrace/tailrace/serde"
 )
 
 // tickEvery is how often a stream looks whether it has something to say that waits:
@@ -184,9 +186,9 @@ func (st *stream) flush() error {
 // fail ends the stream with a failure event (error is the name of EventSource's own).
 func (st *stream) fail(e *httpError) {
 	st.buf = append(st.buf[:0], "event: failure\ndata: {\"error\":"...)
-	st.buf = append(appendString(st.buf, e.Code), `,"message":`...)
-	st.buf = append(appendString(st.buf, e.Message), `,"remedy":`...)
-	st.buf = append(appendString(st.buf, e.Remedy), "}\n\n"...)
+	st.buf = append(serde.AppendJSONString(st.buf, e.Code), `,"message":`...)
+	st.buf = append(serde.AppendJSONString(st.buf, e.Message), `,"remedy":`...)
+	st.buf = append(serde.AppendJSONString(st.buf, e.Remedy), "}\n\n"...)
 	_ = st.flush() // The stream ends either way.
 }
 

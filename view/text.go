@@ -164,7 +164,7 @@ func splitKey(text string) ([]json.RawMessage, error) {
 		if part == nullText {
 			parts = append(parts, json.RawMessage("null"))
 		} else {
-			parts = append(parts, appendString(nil, part))
+			parts = append(parts, serde.AppendJSONString(nil, part))
 		}
 	}
 	return parts, nil

@@ -24,11 +24,8 @@ var logging []byte
 // jars returns the directory of the broker's jars, which are fetched once: by Maven,
 // which knows where they are to be had.
 func jars(ctx context.Context) (string, error) {
-	for _, program := range []string{"java", "mvn"} {
-		if _, err := exec.LookPath(program); err != nil {
-			return "", fmt.Errorf("%w: %s is not installed; tests against Kafka need Java 17 and Maven; "+
-				"`make java` installs them where it can", ErrStart, program)
-		}
+	if err := installed("java"); err != nil {
+		return "", err
 	}
 	cache, err := fetched.Dir("kafka")
 	if err != nil {
@@ -38,7 +35,19 @@ func jars(ctx context.Context) (string, error) {
 	return dir, fetched.Once(dir, "libs", func(part string) (string, error) { return part, fetch(ctx, part) })
 }
 
+// installed returns an error if a program is not there.
+func installed(program string) error {
+	if _, err := exec.LookPath(program); err != nil {
+		return fmt.Errorf("%w: %s is not installed; tests against Kafka need Java 17 and, once, Maven; "+
+			"`make java` installs them where it can", ErrStart, program)
+	}
+	return nil
+}
+
 func fetch(ctx context.Context, dir string) error {
+	if err := installed("mvn"); err != nil {
+		return err
+	}
 	err := errors.Join(
 		os.WriteFile(filepath.Join(dir, "pom.xml"), pom, 0o644),
 		os.WriteFile(filepath.Join(dir, "log4j2.properties"), logging, 0o644))

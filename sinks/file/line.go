@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tailrace/tailrace/record"
+	"github.com/tailrace/tailrace/serde"
 	"github.com/tailrace/tailrace/sinks"
 )
 
@@ -16,8 +17,8 @@ const linePrefix = `{"id":`
 
 // appendLine appends an event as a line of JSON.
 func appendLine(buf []byte, stream string, e *sinks.Event) ([]byte, error) {
-	buf = appendString(append(buf, linePrefix...), e.ID)
-	buf = appendString(append(buf, `,"stream":`...), stream)
+	buf = serde.AppendJSONString(append(buf, linePrefix...), e.ID)
+	buf = serde.AppendJSONString(append(buf, `,"stream":`...), stream)
 	var err error
 	if buf, err = appendJSON(append(buf, `,"key":`...), e.Key); err != nil {
 		return nil, fmt.Errorf("key of an event of %q: %w", stream, err)
@@ -25,8 +26,8 @@ func appendLine(buf []byte, stream string, e *sinks.Event) ([]byte, error) {
 	if buf, err = appendJSON(append(buf, `,"value":`...), e.Value); err != nil {
 		return nil, fmt.Errorf("value of an event of %q: %w", stream, err)
 	}
-	buf = appendString(append(buf, `,"source":`...), e.Source)
-	buf = appendString(append(buf, `,"position":`...), record.LSN(e.Position).String())
+	buf = serde.AppendJSONString(append(buf, `,"source":`...), e.Source)
+	buf = serde.AppendJSONString(append(buf, `,"position":`...), record.LSN(e.Position).String())
 	buf = strconv.AppendUint(append(buf, `,"xid":`...), uint64(e.XID), 10)
 	buf = time.UnixMicro(e.Time).UTC().AppendFormat(append(buf, `,"time":"`...), time.RFC3339Nano)
 	buf = strconv.AppendBool(append(buf, `","last":`...), e.Last)
@@ -49,17 +50,6 @@ func appendJSON(buf, v []byte) ([]byte, error) {
 		return nil, err
 	}
 	return append(buf, flat.Bytes()...), nil
-}
-
-// appendString appends a JSON string.
-func appendString(buf []byte, s string) []byte {
-	for i := range len(s) {
-		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
-			quoted, _ := json.Marshal(s) // a string always can be
-			return append(buf, quoted...)
-		}
-	}
-	return append(append(append(buf, '"'), s...), '"')
 }
 
 // place is where the events of one stream from one source are in order.

@@ -2,7 +2,9 @@ package kafka_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/tailrace/tailrace/sinks"
 	"github.com/tailrace/tailrace/sinks/kafka"
@@ -32,5 +34,30 @@ func TestOptions(t *testing.T) {
 	}
 	if err := open(kafka.Config{}, nil); err == nil {
 		t.Error("no brokers: opened")
+	}
+}
+
+// TestRefusedByBroker opens targets that a real broker refuses: each error is
+// sinks.ErrConfig and names the remedy.
+func TestRefusedByBroker(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		change func(cfg *kafka.Config)
+		remedy string
+	}{
+		"transaction timeout": {func(cfg *kafka.Config) { cfg.TransactionTimeout = time.Hour }, "transaction.max.timeout.ms"},
+		"replication factor":  {func(cfg *kafka.Config) { cfg.ReplicationFactor = 3 }, "Config.ReplicationFactor"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, cfg, app := newTarget(t)
+			c.change(&cfg)
+			_, err := (&renamed{kafka.Target(cfg), app}).Open(t.Context(), sinks.OpenRequest{
+				App: app, Target: "target", Incarnation: "one", Outputs: []sinks.Output{sinktest.Accounts},
+			})
+			if !errors.Is(err, sinks.ErrConfig) || !strings.Contains(err.Error(), c.remedy) {
+				t.Errorf("got %v", err)
+			}
+		})
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/tailrace/tailrace/serde"
 	"github.com/tailrace/tailrace/sinks"
 )
 
@@ -45,11 +46,8 @@ func appendObject(dst []byte, columns []sinks.Column, values [][]byte) ([]byte, 
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		name, err := json.Marshal(c.Name)
-		if err != nil {
-			return dst, err
-		}
-		dst = append(append(dst, name...), ':')
+		dst = append(serde.AppendJSONString(dst, c.Name), ':')
+		var err error
 		if dst, err = appendValue(dst, c.Type, values[i]); err != nil {
 			return dst, fmt.Errorf("column %q: %w", c.Name, err)
 		}
@@ -78,25 +76,15 @@ func appendValue(dst []byte, sqlType string, text []byte) ([]byte, error) {
 	case "json", "jsonb":
 		return append(dst, text...), nil
 	case "timestamp", "timestamptz", "timestamp with time zone", "timestamp without time zone":
-		return appendString(dst, isoTime(string(text)))
+		return serde.AppendJSONString(dst, isoTime(string(text))), nil
 	case "bytea":
 		raw, err := hex.DecodeString(strings.TrimPrefix(string(text), `\x`))
 		if err != nil {
 			return dst, fmt.Errorf("bytea that is not in hex form: %w", err)
 		}
-		return appendString(dst, base64.StdEncoding.EncodeToString(raw))
+		return serde.AppendJSONString(dst, base64.StdEncoding.EncodeToString(raw)), nil
 	}
-	return appendString(dst, string(text))
-}
-
-func appendString(dst []byte, s string) ([]byte, error) {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(s); err != nil {
-		return dst, err
-	}
-	return append(dst, bytes.TrimRight(b.Bytes(), "\n")...), nil
+	return serde.AppendJSONString(dst, string(text)), nil
 }
 
 // isoTime is 2024-05-01T10:00:00.5Z for 2024-05-01 10:00:00.5+00.

@@ -56,7 +56,7 @@ const (
 )
 
 // readProgress reads the progress, nil where there is none.
-func (w *Writer) readProgress(ctx context.Context, mode scanMode) (p *progress, err error) {
+func (w *writer) readProgress(ctx context.Context, mode scanMode) (p *progress, err error) {
 	err = w.scan(ctx, w.progressTopic(), mode, func(r *kgo.Record) error {
 		if string(r.Key) != progressKey {
 			return nil
@@ -76,7 +76,7 @@ func (w *Writer) readProgress(ctx context.Context, mode scanMode) (p *progress, 
 
 // readLease reads the last sign of life, nil where there is none. Signs of life are of
 // no transaction, and must be seen behind one that is open.
-func (w *Writer) readLease(ctx context.Context) (l *lease, err error) {
+func (w *writer) readLease(ctx context.Context) (l *lease, err error) {
 	err = w.scan(ctx, w.progressTopic(), uncommitted, func(r *kgo.Record) error {
 		if string(r.Key) != leaseKey {
 			return nil
@@ -96,7 +96,7 @@ func (w *Writer) readLease(ctx context.Context) (l *lease, err error) {
 
 // scan calls fn for the records of a topic, of each partition in order. Control records
 // are kept: the end of the log is one, and without it the end would not be seen.
-func (w *Writer) scan(
+func (w *writer) scan(
 	ctx context.Context, topic string, mode scanMode, fn func(*kgo.Record) error,
 ) error {
 	list, isolation := w.admin.ListEndOffsets, kgo.ReadCommitted()
@@ -161,7 +161,7 @@ func (w *Writer) scan(
 
 // claim makes the target ours: it waits for the lease of another incarnation to run
 // out, ends what our predecessors left open, and writes a session of our own.
-func (w *Writer) claim(ctx context.Context) error {
+func (w *writer) claim(ctx context.Context) error {
 	p, err := w.readProgress(ctx, stable)
 	if err != nil {
 		return err
@@ -192,7 +192,7 @@ func (w *Writer) claim(ctx context.Context) error {
 
 // waitForLease waits as long as a lease lasts without a sign of life. No clocks are
 // compared: a sign is a record that was not there before.
-func (w *Writer) waitForLease(ctx context.Context) error {
+func (w *writer) waitForLease(ctx context.Context) error {
 	seen, err := w.readLease(ctx)
 	if err != nil || seen == nil {
 		return err
@@ -221,14 +221,14 @@ func (w *Writer) waitForLease(ctx context.Context) error {
 	}
 }
 
-func (w *Writer) held(cause error) error {
+func (w *writer) held(cause error) error {
 	err := fmt.Errorf("%w: sinks/kafka: app %q, target %q belongs to another incarnation, which renews its "+
 		"lease; stop the other instance, or give this app another name", sinks.ErrHeld, w.app, w.target)
 	return errors.Join(err, cause)
 }
 
 // keepLease shows signs of life until Close.
-func (w *Writer) keepLease() {
+func (w *writer) keepLease() {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	session := w.last.Session
@@ -252,7 +252,7 @@ func (w *Writer) keepLease() {
 }
 
 // drop removes the progress.
-func (w *Writer) drop(ctx context.Context) error {
+func (w *writer) drop(ctx context.Context) error {
 	if err := w.connect(ctx); err != nil {
 		return err
 	}

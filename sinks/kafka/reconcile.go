@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -35,7 +36,7 @@ func hashOf(key []byte) (h [16]byte) {
 // removeOthers writes tombstones for the rows of a table's topic that are not among the
 // keys. It reads the whole topic, up to the transaction that is open, which is ours;
 // what it keeps in memory is the rows to remove.
-func (w *Writer) removeOthers(
+func (w *writer) removeOthers(
 	ctx context.Context, o *output, keys *keySet, at time.Time,
 ) error {
 	others := map[[16]byte][]byte{}
@@ -56,4 +57,26 @@ func (w *Writer) removeOthers(
 		w.produce(&kgo.Record{Topic: o.topic, Key: key, Timestamp: at})
 	}
 	return nil
+}
+
+// holds reports whether a topic has any committed record: one that has none, at the first
+// load, needs no comparing.
+func (w *writer) holds(ctx context.Context, topic string) (bool, error) {
+	starts, err := w.admin.ListStartOffsets(ctx, topic)
+	if err == nil {
+		err = starts.Error()
+	}
+	if err != nil {
+		return false, w.wrap("read topic "+topic, err)
+	}
+	ends, err := w.admin.ListCommittedOffsets(ctx, topic)
+	if err == nil {
+		err = ends.Error()
+	}
+	some := false
+	ends.Each(func(o kadm.ListedOffset) {
+		start, _ := starts.Lookup(topic, o.Partition)
+		some = some || o.Offset > start.Offset
+	})
+	return some, w.wrap("read topic "+topic, err)
 }

@@ -121,12 +121,12 @@ func (c *connector) Drop(ctx context.Context, req sinks.DropRequest) error {
 	return w.drop(ctx)
 }
 
-func (c *connector) newWriter(req sinks.OpenRequest) (*Writer, error) {
+func (c *connector) newWriter(req sinks.OpenRequest) (*writer, error) {
 	log := req.Logger
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	w := &Writer{
+	w := &writer{
 		cfg: c.cfg, app: req.App, target: req.Target, incarnation: req.Incarnation,
 		log: log.With("target", req.Target), outputs: map[uint32]*output{},
 	}
@@ -160,7 +160,7 @@ func (c *connector) newWriter(req sinks.OpenRequest) (*Writer, error) {
 }
 
 // client makes a client with the user's options.
-func (w *Writer) client(opts ...kgo.Opt) (*kgo.Client, error) {
+func (w *writer) client(opts ...kgo.Opt) (*kgo.Client, error) {
 	all := append([]kgo.Opt{
 		kgo.SeedBrokers(w.cfg.Brokers...), kgo.ClientID("tailrace"),
 		kgo.MetadataMinAge(100 * time.Millisecond), // new topics have no leader for a moment
@@ -172,7 +172,7 @@ func (w *Writer) client(opts ...kgo.Opt) (*kgo.Client, error) {
 	return cl, nil
 }
 
-func (w *Writer) progressTopic() string { return w.app + "-" + w.target + "-progress" }
+func (w *writer) progressTopic() string { return w.app + "-" + w.target + "-progress" }
 
 // output is one output and its topic.
 type output struct {

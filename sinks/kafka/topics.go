@@ -17,7 +17,7 @@ import (
 
 // prepareTopics creates the topics that are missing and may be created, and checks
 // those that are there. All problems are reported at once.
-func (w *Writer) prepareTopics(ctx context.Context) error {
+func (w *writer) prepareTopics(ctx context.Context) error {
 	want := map[string]*output{w.progressTopic(): nil}
 	for _, o := range w.outputs {
 		want[o.topic] = o
@@ -49,7 +49,7 @@ func (w *Writer) prepareTopics(ctx context.Context) error {
 
 // waitForLeaders returns once all partitions of topics can be used: a topic that was
 // created has no leaders for a moment, and the brokers learn of them one by one.
-func (w *Writer) waitForLeaders(ctx context.Context, topics []string) error {
+func (w *writer) waitForLeaders(ctx context.Context, topics []string) error {
 	for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		ends, err := w.admin.ListEndOffsets(ctx, topics...)
 		if err == nil {
@@ -66,12 +66,18 @@ func (w *Writer) waitForLeaders(ctx context.Context, topics []string) error {
 	}
 }
 
-func (w *Writer) createTopic(ctx context.Context, name string, o *output) error {
+func (w *writer) createTopic(ctx context.Context, name string, o *output) error {
 	partitions, configs := int32(1), map[string]*string{}
 	if o == nil || !o.Append {
 		configs["cleanup.policy"] = kadm.StringPtr("compact")
 	}
-	if o != nil {
+	if o == nil {
+		// Every commit writes a record here and every Open reads them all, so what is
+		// replaced has to go soon: by default only segments of a week or 1 GB are compacted.
+		configs["segment.ms"] = kadm.StringPtr("600000")
+		configs["segment.bytes"] = kadm.StringPtr("16777216")
+		configs["min.cleanable.dirty.ratio"] = kadm.StringPtr("0.01")
+	} else {
 		if !w.cfg.CreateTopics {
 			return fmt.Errorf("%w: sinks/kafka: target %q: there is no topic %q; create it (%s), or set "+
 				"Config.CreateTopics", sinks.ErrTargetSchema, w.target, name, policyOf(o))
@@ -100,7 +106,7 @@ func policyOf(o *output) string {
 
 // checkTopic refuses a topic in which a table's rows would be lost, or a progress topic
 // that has no one order.
-func (w *Writer) checkTopic(ctx context.Context, name string, o *output, partitions int) error {
+func (w *writer) checkTopic(ctx context.Context, name string, o *output, partitions int) error {
 	if o == nil && partitions != 1 {
 		return fmt.Errorf("%w: sinks/kafka: target %q: the progress topic %q has %d partitions; it must "+
 			"have one", sinks.ErrTargetSchema, w.target, name, partitions)

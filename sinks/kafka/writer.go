@@ -17,8 +17,8 @@ import (
 	"github.com/tailrace/tailrace/sinks"
 )
 
-// Writer is an open Kafka target.
-type Writer struct {
+// writer is an open Kafka target.
+type writer struct {
 	cfg                      Config
 	app, target, incarnation string
 	log                      *slog.Logger
@@ -36,7 +36,7 @@ type Writer struct {
 	failed error // the first record of the transaction that could not be written
 }
 
-func (w *Writer) open(ctx context.Context) error {
+func (w *writer) open(ctx context.Context) error {
 	if err := w.connect(ctx); err != nil {
 		return err
 	}
@@ -47,7 +47,7 @@ func (w *Writer) open(ctx context.Context) error {
 }
 
 // connect makes the clients and reaches the cluster once.
-func (w *Writer) connect(ctx context.Context) (err error) {
+func (w *writer) connect(ctx context.Context) (err error) {
 	if w.beats, err = w.client(); err != nil {
 		return err
 	}
@@ -67,7 +67,7 @@ func (w *Writer) connect(ctx context.Context) (err error) {
 }
 
 // Close gives up the lease, so that another instance need not wait for its end.
-func (w *Writer) Close() error {
+func (w *writer) Close() error {
 	if w.stopLease != nil {
 		w.stopLease()
 		w.stopLease = nil
@@ -87,7 +87,7 @@ func (w *Writer) Close() error {
 	return nil
 }
 
-func (w *Writer) close() {
+func (w *writer) close() {
 	for _, cl := range []*kgo.Client{w.producer, w.beats} {
 		if cl != nil {
 			cl.Close()
@@ -96,7 +96,7 @@ func (w *Writer) close() {
 }
 
 // Progress implements sinks.Writer.
-func (w *Writer) Progress(ctx context.Context) (seq uint64, ok bool, err error) {
+func (w *writer) Progress(ctx context.Context) (seq uint64, ok bool, err error) {
 	p, err := w.readProgress(ctx, settled)
 	if err != nil {
 		return 0, false, err
@@ -107,12 +107,12 @@ func (w *Writer) Progress(ctx context.Context) (seq uint64, ok bool, err error) 
 	return p.Seq, p.Seq > 0, nil
 }
 
-func (w *Writer) fenced() error {
+func (w *writer) fenced() error {
 	return fmt.Errorf("%w: sinks/kafka: app %q, target %q was taken over", sinks.ErrFenced, w.app, w.target)
 }
 
 // Apply implements sinks.Writer: one Kafka transaction.
-func (w *Writer) Apply(ctx context.Context, epochs []sinks.Epoch) error {
+func (w *writer) Apply(ctx context.Context, epochs []sinks.Epoch) error {
 	if w.broken != nil {
 		return w.broken
 	}
@@ -133,8 +133,9 @@ func (w *Writer) Apply(ctx context.Context, epochs []sinks.Epoch) error {
 		next.Events[topic] = p.Clone()
 	}
 	err := w.transaction(ctx, func() error {
+		wholes := w.lastWholes(epochs)
 		for i := range epochs {
-			if err := w.produceEpoch(ctx, epochs[i:], next.Events); err != nil {
+			if err := w.produceEpoch(ctx, &epochs[i], i, wholes, next.Events); err != nil {
 				return err
 			}
 		}
@@ -147,7 +148,7 @@ func (w *Writer) Apply(ctx context.Context, epochs []sinks.Epoch) error {
 }
 
 // transaction runs produce in a transaction that commits, or is given up as a whole.
-func (w *Writer) transaction(ctx context.Context, produce func() error) error {
+func (w *writer) transaction(ctx context.Context, produce func() error) error {
 	w.mu.Lock()
 	w.failed = nil
 	w.mu.Unlock()
@@ -191,7 +192,7 @@ func (w *Writer) transaction(ctx context.Context, produce func() error) error {
 // lost says why a transaction failed: because somebody has taken over, or otherwise.
 // A transaction that took too long looks like the former to a producer, so the
 // progress has the last word.
-func (w *Writer) lost(ctx context.Context, doing string, err error) error {
+func (w *writer) lost(ctx context.Context, doing string, err error) error {
 	for _, e := range []error{
 		kerr.ProducerFenced, kerr.InvalidProducerEpoch, kerr.InvalidProducerIDMapping, kerr.InvalidTxnState,
 	} {
@@ -216,15 +217,39 @@ func (w *Writer) lost(ctx context.Context, doing string, err error) error {
 	return w.wrap(doing, err)
 }
 
-func (w *Writer) wrap(doing string, err error) error {
+// misconfigured are the broker's answers that do not change by themselves.
+var misconfigured = []struct {
+	cause  error
+	remedy string
+}{
+	{kerr.SaslAuthenticationFailed, "check user and password in Config.Options"},
+	{kerr.UnsupportedSaslMechanism, "use a SASL mechanism in Config.Options that the broker offers"},
+	{kerr.TopicAuthorizationFailed, "grant the user read, write and describe on the topics of the target and " +
+		"on its progress topic, and create where they are missing"},
+	{kerr.TransactionalIDAuthorizationFailed, "grant the user write and describe on the transactional id, " +
+		"tailrace-<app>-<target>"},
+	{kerr.ClusterAuthorizationFailed, "grant the user create on the cluster, or create the topics beforehand"},
+	{kerr.InvalidTransactionTimeout, "lower Config.TransactionTimeout, or raise the brokers' " +
+		"transaction.max.timeout.ms"},
+	{kerr.InvalidReplicationFactor, "lower Config.ReplicationFactor to the number of brokers"},
+}
+
+// wrap names the place, and the remedy where trying again cannot help.
+func (w *writer) wrap(doing string, err error) error {
 	if err == nil {
 		return nil
+	}
+	for _, known := range misconfigured {
+		if errors.Is(err, known.cause) {
+			return fmt.Errorf("%w: sinks/kafka: target %q: %s: %w; %s", sinks.ErrConfig, w.target, doing, err,
+				known.remedy)
+		}
 	}
 	return fmt.Errorf("sinks/kafka: target %q: %s: %w", w.target, doing, err)
 }
 
 // produce hands a record to the client. Failures show at the end of the transaction.
-func (w *Writer) produce(r *kgo.Record) {
+func (w *writer) produce(r *kgo.Record) {
 	// A context of its own: one that ends would leave the record out and go on.
 	w.producer.Produce(context.Background(), r, func(r *kgo.Record, err error) {
 		if err != nil {
@@ -237,7 +262,7 @@ func (w *Writer) produce(r *kgo.Record) {
 	})
 }
 
-func (w *Writer) produceProgress(p progress) error {
+func (w *writer) produceProgress(p progress) error {
 	value, err := json.Marshal(p)
 	if err != nil {
 		return err
@@ -246,21 +271,34 @@ func (w *Writer) produceProgress(p progress) error {
 	return nil
 }
 
-// produceEpoch writes the first of the epochs that are at hand. Of a table that one of
-// the others holds as a whole, nothing is written: it would be replaced at once.
-func (w *Writer) produceEpoch(
-	ctx context.Context,
-	epochs []sinks.Epoch,
-	events map[string]record.Positions,
-) error {
-	e := &epochs[0]
-	whole := map[uint32]*keySet{}
-	replaced := map[uint32]bool{}
+// lastWholes says which epoch is the last that holds a table as a whole, -1 for none.
+func (w *writer) lastWholes(epochs []sinks.Epoch) map[uint32]int {
+	last := map[uint32]int{}
 	for id, o := range w.outputs {
-		for i := range epochs[1:] {
-			replaced[id] = replaced[id] || !o.Append && epochs[1+i].Whole(id)
+		last[id] = -1
+		for i := range epochs {
+			if !o.Append && epochs[i].Whole(id) {
+				last[id] = i
+			}
 		}
-		if !o.Append && e.Whole(id) && !replaced[id] {
+	}
+	return last
+}
+
+// produceEpoch writes the i-th epoch. Of a table that a later one holds as a whole,
+// nothing is written: it would be replaced at once.
+func (w *writer) produceEpoch(
+	ctx context.Context, e *sinks.Epoch, i int, lastWholes map[uint32]int, events map[string]record.Positions,
+) error {
+	whole := map[uint32]*keySet{}
+	for id, last := range lastWholes {
+		if last != i {
+			continue
+		}
+		switch some, err := w.holds(ctx, w.outputs[id].topic); {
+		case err != nil:
+			return err
+		case some:
 			whole[id] = &keySet{}
 		}
 	}
@@ -273,7 +311,7 @@ func (w *Writer) produceEpoch(
 			failed = fmt.Errorf("sinks/kafka: target %q: no output %d", w.target, it.Output)
 		case it.Event != nil:
 			w.produceEvent(o, it.Event, events)
-		case !replaced[it.Output]:
+		case i >= lastWholes[it.Output]:
 			var r *kgo.Record
 			if r, failed = enc.row(o, &it); failed != nil {
 				break
@@ -301,7 +339,7 @@ func (w *Writer) produceEpoch(
 }
 
 // produceEvent writes an event, unless the topic has it from an incarnation before.
-func (w *Writer) produceEvent(o *output, ev *sinks.Event, events map[string]record.Positions) {
+func (w *writer) produceEvent(o *output, ev *sinks.Event, events map[string]record.Positions) {
 	at := events[o.topic]
 	if at == nil {
 		at = record.Positions{}
