@@ -61,3 +61,39 @@ func TestRefusedByBroker(t *testing.T) {
 		})
 	}
 }
+
+// TestTooLarge has one record of an epoch refused: nothing of the epoch is there then, in
+// any topic, and the next one is taken.
+func TestTooLarge(t *testing.T) {
+	t.Parallel()
+	c, cfg, app := newTarget(t)
+	outputs := []sinks.Output{sinktest.Accounts, sinktest.Places}
+	w, err := (&renamed{kafka.Target(cfg), app}).Open(t.Context(), sinks.OpenRequest{
+		App: app, Target: "target", Incarnation: "one", Outputs: outputs,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	first := sinktest.Whole(sinktest.Epoch(1, sinktest.Put(sinktest.Accounts, 1, "a", 1)))
+	large := sinktest.Epoch(2, sinktest.Put(sinktest.Accounts, 2, "b", 2),
+		sinktest.Put(sinktest.Places, strings.Repeat("x", 2<<20), "Rome", 1))
+	if err := w.Apply(t.Context(), []sinks.Epoch{first}); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Apply(t.Context(), []sinks.Epoch{large}); !errors.Is(err, sinks.ErrRejected) {
+		t.Fatalf("got %v", err)
+	}
+	if rows := c.Latest(t, app+"."+sinktest.Accounts.Name); len(rows) != 1 {
+		t.Errorf("the table holds %d rows, want that of the first epoch", len(rows))
+	}
+	if seq, ok, err := w.Progress(t.Context()); seq != 1 || !ok || err != nil {
+		t.Errorf("progress is %d, %v, %v", seq, ok, err)
+	}
+	if err := w.Apply(
+		t.Context(),
+		[]sinks.Epoch{sinktest.Epoch(2, sinktest.Put(sinktest.Accounts, 2, "b", 2))},
+	); err != nil {
+		t.Error(err)
+	}
+}
