@@ -1,5 +1,5 @@
 # `make test` and `make demo` need nothing but Go: what else they use is fetched, and
-# Java, for the comparison with Kafka Streams, is installed (`make java`).
+# Java, for Kafka and the comparison with Kafka Streams, is installed (`make java`).
 # CONTRIBUTING.md says what each target is for.
 
 GO ?= go
