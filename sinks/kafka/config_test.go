@@ -45,8 +45,12 @@ func TestRefusedByBroker(t *testing.T) {
 		change func(cfg *kafka.Config)
 		remedy string
 	}{
-		"transaction timeout": {func(cfg *kafka.Config) { cfg.TransactionTimeout = time.Hour }, "transaction.max.timeout.ms"},
-		"replication factor":  {func(cfg *kafka.Config) { cfg.ReplicationFactor = 3 }, "Config.ReplicationFactor"},
+		"transaction timeout": {
+			func(cfg *kafka.Config) { cfg.TransactionTimeout = time.Hour }, "transaction.max.timeout.ms",
+		},
+		"replication factor": {
+			func(cfg *kafka.Config) { cfg.ReplicationFactor = 3 }, "Config.ReplicationFactor",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

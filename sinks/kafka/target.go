@@ -1,8 +1,9 @@
 // Package kafka writes tables and event streams into Kafka topics, exactly once: all
 // records of an epoch, in all topics of the target, and the target's progress commit
-// in one Kafka transaction. So a consumer with isolation.level=read_committed sees
-// whole source transactions and nothing twice; one that reads uncommitted records
-// sees what was aborted, too.
+// in one Kafka transaction. So a consumer with isolation.level=read_committed gets every
+// record once and none of an epoch that was given up; one that reads uncommitted records
+// gets those, too. (Kafka has no moment at which several partitions are read together:
+// their parts of a transaction may be met one after the other.)
 //
 // A table goes to a compacted topic: the key is the JSON of the key columns (of a
 // single one its value), the value a JSON object of all columns, a deleted row a
