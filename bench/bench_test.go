@@ -34,7 +34,6 @@ func TestWorkloadsRun(t *testing.T) {
 		results int
 	}{
 		{[]string{"pgraw", "-backlog", "300x1,30x20", "-runs", "2", "-cpuprofile", profile}, 4},
-		{[]string{"pgraw-latency", "-rate", "200", "-for", "500ms", "-runs", "1"}, 1},
 		{[]string{"revenue", "-backlog", "300x1", "-runs", "1"}, 2},
 		{[]string{"latency", "-rate", "200", "-for", "500ms", "-runs", "1"}, 2},
 		{[]string{"giant", "-rows", "3000", "-runs", "1"}, 5},

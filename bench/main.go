@@ -41,7 +41,6 @@ type environment struct {
 
 var workloads = []workload{
 	{"pgraw", "receive a backlog of changes from PostgreSQL and discard it", pgrawFlags},
-	{"pgraw-latency", "commit to receipt, at a given rate of transactions", pgrawLatencyFlags},
 	{"revenue", "drain a backlog into the revenue view, beside the raw receiver", revenueFlags},
 	{"latency", "commit to view, at a given rate of transactions, beside the raw receiver", latencyFlags},
 	{"giant", "transactions of a million rows through a running app, by peak memory", giantFlags},

@@ -46,7 +46,12 @@ func backlogFlag(flags *flag.FlagSet) *sizes {
 	return backlog
 }
 
-func pgrawFlags(flags *flag.FlagSet) runner {
+func pgrawFlags(flags *flag.FlagSet) runner { return backlogWorkload(flags, pgraw) }
+
+// backlogWorkload runs one for each size of backlog that is asked for.
+func backlogWorkload(
+	flags *flag.FlagSet, run func(ctx context.Context, env *environment, shop *shop, size size) error,
+) runner {
 	backlog := backlogFlag(flags)
 	return func(ctx context.Context, env *environment) error {
 		shop, err := newShop(ctx, env)
@@ -55,7 +60,7 @@ func pgrawFlags(flags *flag.FlagSet) runner {
 		}
 		defer shop.close()
 		for _, size := range *backlog {
-			if err := pgraw(ctx, env, shop, size); err != nil {
+			if err := run(ctx, env, shop, size); err != nil {
 				return err
 			}
 		}

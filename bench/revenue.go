@@ -11,22 +11,7 @@ import (
 	"github.com/tailrace/tailrace/examples/revenue/revenue"
 )
 
-func revenueFlags(flags *flag.FlagSet) runner {
-	backlog := backlogFlag(flags)
-	return func(ctx context.Context, env *environment) error {
-		shop, err := newShop(ctx, env)
-		if err != nil {
-			return err
-		}
-		defer shop.close()
-		for _, size := range *backlog {
-			if err := revenueBacklog(ctx, env, shop, size); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-}
+func revenueFlags(flags *flag.FlagSet) runner { return backlogWorkload(flags, revenueBacklog) }
 
 // Slots of the revenue workload. The app's is copied for each run, as is its state, so
 // that each reads the same backlog.

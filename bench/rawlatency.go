@@ -3,33 +3,12 @@ package main
 import (
 	"context"
 	"encoding/binary"
-	"flag"
 	"fmt"
 	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 )
-
-func pgrawLatencyFlags(flags *flag.FlagSet) runner {
-	rate := flags.Int("rate", 1000, "transactions per second, each of one row")
-	length := flags.Duration("for", 5*time.Second, "how long a run writes")
-	return func(ctx context.Context, env *environment) error {
-		shop, err := newShop(ctx, env)
-		if err != nil {
-			return err
-		}
-		defer shop.close()
-		for i := range env.runs {
-			r, err := receiveLatency(ctx, env, shop, fmt.Sprintf("latency%d", i), *rate, *length)
-			if err != nil {
-				return err
-			}
-			env.report.add(r)
-		}
-		return nil
-	}
-}
 
 // receiveLatency measures from just before a transaction is sent to the server until
 // its commit has come back through replication: the time in which a view could know of
