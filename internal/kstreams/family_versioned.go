@@ -9,19 +9,21 @@ import (
 
 // Versioned tables, in joins of tables, joins with streams, and aggregates.
 var (
-	_ = addFamily(&Family{Name: "versioned-join-inner", Make: makeVersionedJoin("inner")})
-	_ = addFamily(&Family{Name: "versioned-join-left", Make: makeVersionedJoin("left")})
-	_ = addFamily(&Family{Name: "versioned-join-outer", Make: makeVersionedJoin("outer")})
+	_ = addFamily(&Family{Name: "versioned-join-inner", Make: makeVersionedJoin("inner"), Known: versionedKnown})
+	_ = addFamily(&Family{Name: "versioned-join-left", Make: makeVersionedJoin("left"), Known: versionedKnown})
+	_ = addFamily(&Family{Name: "versioned-join-outer", Make: makeVersionedJoin("outer"), Known: versionedKnown})
 	_ = addFamily(&Family{Name: "versioned-stream-inner", Make: makeAsOf("inner", false)})
 	_ = addFamily(&Family{Name: "versioned-stream-left", Make: makeAsOf("left", false)})
 	_ = addFamily(&Family{Name: "versioned-grace-inner", Make: makeAsOf("inner", true)})
 	_ = addFamily(&Family{Name: "versioned-grace-left", Make: makeAsOf("left", true)})
 	_ = addFamily(&Family{Name: "versioned-aggregate", Make: makeVersionedAggregate, Known: []Known{
-		{Name: "needless output", Explains: onlyTimes("aggregate")},
+		{Name: "needless output", Explains: onlyTimes("aggregate")}, deletionForgotten,
 	}})
 	_ = addFamily(&Family{Name: "versioned-foreign-key", Make: makeVersionedForeignKey, Known: []Known{
 		{Name: "time of a foreign-key result", Explains: onlyTimes("join-foreign-key")},
 	}})
+
+	versionedKnown = []Known{deletionForgotten}
 )
 
 // buildVersioned builds a table with history. A tombstone of a row that is not there is

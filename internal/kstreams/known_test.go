@@ -50,6 +50,13 @@ func foreignKey(kind string) []kstreams.Node {
 	}
 }
 
+func versionedCount() []kstreams.Node {
+	return []kstreams.Node{
+		{ID: "l", Op: "table", Topic: "l", History: 100},
+		{ID: "o", Op: "aggregate", In: []string{"l"}, By: "key", Fn: "count"},
+	}
+}
+
 var joinsKnown = []known{
 	{ // The left one is in time, and so is its partner: it has not been without one.
 		"KAFKA-19536", streamJoin("left", 10, 10, 50), "l:z=Z@100 l:a=A@85 r:a=b@86",
@@ -87,6 +94,13 @@ var joinsKnown = []known{
 	{
 		"KAFKA-6443 outer", joinTwice("outer", "inner"), "r:a=6@1 r:a=~@2",
 		"a=null-6-6@1 a=null-6-6@1", "a=null-6-6@1 a=~@2",
+	},
+	{ // What is deleted at 31 is older than nothing.
+		"deletion forgotten", versionedCount(), "l:a=x@31 l:a=~@31 l:a=y@24", "a=1@31 a=0@31 a=1@31", "a=1@31 a=0@31",
+	},
+	{ // An older version, which ended at 31, makes Kafka Streams remember.
+		"deletion remembered", versionedCount(), "l:a=w@20 l:a=x@31 l:a=~@31 l:a=y@24",
+		"a=1@20 a=1@31 a=0@31", "a=1@20 a=0@31",
 	},
 	{ // In the other order both say 10.
 		"time of a foreign-key result", foreignKey("inner"), "l:1=x/1@10 r:x=a@5",
