@@ -178,8 +178,10 @@ func aloneFirst(outputs []string) []string {
 	return outputs
 }
 
+// rank tells what went out without a partner from pairs; outputs may be without times.
 func rank(output string) int {
-	if strings.Contains(output, "=null-") || strings.Contains(output, "-null@") {
+	output, _, _ = strings.Cut(output, "@")
+	if strings.Contains(output, "=null-") || strings.HasSuffix(output, "-null") {
 		return 0
 	}
 	return 1
