@@ -15,7 +15,11 @@ import (
 	"github.com/tailrace/tailrace/internal/kstreams"
 )
 
+// started is set when a test has asked for the Java program.
+var started bool
+
 var start = sync.OnceValues(func() (*kstreams.Oracle, error) {
+	started = true
 	ctx, cancel := context.WithTimeout(context.Background(), 9*time.Minute)
 	defer cancel()
 	return kstreams.Start(ctx)
@@ -33,10 +37,12 @@ func oracle(t *testing.T) *kstreams.Oracle {
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if o, err := start(); err == nil {
-		if err := o.Close(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			code = 1
+	if started {
+		if o, err := start(); err == nil {
+			if err := o.Close(); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				code = 1
+			}
 		}
 	}
 	os.Exit(code)
