@@ -3,7 +3,6 @@ package operators_test
 import (
 	"cmp"
 	"fmt"
-	"github.com/tailrace/tailrace/record"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/tailrace/tailrace/operators"
 	"github.com/tailrace/tailrace/operators/aggregate"
+	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/sources"
 	"github.com/tailrace/tailrace/topology"
 	"github.com/tailrace/tailrace/topology/topologytest"
