@@ -1,8 +1,6 @@
 package operators
 
 import (
-	"math"
-
 	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/state"
 	"github.com/tailrace/tailrace/topology"
@@ -72,7 +70,8 @@ type deduplicate[K comparable, V any, I comparable] struct {
 	window  windows.JoinWindow
 	passed  *state.Ordered // what went on: (id, time)
 
-	key, upper       []byte
+	key              []byte
+	scan             keyRange
 	seen             bool
 	see              func(key, value []byte) bool
 	forget           func(at int64, key []byte) error
@@ -113,18 +112,16 @@ func (d *deduplicate[K, V, I]) one(r *record.Record[K, V], before int64) error {
 	id := d.id(r.Key, r.Value)
 	first, last := d.window.Range(r.Time)
 	d.key = d.idCodec.Append(d.key[:0], id)
-	n := len(d.key)
-	d.upper = appendTime(append(d.upper[:0], d.key...), min(last, math.MaxInt64-1)+1)
-	d.key = appendTime(d.key, first)
+	d.scan.set(d.key, first, last)
 	d.seen = false
-	if err := d.passed.ScanRange(d.key, d.upper, false, d.see); err != nil {
+	if err := d.passed.ScanRange(d.scan.lower, d.scan.upper, false, d.see); err != nil {
 		return err
 	}
 	if d.seen {
 		d.duplicates++
 		return nil
 	}
-	d.key = appendTime(d.key[:n], r.Time)
+	d.key = appendTime(d.key, r.Time)
 	if err := d.passed.Set(d.key, nil); err != nil {
 		return err
 	}

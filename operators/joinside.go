@@ -1,8 +1,6 @@
 package operators
 
 import (
-	"math"
-
 	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/state"
 	"github.com/tailrace/tailrace/topology"
@@ -32,7 +30,7 @@ type joinSide[K comparable, V any] struct {
 
 	value       V
 	key, stored []byte
-	upper       []byte
+	scan        keyRange
 	keyLen      int // of the encoded key at work
 	found       int
 	firsts      []joinEntry // found for the first time
@@ -66,9 +64,9 @@ func newJoinSide[K comparable, V any](
 func (s *joinSide[K, V]) match(key []byte, first, last int64) (int, error) {
 	s.keyLen, s.found, s.err = len(key), 0, nil
 	s.firsts, s.arena = s.firsts[:0], s.arena[:0]
-	s.key = appendTime(append(s.key[:0], key...), first)
-	s.upper = appendTime(append(s.upper[:0], key...), min(last, math.MaxInt64-1)+1)
-	if err := firstError(s.buffer.ScanRange(s.key, s.upper, false, s.visit), s.err); err != nil {
+	s.scan.set(key, first, last)
+	err := firstError(s.buffer.ScanRange(s.scan.lower, s.scan.upper, false, s.visit), s.err)
+	if err != nil {
 		return 0, err
 	}
 	for _, e := range s.firsts {

@@ -93,6 +93,7 @@ func (t *timers) fire(now int64, fn func(at int64, key []byte) error) error {
 func (t *timers) gather(now int64) error {
 	t.batch, t.arena = t.batch[:0], t.arena[:0]
 	next, ok, err := t.next()
+	now = min(now, math.MaxInt64-1) // the last time of all is that of what never falls due
 	if err != nil || !ok || next > now {
 		return err
 	}

@@ -97,7 +97,8 @@ type versioned[K comparable, V any] struct {
 	late     []record.Change[K, V]
 	keepLate bool
 
-	key, val, upper []byte
+	key, val []byte
+	scan     keyRange
 }
 
 func newVersioned[K comparable, V any](
@@ -151,12 +152,12 @@ func (v *versioned[K, V]) Step(s *topology.Step) error {
 	return v.timers.fire(v.before, v.expire)
 }
 
-// oldest is the oldest time that the history tells about.
-func (v *versioned[K, V]) oldest() int64 {
-	if v.before < math.MinInt64+v.retention {
+// oldest is the oldest time that the history tells about at a stream time.
+func (v *versioned[K, V]) oldest(before int64) int64 {
+	if before < math.MinInt64+v.retention {
 		return math.MinInt64
 	}
-	return v.before - v.retention
+	return before - v.retention
 }
 
 // The ends of timers' keys say what they are for.
@@ -167,7 +168,7 @@ const (
 
 // apply makes the new side of a change the version of its key from the change's time on.
 func (v *versioned[K, V]) apply(c *record.Change[K, V]) error {
-	if c.Time < v.oldest() {
+	if c.Time < v.oldest(v.before) {
 		v.drop(v.node, "expired", 1)
 		return nil
 	}
@@ -179,14 +180,14 @@ func (v *versioned[K, V]) apply(c *record.Change[K, V]) error {
 		return v.insertLate(c, newest.Time)
 	}
 	if newest.HasNew() && c.Time > newest.Time {
-		err := v.remember(c.Key, newest.Time, &newest.New, c.Time+v.retention)
+		err := v.remember(c.Key, newest.Time, &newest.New, addSpan(c.Time, v.retention))
 		if err != nil {
 			return err
 		}
 	}
 	if !c.HasNew() { // a deletion is forgotten with what it hides
 		v.key = append(appendTime(v.keyCodec.Append(v.key[:0], c.Key), c.Time), timerTombstone)
-		if err := v.timers.set(c.Time+v.retention, v.key); err != nil {
+		if err := v.timers.set(addSpan(c.Time, v.retention), v.key); err != nil {
 			return err
 		}
 	}
@@ -207,17 +208,16 @@ func (v *versioned[K, V]) insertLate(c *record.Change[K, V], until int64) error 
 		}
 		v.late = append(v.late, late)
 	}
-	v.key = appendTime(v.keyCodec.Append(v.key[:0], c.Key), c.Time+1)
-	v.upper = appendTime(v.keyCodec.Append(v.upper[:0], c.Key), until)
-	at := len(v.key) - 8
-	err := v.history.ScanRange(v.key, v.upper, false, func(key, _ []byte) bool {
-		until = decodeTime(key[at:])
+	v.key = v.keyCodec.Append(v.key[:0], c.Key)
+	v.scan.set(v.key, c.Time+1, until)
+	err := v.history.ScanRange(v.scan.lower, v.scan.upper, false, func(key, _ []byte) bool {
+		until = decodeTime(key[len(v.key):])
 		return false
 	})
 	if err != nil {
 		return err
 	}
-	return v.remember(c.Key, c.Time, &version[V]{Value: c.New, Has: c.HasNew()}, until+v.retention)
+	return v.remember(c.Key, c.Time, &version[V]{Value: c.New, Has: c.HasNew()}, addSpan(until, v.retention))
 }
 
 // remember puts a version into the history, to be kept until some stream time.
@@ -271,13 +271,13 @@ func (v *versioned[K, V]) asOf(key K, at, before int64) (value V, has bool, err 
 	if !newest.HasNew() || newest.Time <= at {
 		return newest.New.Value, newest.New.Has, nil
 	}
-	if before != topology.NoTime && at < before-v.retention {
+	if at < v.oldest(before) {
 		return value, false, nil
 	}
 	v.key = v.keyCodec.Append(v.key[:0], key)
-	v.upper = appendTime(append(v.upper[:0], v.key...), at+1)
+	v.scan.set(v.key, math.MinInt64, at)
 	var failed error
-	err = v.history.ScanRange(v.key, v.upper, true, func(_, val []byte) bool {
+	err = v.history.ScanRange(v.scan.lower, v.scan.upper, true, func(_, val []byte) bool {
 		if len(val) < 9 {
 			failed = fmt.Errorf("%w: version of %d bytes", state.ErrCorrupt, len(val))
 		} else if has = val[8] == 1; has {
