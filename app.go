@@ -175,7 +175,7 @@ func (a *App) Destroy(ctx context.Context) error {
 		err := c.Drop(ctx, sources.DropRequest{App: a.cfg.App, Database: name, Logger: a.log})
 		for _, t := range a.topologies {
 			err = errors.Join(err, c.Drop(ctx, sources.DropRequest{
-				App: engine.NewcomerApp(a.cfg.App, t.Name()), Database: name, Logger: a.log,
+				App: engine.NewcomerApp(a.cfg.App, t.Name()), Joins: a.cfg.App, Database: name, Logger: a.log,
 			}))
 		}
 		if err != nil {

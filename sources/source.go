@@ -66,6 +66,10 @@ type KeptRequest struct {
 type OpenRequest struct {
 	// App and Database name the reader; slot and publications are named for them.
 	App, Database string
+	// Joins is set for a session of which only the snapshot is read: it names the app
+	// whose session reads the same tables and is open. What was set up for that one
+	// serves this session too, and stays as it is; only the slot is its own.
+	Joins string
 	// Tables are the tables to read, without duplicates.
 	Tables []TableRequest
 	// Messages are the prefixes of logical messages to deliver.
@@ -80,8 +84,8 @@ type OpenRequest struct {
 	// EventTime says that a node of the topology depends on stream time, so an
 	// idle database has to log heartbeats.
 	EventTime bool
-	// Partial says that other readers of this app, which stand still, want further
-	// tables: what was set up for those stays.
+	// Partial says that other readers of this app, which stand still or may come back,
+	// want further tables: what was set up for those stays.
 	Partial bool
 	Logger  *slog.Logger
 	// Observe receives progress and measurements; nil drops them.
@@ -91,7 +95,9 @@ type OpenRequest struct {
 // DropRequest says whose objects to remove.
 type DropRequest struct {
 	App, Database string
-	Logger        *slog.Logger
+	// Joins is that of the OpenRequest.
+	Joins  string
+	Logger *slog.Logger
 }
 
 // TableRequest asks for one table.

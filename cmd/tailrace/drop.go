@@ -118,10 +118,9 @@ func (o *dropFlags) drop(ctx context.Context, out io.Writer, log *slog.Logger) e
 	for _, d := range o.databaseURLs {
 		c := postgres.Source(postgres.Config{URL: d.url, Slot: o.slot, Publication: o.publication})
 		err := c.Drop(ctx, sources.DropRequest{App: o.app, Database: d.name, Logger: log})
-		own := postgres.Source(postgres.Config{URL: d.url})
 		for _, t := range o.topologies {
-			err = errors.Join(err, own.Drop(ctx, sources.DropRequest{
-				App: engine.NewcomerApp(o.app, t), Database: d.name, Logger: log,
+			err = errors.Join(err, c.Drop(ctx, sources.DropRequest{
+				App: engine.NewcomerApp(o.app, t), Joins: o.app, Database: d.name, Logger: log,
 			}))
 		}
 		errs = append(errs, report(out, "database", d.name, err))

@@ -135,6 +135,32 @@ func (c *connector) String() string { return c.cfg.String() }
 // GoString returns a form without secrets.
 func (c *connector) GoString() string { return c.cfg.String() }
 
+// joining returns the configuration of a session beside that of the app joins; see
+// sources.OpenRequest.Joins. What joins is named for has passed withDefaults there.
+func (c Config) joining(joins, database string) Config {
+	if joins == "" {
+		return c
+	}
+	if c.Slot == "" {
+		c.Slot = defaultSlot(joins, database)
+	}
+	c.Publication = c.publication()
+	c.ManagePublication = PublicationNever
+	c.Slot = "" // that of the joining app is its own
+	return c
+}
+
+// publication is the name of the publication, which is that of the slot by default.
+func (c Config) publication() string {
+	switch {
+	case c.Publication != "":
+		return c.Publication
+	case len(c.Slot) > maxPublication:
+		return shortened(c.Slot, maxPublication)
+	}
+	return c.Slot
+}
+
 var namePattern = regexp.MustCompile(`^[a-z0-9_]{1,63}$`)
 
 // withDefaults fills in the defaults and checks the result.
@@ -149,12 +175,7 @@ func (c Config) withDefaults(app, database string) (Config, error) {
 	if !namePattern.MatchString(c.Slot) {
 		errs = append(errs, fmt.Errorf("postgres: Config.Slot %q must be 1 to 63 of a-z, 0-9 and _", c.Slot))
 	}
-	if c.Publication == "" {
-		c.Publication = c.Slot
-		if len(c.Publication) > maxPublication {
-			c.Publication = shortened(c.Publication, maxPublication)
-		}
-	}
+	c.Publication = c.publication()
 	if len(c.Publication) > maxPublication || !validName(c.Publication) {
 		errs = append(errs, fmt.Errorf("postgres: Config.Publication %q must be a name of 1 to %d bytes",
 			c.Publication, maxPublication))

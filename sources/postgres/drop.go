@@ -11,7 +11,7 @@ import (
 // Drop removes the app's slot, once no connection uses it, and the publications that
 // Open made. It ends nobody's connection and touches nothing it didn't make.
 func (c *connector) Drop(ctx context.Context, req sources.DropRequest) error {
-	cfg, err := c.cfg.withDefaults(req.App, req.Database)
+	cfg, err := c.cfg.joining(req.Joins, req.Database).withDefaults(req.App, req.Database)
 	if err != nil {
 		return fmt.Errorf("%w: %w", err, sources.ErrConfig)
 	}

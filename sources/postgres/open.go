@@ -35,7 +35,8 @@ type opening struct {
 // Open checks the server and makes publications and slot. See the package comment for
 // what it needs.
 func (c *connector) Open(ctx context.Context, req sources.OpenRequest) (sources.Session, error) {
-	cfg, err := c.cfg.withDefaults(req.App, req.Database)
+	own := c.cfg.joining(req.Joins, req.Database)
+	cfg, err := own.withDefaults(req.App, req.Database)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", err, sources.ErrConfig)
 	}
@@ -43,7 +44,7 @@ func (c *connector) Open(ctx context.Context, req sources.OpenRequest) (sources.
 	if err != nil {
 		return nil, err
 	}
-	o := &opening{cfg: cfg, own: c.cfg.Slot == "", conn: conn, log: req.Logger, req: req}
+	o := &opening{cfg: cfg, own: own.Slot == "", conn: conn, log: req.Logger, req: req}
 	if o.log == nil {
 		o.log = slog.New(slog.DiscardHandler)
 	}
