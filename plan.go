@@ -192,6 +192,10 @@ func (p *Plan) add(now *topology.Summary, was *engine.Stored) {
 		return
 	}
 	t := TopologyPlan{Plan: *topology.NewPlan(now, was.Summary), Positions: was.Positions}
+	if len(was.Positions) == 0 && now != nil {
+		t.Plan = *topology.NewPlan(now, &topology.Summary{Name: now.Name})
+		t.Reasons = []string{"an earlier start began to rebuild it and did not get to the end"}
+	}
 	for _, bytes := range was.Bytes {
 		t.Bytes += bytes
 	}

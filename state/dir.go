@@ -2,7 +2,6 @@ package state
 
 import (
 	"crypto/rand"
-	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -113,7 +112,10 @@ func (d *Dir) open(id Identity) error {
 			return err
 		}
 	}
-	return d.finishDrops()
+	if err := d.finishDrops(); err != nil {
+		return err
+	}
+	return d.forgetNext()
 }
 
 // prepareDir makes the directory, or checks that it is one of ours.
@@ -343,107 +345,6 @@ func (d *Dir) Timeline(source string) uint32 {
 	return d.manifest.Timelines[source]
 }
 
-func storeKey(topology, store string) []byte {
-	return AppendKeyString(AppendKeyString(append(appendID(nil, manifestID), "store/"...), topology), store)
-}
-
-func queueKey(target string) []byte {
-	return AppendKeyString(append(appendID(nil, manifestID), "queue/"...), target)
-}
-
-// StoreID returns the id of a topology's store: the same one for good, never one
-// that another store has had.
-func (d *Dir) StoreID(topology, store string) (uint32, error) {
-	return d.assign(storeKey(topology, store), &d.manifest.NextStore, FirstQueueID)
-}
-
-// QueueID returns the id of a target's queue, from FirstQueueID up.
-func (d *Dir) QueueID(target string) (uint32, error) {
-	return d.assign(queueKey(target), &d.manifest.NextQueue, 1<<32-1)
-}
-
-func (d *Dir) assign(key []byte, next *uint32, limit uint32) (uint32, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	stored, ok, err := d.DB.Get(nil, key)
-	switch {
-	case err != nil:
-		return 0, err
-	case ok && len(stored) != 4:
-		return 0, corruptError(d.path, errors.New("store id is malformed"))
-	case ok:
-		return binary.BigEndian.Uint32(stored), nil
-	case *next == limit:
-		return 0, fmt.Errorf("state: %s has no store id left: remove the directory to have it rebuilt", d.path)
-	}
-	id := *next
-	*next++
-	// Not synced: data under the id can only become durable after this.
-	err = d.write(false, func(b Batch) error { return b.Set(key, appendID(nil, id)) })
-	return id, err
-}
-
-var dropPrefix = append(appendID(nil, manifestID), "drop/"...)
-
-// DropStores removes the stores of a topology whose names begin with prefix, ""
-// meaning all. It is atomic: after a crash either all are as they were or all are
-// gone, and a later StoreID gives a new, empty store.
-func (d *Dir) DropStores(topology, prefix string) error {
-	lower := AppendKeyString(append(appendID(nil, manifestID), "store/"...), topology)
-	return d.drop(append(lower, prefix...))
-}
-
-func (d *Dir) drop(prefix []byte) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	var names, ids [][]byte
-	if err := d.each(
-		prefix,
-		func(key, id []byte) { names, ids = append(names, key), append(ids, id) },
-	); err != nil {
-		return err
-	}
-	if len(names) == 0 {
-		return nil
-	}
-	slices.SortFunc(ids, slices.Compare)
-	b := d.DB.NewBatch()
-	defer b.Close()
-	for _, id := range ids {
-		if err := b.Set(append(slices.Clip(dropPrefix), id...), nil); err != nil {
-			return err
-		}
-	}
-	for _, name := range names {
-		if err := b.Delete(name); err != nil {
-			return err
-		}
-	}
-	if err := d.DB.Commit(b, true); err != nil {
-		return err
-	}
-	return d.finishDrops()
-}
-
-// finishDrops removes the data of dropped stores, also of those that a crash left.
-func (d *Dir) finishDrops() error {
-	var keys [][]byte
-	if err := d.each(dropPrefix, func(key, _ []byte) { keys = append(keys, key) }); err != nil {
-		return err
-	}
-	for _, key := range keys {
-		lower := key[len(dropPrefix):]
-		_, upper := idBounds(binary.BigEndian.Uint32(lower))
-		if err := d.DB.DeleteRange(lower, upper); err != nil {
-			return err
-		}
-		if err := d.set(key, nil, true); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // each visits copies of all pairs under a prefix.
 func (d *Dir) each(prefix []byte, fn func(key, value []byte)) error {
 	it, err := d.DB.NewIter(prefix, PrefixEnd(prefix))
@@ -470,11 +371,6 @@ func (d *Dir) set(key, value []byte, deleted bool) error {
 		return err
 	}
 	return d.DB.Commit(b, true)
-}
-
-// Stores returns the ids of a topology's stores by name.
-func (d *Dir) Stores(topology string) (map[string]uint32, error) {
-	return d.named(AppendKeyString(append(appendID(nil, manifestID), "store/"...), topology))
 }
 
 func metaKey(name string) []byte { return append(appendID(nil, metaID), name...) }

@@ -56,7 +56,7 @@ func (d *Dir) App() string { return d.manifest.App }
 
 // Topologies returns the names under which stores have been made, in order.
 func (d *Dir) Topologies() ([]string, error) {
-	prefix := append(appendID(nil, manifestID), "store/"...)
+	prefix := append(appendID(nil, manifestID), present...)
 	var names []string
 	var bad error
 	err := d.each(prefix, func(key, _ []byte) {

@@ -1,8 +1,10 @@
 package state_test
 
 import (
+	"encoding/binary"
 	"errors"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -240,4 +242,52 @@ func TestDirLockedAgainstOtherProcess(t *testing.T) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
+}
+
+// Stores that are to replace others are apart from them until they do, and forgotten
+// where they do not.
+func TestReplaceStores(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state")
+	open := func() *state.Dir {
+		d, err := state.OpenDir(path, state.Identity{App: "revenue"}, state.Options{})
+		must(t, err)
+		return d
+	}
+	id := func(of func(topology, store string) (uint32, error), topology, store string) uint32 {
+		n, err := of(topology, store)
+		must(t, err)
+		return n
+	}
+	d := open()
+	old, gone := id(d.StoreID, "a", "rows"), id(d.StoreID, "a", "gone")
+	other := id(d.StoreID, "b", "rows")
+	for _, store := range []uint32{old, gone, other} {
+		b := d.DB.NewBatch()
+		must(t, b.Set(binary.BigEndian.AppendUint32(nil, store), []byte("v")))
+		must(t, d.DB.Commit(b, true))
+	}
+	forgotten := id(d.NextStoreID, "a", "rows")
+	must(t, d.Close())
+	d = open()
+	next, added := id(d.NextStoreID, "a", "rows"), id(d.NextStoreID, "a", "added")
+	if next == forgotten || next == old || id(d.NextStoreID, "a", "rows") != next ||
+		id(d.StoreID, "a", "rows") != old {
+		t.Fatalf("ids %d, then %d, %d and %d", old, forgotten, next, added)
+	}
+	must(t, d.ReplaceStores("a"))
+	for range 2 {
+		got, err := d.Stores("a")
+		must(t, err)
+		if want := map[string]uint32{"rows": next, "added": added}; !maps.Equal(got, want) {
+			t.Errorf("stores %v, want %v", got, want)
+		}
+		for store, want := range map[uint32]bool{old: false, gone: false, other: true} {
+			if _, ok, err := d.DB.Get(nil, binary.BigEndian.AppendUint32(nil, store)); ok != want || err != nil {
+				t.Errorf("store %d has its value: %v, %v", store, ok, err)
+			}
+		}
+		must(t, d.Close())
+		d = open()
+	}
+	must(t, d.Close())
 }

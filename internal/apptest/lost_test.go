@@ -40,9 +40,11 @@ type post struct {
 	cfg  tailrace.Config
 	pg   postgres.Config
 	path string
-	// version is the topology's, plain makes a Stream of the Outbox.
+	// version is the topology's, plain makes a Stream of the Outbox, table has the
+	// customers.
 	version int
 	plain   bool
+	table   string
 }
 
 func newPost(t *testing.T) *post {
@@ -52,7 +54,7 @@ func newPost(t *testing.T) *post {
 		`insert into customers values (1, 'ann'), (2, 'bob')`)
 	dir := t.TempDir()
 	return &post{
-		t: t, db: db, path: filepath.Join(dir, "letters"),
+		t: t, db: db, table: "customers", path: filepath.Join(dir, "letters"),
 		cfg: tailrace.Config{
 			App: "post", StateDir: filepath.Join(dir, "state"), IdleCommit: 20 * time.Millisecond,
 		},
@@ -68,7 +70,7 @@ func (p *post) topology() *topology.Topology {
 		read = sources.Stream[int64, notice]
 	}
 	letters := operators.Enrich("letters", read(b, shop, "public.notices"),
-		sources.Table[int64, customer](b, shop, "public.customers"),
+		sources.Table[int64, customer](b, shop, "public."+p.table),
 		func(n notice) int64 { return n.CustomerID },
 		func(n notice, c customer) letter { return letter{n.What, c.Name} })
 	sinks.Stream(letters, sinks.NewTarget("out", file.Target(file.Config{Path: p.path})), "letters")
@@ -120,19 +122,15 @@ func (p *post) letters() []string {
 func (p *post) want(app started, want ...string) {
 	p.t.Helper()
 	lsn := p.db.String("select pg_current_wal_lsn()")
-	end := time.Now().Add(30 * time.Second)
-	for {
-		confirmed := p.db.String("select coalesce(max(confirmed_flush_lsn), '0/0') from pg_replication_slots " +
+	to, _ := record.ParseLSN(lsn)
+	var confirmed string
+	if !within(30*time.Second, func() bool {
+		confirmed = p.db.String("select coalesce(max(confirmed_flush_lsn), '0/0') from pg_replication_slots " +
 			"where database = current_database()")
 		at, _ := record.ParseLSN(confirmed)
-		to, _ := record.ParseLSN(lsn)
-		if at >= to && len(p.letters()) >= len(want) {
-			break
-		}
-		if time.Now().After(end) || app.app.Status().Stopped {
-			p.t.Fatalf("the slot is at %s and not at %s; %v; %+v", confirmed, lsn, p.letters(), app.app.Status())
-		}
-		time.Sleep(10 * time.Millisecond)
+		return at >= to && len(p.letters()) >= len(want) || app.app.Status().Stopped
+	}) || app.app.Status().Stopped {
+		p.t.Fatalf("the slot is at %s and not at %s; %v; %+v", confirmed, lsn, p.letters(), app.app.Status())
 	}
 	if got := p.letters(); !slices.Equal(got, want) {
 		p.t.Fatalf("got\n%q, want\n%q", got, want)
@@ -155,15 +153,10 @@ func (p *post) stop(app started) {
 // marked waits until the database shows that the app has gone past its first start.
 func (p *post) marked() {
 	p.t.Helper()
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		if p.db.String(`select count(*) from pg_publication p where obj_description(p.oid, 'pg_publication')
-			like '%started%'`) != "0" {
-			return
-		}
-		if time.Now().After(end) {
-			p.t.Fatal("no publication is marked")
-		}
-	}
+	eventually(p.t, "a publication that is marked", func() bool {
+		return p.db.String(`select count(*) from pg_publication p where obj_description(p.oid, 'pg_publication')
+			like '%started%'`) != "0"
+	})
 }
 
 // TestLostStateDirectory loses the disk while events wait in the log: each is
@@ -220,15 +213,10 @@ func TestLostStateDirectory(t *testing.T) {
 // waitLines waits for a number of events in the file.
 func (p *post) waitLines(n int) []string {
 	p.t.Helper()
-	for end := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		lines := p.letters()
-		if len(lines) >= n {
-			return lines
-		}
-		if time.Now().After(end) {
-			p.t.Fatalf("%d events: %q", len(lines), lines)
-		}
+	if !within(30*time.Second, func() bool { return len(p.letters()) >= n }) {
+		p.t.Fatalf("fewer than %d events: %q", n, p.letters())
 	}
+	return p.letters()
 }
 
 // TestLostInFirstStart loses the state before anything was delivered: the next start
@@ -239,14 +227,7 @@ func TestLostInFirstStart(t *testing.T) {
 	p.pg.SnapshotRateLimit = 1 // the snapshot never ends
 	p.db.Exec("insert into customers select i, 'x' from generate_series(10, 2000) i")
 	app := start(t, p.cfg, p.topology())
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		if p.db.String("select count(*) from pg_replication_slots where database = current_database()") == "1" {
-			break
-		}
-		if time.Now().After(end) {
-			t.Fatal("no slot")
-		}
-	}
+	eventually(t, "the slot", func() bool { return p.slots() == "1" })
 	p.stop(app)
 	p.lose()
 	p.pg.SnapshotRateLimit = 0
@@ -290,15 +271,10 @@ func TestLostSlotAndState(t *testing.T) {
 // dropSlot drops the app's slot once the server has noticed that its reader has gone.
 func (p *post) dropSlot() {
 	p.t.Helper()
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		if p.db.String("select count(pg_drop_replication_slot(slot_name)) from pg_replication_slots "+
-			"where database = current_database() and not active") == "1" {
-			return
-		}
-		if time.Now().After(end) {
-			p.t.Fatal("the slot stays in use")
-		}
-	}
+	eventually(p.t, "a slot that is not in use", func() bool {
+		return p.db.String("select count(pg_drop_replication_slot(slot_name)) from pg_replication_slots "+
+			"where database = current_database() and not active") == "1"
+	})
 }
 
 // TestStopOnLostState stops instead of delivering again.
@@ -331,14 +307,7 @@ func TestLostBesideForeignPublication(t *testing.T) {
 	p.pg.SnapshotRateLimit = 1
 	p.db.Exec("insert into customers select i, 'x' from generate_series(10, 2000) i")
 	app := start(t, p.cfg, p.topology())
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		if p.db.String("select count(*) from pg_replication_slots where database = current_database()") == "1" {
-			break
-		}
-		if time.Now().After(end) {
-			t.Fatal("no slot")
-		}
-	}
+	eventually(t, "the slot", func() bool { return p.slots() == "1" })
 	p.stop(app)
 	p.pg.SnapshotRateLimit = 0
 	app = start(t, p.cfg, p.topology())

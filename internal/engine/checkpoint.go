@@ -37,6 +37,9 @@ type topologyRun struct {
 	takes bool
 	// noted says that the topology's summary is stored beside its checkpoint.
 	noted bool
+	// old is the checkpoint of the state that another form of the topology made, until
+	// that is dropped; see dropChanged.
+	old *checkpoint
 }
 
 // name is the topology's name.
@@ -66,9 +69,18 @@ func (r *topologyRun) readsEvents(database string) bool {
 // done is up to where the topology is through with a database, durably; 0 if it has
 // no position there.
 func (r *topologyRun) done(database string) uint64 {
-	at := r.committed[database]
-	if again, ok := r.replay[database]; ok {
-		at = min(at, again)
+	if r.old != nil {
+		return through(r.old.Positions, r.old.Replay, database)
+	}
+	return through(r.committed, r.replay, database)
+}
+
+// through is up to where positions and what is replayed are both through with a
+// database; 0 if there is neither.
+func through(positions, replay map[string]uint64, database string) uint64 {
+	at, ok := positions[database]
+	if again, replays := replay[database]; replays && (!ok || again < at) {
+		return again
 	}
 	return at
 }
@@ -113,7 +125,7 @@ func (e *Engine) loadSeq() error {
 }
 
 // loadTopology makes a topology's task from its checkpoint. State that was made by
-// another form of the topology is dropped, and rebuilt from a new snapshot.
+// another form of the topology stays for now; see dropChanged.
 func (e *Engine) loadTopology(t *topology.Topology) (*topologyRun, error) {
 	e.warnPolicies(t)
 	r := &topologyRun{topology: t, hash: strconv.FormatUint(t.Hash(), 16)}
@@ -122,13 +134,12 @@ func (e *Engine) loadTopology(t *topology.Topology) (*topologyRun, error) {
 		return nil, err
 	}
 	if ok && c.Hash != r.hash {
-		e.log.Warn("the topology has changed: its state is dropped and rebuilt from a new snapshot",
+		e.log.Warn("the topology has changed: its state is rebuilt from a new snapshot",
 			"topology", t.Name(), "was", c.Hash, "is", r.hash)
-		if c, err = e.resetCheckpoint(r, c); err != nil {
-			return nil, err
-		}
+		was := c
+		r.old, c = &was, r.afterDrop(&was)
 	}
-	if ok = len(c.Positions) > 0; !ok {
+	if ok = len(c.Positions) > 0; !ok && r.old == nil {
 		// There is state without a checkpoint after a crash between the two drops.
 		if err := e.cfg.Dir.DropStores(t.Name(), ""); err != nil {
 			return nil, err
@@ -143,7 +154,7 @@ func (e *Engine) loadTopology(t *topology.Topology) (*topologyRun, error) {
 	r.task, err = task.New(task.Config{
 		Topology: t, Env: e.env, Logger: e.log,
 		StoreID: func(store string) uint32 {
-			id, err := e.cfg.Dir.StoreID(storeOwner(t.Name(), store), store)
+			id, err := e.storeID(r, store)
 			if err != nil {
 				idErr = err
 			}
@@ -235,35 +246,6 @@ func (e *Engine) forgetQueues() error {
 	return nil
 }
 
-// resetCheckpoint replaces the checkpoint of a topology whose state is dropped by one
-// that remembers from where on its events have not been taken. It goes before the state
-// does, so that a crash in between leaves a topology that starts anew and not one
-// without its state.
-func (e *Engine) resetCheckpoint(r *topologyRun, was checkpoint) (checkpoint, error) {
-	next := checkpoint{Hash: r.hash, Replay: map[string]uint64{}}
-	for database, at := range was.Positions {
-		if again, ok := was.Replay[database]; ok {
-			at = min(at, again)
-		}
-		if r.readsEvents(database) {
-			next.Replay[database] = at
-		}
-	}
-	for database, at := range was.Replay {
-		if _, ok := was.Positions[database]; !ok && r.readsEvents(database) {
-			next.Replay[database] = at
-		}
-	}
-	if len(next.Replay) == 0 {
-		return next, e.dropCheckpoint(r.name())
-	}
-	value, err := json.Marshal(next)
-	if err != nil {
-		return next, err
-	}
-	return next, e.write(checkpointKey(r.name()), value)
-}
-
 // write makes one pair of the engine's own durable.
 func (e *Engine) write(key, value []byte) error {
 	b := e.cfg.Dir.DB.NewBatch()
@@ -296,7 +278,7 @@ func (e *Engine) bindViews() error {
 			}
 			var idErr error
 			err := e.cfg.Host.Bind(port, func(store string) uint32 {
-				id, err := e.cfg.Dir.StoreID(r.name(), n.StoreName(store))
+				id, err := e.storeID(r, n.StoreName(store))
 				if err != nil {
 					idErr = err
 				}

@@ -69,7 +69,7 @@ func (e *Engine) request(d *databaseRun, app string, runs []*topologyRun, resume
 	req := sources.OpenRequest{
 		App: app, Database: d.name, Resume: resume, System: e.cfg.Dir.System(d.name), Logger: e.log,
 		Timeline: e.cfg.Dir.Timeline(d.name),
-		Observe:  e.cfg.Observe.Source(d.name), Partial: len(runs) < len(d.runs),
+		Observe:  e.cfg.Observe.Source(d.name), Partial: len(runs) < len(d.runs) || resume != 0 && d.changed(),
 	}
 	at := map[string]int{}
 	for _, spec := range specsOf(d, runs) {
@@ -403,26 +403,4 @@ func (e *Engine) closeSessions() {
 	for _, d := range e.databases {
 		e.closeSession(d)
 	}
-}
-
-// start opens all databases and brings new topologies up to the others.
-func (e *Engine) start(ctx context.Context) error {
-	for _, d := range e.databases {
-		if len(d.active()) == 0 {
-			continue
-		}
-		if err := e.findKept(ctx, d); err != nil {
-			return err
-		}
-		if err := e.openSession(ctx, d); err != nil {
-			return err
-		}
-		if d.session == nil {
-			continue // its topologies are held
-		}
-		if err := e.joinNewcomers(ctx, d); err != nil {
-			return err
-		}
-	}
-	return nil
 }

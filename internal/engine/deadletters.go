@@ -8,19 +8,6 @@ import (
 	"github.com/tailrace/tailrace/topology"
 )
 
-// keptSuffix makes a name of its own for what outlives a topology's state: no topology
-// can be called so.
-const keptSuffix = ":kept"
-
-// storeOwner is the name that a store is filed under. Dead letters stay when the
-// topology's state is dropped to be rebuilt.
-func storeOwner(topology, store string) string {
-	if store == task.DeadLetterStore {
-		return topology + keptSuffix
-	}
-	return topology
-}
-
 // ReadDeadLetters yields the dead letters in a state directory as of its last commit,
 // topology by topology, until yield returns false.
 func ReadDeadLetters(dir *state.Dir, yield func(*task.DeadLetter) bool) error {
@@ -38,8 +25,12 @@ func ReadDeadLetters(dir *state.Dir, yield func(*task.DeadLetter) bool) error {
 		if err != nil {
 			return err
 		}
+		id, ok := ids[task.DeadLetterStore]
+		if !ok {
+			continue
+		}
 		more := true
-		err = task.ReadDeadLetters(snapshot, ids[task.DeadLetterStore], func(l *task.DeadLetter) bool {
+		err = task.ReadDeadLetters(snapshot, id, func(l *task.DeadLetter) bool {
 			more = yield(l)
 			return more
 		})

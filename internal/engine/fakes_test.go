@@ -35,11 +35,12 @@ type scriptedSource struct {
 	asked int // calls of Next that found a transaction
 	acks  chan uint64
 	acked uint64
-	// fails ends a session once the log has been read, refuses fails Open.
-	fails, refuses error
-	// timeline is what sessions tell, asks what Open was told.
+	// fails ends a session once the log has been read, refuses fails Open, and
+	// refusesJoining that of a session beside another.
+	fails, refuses, refusesJoining error
+	// timeline is what sessions tell, opens what Open was asked.
 	timeline atomic.Uint32
-	asks     []uint32
+	opens    []sources.OpenRequest
 }
 
 func newSource() *scriptedSource {
@@ -85,8 +86,19 @@ func (s *scriptedSource) Open(_ context.Context, req sources.OpenRequest) (sourc
 	if s.refuses != nil {
 		return nil, s.refuses
 	}
-	s.asks = append(s.asks, req.Timeline)
-	return &scriptedSession{source: s, resume: req.Resume}, nil
+	s.opens = append(s.opens, req)
+	if req.Joins != "" && s.refusesJoining != nil {
+		return nil, s.refusesJoining
+	}
+	session := &scriptedSession{source: s, resume: req.Resume}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, p := range s.log {
+		if p.Tx.Snapshot && req.Resume == 0 {
+			session.at = i // a later snapshot is what there is now
+		}
+	}
+	return session, nil
 }
 
 func (s *scriptedSource) Drop(context.Context, sources.DropRequest) error { return nil }
@@ -256,8 +268,10 @@ type bench struct {
 	target   *memoryTarget
 	observer *watched
 	limits   Limits
+	version  int // of the topology
 	wrapDB   func(state.DB) state.DB
 	build    func(b *topology.Builder, db *sources.Database, target *sinks.Target)
+	beside   func(b *topology.Builder, db *sources.Database) // a second topology, or nil
 }
 
 func newBench(t *testing.T, build func(*topology.Builder, *sources.Database, *sinks.Target)) *bench {
@@ -296,12 +310,19 @@ func (b *bench) runUnder(ctx context.Context, cause error, during func(e *Engine
 			b.t.Error(err)
 		}
 	}()
-	builder := topology.New("topo")
-	b.build(builder, sources.NewDatabase("shop", b.source), sinks.NewTarget("warehouse", b.target))
+	builder := topology.New("topo", topology.Version(b.version))
+	shop := sources.NewDatabase("shop", b.source)
+	b.build(builder, shop, sinks.NewTarget("warehouse", b.target))
+	topologies := []*topology.Topology{builder.MustBuild()}
+	if b.beside != nil {
+		other := topology.New("beside")
+		b.beside(other, shop)
+		topologies = append(topologies, other.MustBuild())
+	}
 	host := view.NewHost(view.HostOptions{})
 	defer host.Close(context.Background())
 	e, err := New(Config{
-		App: "app", Topologies: []*topology.Topology{builder.MustBuild()}, Dir: dir, Host: host,
+		App: "app", Topologies: topologies, Dir: dir, Host: host,
 		Sources: map[string]sources.Connector{"shop": b.source},
 		Targets: map[string]sinks.Connector{"warehouse": b.target}, Observe: b.observer, Limits: b.limits,
 	})

@@ -12,56 +12,63 @@ import (
 	"github.com/tailrace/tailrace/sources"
 )
 
-// joinNewcomers snapshots the tables of topologies that have no position in a
-// database whose other topologies have one. The snapshot comes through a slot of
+// joining is the snapshot of topologies that have no position in a database whose
+// other topologies have one, or whose events they take again. It comes through a slot of
 // its own and stands at some X at or after the others' position; the database's own
 // session, which has not been read from yet, delivers everything after X too, so
 // each topology simply skips what its position covers. A crash before the
 // newcomer's first commit leaves nothing but an orphaned slot of its own, which the
 // next start drops.
-func (e *Engine) joinNewcomers(ctx context.Context, d *databaseRun) error {
-	if d.resume() == 0 {
-		return nil // all are new: the session itself begins with the snapshot
-	}
-	var runs []*topologyRun
-	for _, r := range d.active() {
-		if _, ok := r.committed[d.name]; !ok {
-			runs = append(runs, r)
-		}
-	}
-	if len(runs) == 0 {
-		return nil
-	}
-	return e.snapshotNewcomers(ctx, d, runs)
+type joining struct {
+	database *databaseRun
+	runs     []*topologyRun
+	session  sources.Session
 }
 
-// snapshotNewcomers takes one snapshot for all of them, so that they stand at one
-// position.
-func (e *Engine) snapshotNewcomers(ctx context.Context, d *databaseRun, runs []*topologyRun) error {
+// openNewcomers opens the snapshot for the newcomers of a database, one for all of
+// them, so that they stand at one position; nil where there are none.
+func (e *Engine) openNewcomers(ctx context.Context, d *databaseRun) (*joining, error) {
+	if d.resume() == 0 {
+		return nil, nil // all are new: the session itself begins with the snapshot
+	}
+	runs := slices.DeleteFunc(d.active(), func(r *topologyRun) bool {
+		_, ok := r.committed[d.name]
+		return ok
+	})
+	if len(runs) == 0 {
+		return nil, nil
+	}
 	for _, r := range runs {
 		e.log.Info("a new topology takes its snapshot", "topology", r.name(), "database", d.name)
 	}
 	if err := e.dropJoining(ctx, d, runs); err != nil {
-		return err
+		return nil, err
 	}
 	req := e.request(d, NewcomerApp(e.cfg.App, runs[0].name()), runs, 0)
+	req.Joins = e.cfg.App
 	session, err := e.openRetry(ctx, d, req)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	err = e.takeSnapshot(ctx, d, runs, session)
-	err = errors.Join(err, session.Close())
+	return &joining{d, runs, session}, nil
+}
+
+// endJoining closes the session of a snapshot and drops its slot.
+func (e *Engine) endJoining(ctx context.Context, j *joining) error {
+	err := j.session.Close()
 	// Detached from ctx: a slot left behind would hold the source's log.
 	cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
-	return errors.Join(err, e.dropJoining(cleanup, d, runs[:1]))
+	return errors.Join(err, e.dropJoining(cleanup, j.database, j.runs[:1]))
 }
 
 // dropJoining drops the slots that snapshots of these topologies came through, or
 // that an earlier start left.
 func (e *Engine) dropJoining(ctx context.Context, d *databaseRun, runs []*topologyRun) error {
 	for _, r := range runs {
-		drop := sources.DropRequest{App: NewcomerApp(e.cfg.App, r.name()), Database: d.name, Logger: e.log}
+		drop := sources.DropRequest{
+			App: NewcomerApp(e.cfg.App, r.name()), Joins: e.cfg.App, Database: d.name, Logger: e.log,
+		}
 		if err := d.connector.Drop(ctx, drop); err != nil {
 			return fmt.Errorf("engine: database %q: %w", d.name, err)
 		}
@@ -81,13 +88,11 @@ func NewcomerApp(app, topology string) string {
 	return name[:most-9] + "-" + hex.EncodeToString(sum[:4])
 }
 
-// takeSnapshot feeds topologies the snapshot of a session and commits it.
-func (e *Engine) takeSnapshot(
-	ctx context.Context, d *databaseRun, runs []*topologyRun, session sources.Session,
-) error {
+// takeSnapshot feeds newcomers their snapshot and commits it.
+func (e *Engine) takeSnapshot(ctx context.Context, j *joining) error {
 	others := make([]bool, len(e.runs))
 	for i, other := range e.runs {
-		others[i], other.takes = other.takes, slices.Contains(runs, other)
+		others[i], other.takes = other.takes, slices.Contains(j.runs, other)
 	}
 	defer func() {
 		for i, other := range e.runs {
@@ -95,11 +100,11 @@ func (e *Engine) takeSnapshot(
 		}
 	}()
 	for {
-		b, err := session.Next(ctx)
+		b, err := j.session.Next(ctx)
 		if err != nil {
 			return err
 		}
-		done, err := e.feedSnapshot(d, b)
+		done, err := e.feedSnapshot(j.database, b)
 		release(b)
 		if err != nil {
 			return err

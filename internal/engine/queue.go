@@ -88,7 +88,7 @@ func (e *Engine) groupTargets() error {
 						"sinks.NewTarget or Config.Bind", name))
 				}
 			}
-			id, err := e.cfg.Dir.StoreID(r.name(), task.OutputStore(n))
+			id, err := e.storeID(r, task.OutputStore(n))
 			if err != nil {
 				return err
 			}

@@ -23,7 +23,11 @@ func TestTimelineIsKept(t *testing.T) {
 	if err := b.run(func(*Engine) {}); err != nil {
 		t.Fatal(err)
 	}
-	if want := []uint32{0, 4}; !slices.Equal(b.source.asks, want) {
-		t.Errorf("Open was told timelines %v, want %v", b.source.asks, want)
+	var told []uint32
+	for _, req := range b.source.opens {
+		told = append(told, req.Timeline)
+	}
+	if want := []uint32{0, 4}; !slices.Equal(told, want) {
+		t.Errorf("Open was told timelines %v, want %v", told, want)
 	}
 }

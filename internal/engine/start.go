@@ -1,0 +1,65 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+)
+
+// start opens all databases and brings new topologies up to the others. Nothing is
+// fed, and no state of a topology that has changed is dropped, before all is open.
+func (e *Engine) start(ctx context.Context) (err error) {
+	var newcomers []*joining
+	defer func() {
+		for _, j := range newcomers {
+			err = errors.Join(err, e.endJoining(ctx, j))
+		}
+	}()
+	for _, d := range e.databases {
+		if err := e.findKept(ctx, d); err != nil {
+			return err
+		}
+	}
+	for _, d := range e.openingOrder() {
+		if err := e.openSession(ctx, d); err != nil {
+			return err
+		}
+		if d.session == nil {
+			continue // its topologies are held
+		}
+		j, err := e.openNewcomers(ctx, d)
+		if err != nil {
+			return err
+		}
+		if j != nil {
+			newcomers = append(newcomers, j)
+		}
+	}
+	if err := e.dropChanged(); err != nil {
+		return err
+	}
+	for len(newcomers) > 0 {
+		j := newcomers[0]
+		newcomers = newcomers[1:]
+		err := e.takeSnapshot(ctx, j)
+		if err = errors.Join(err, e.endJoining(ctx, j)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// openingOrder returns the databases, those last that begin with a snapshot: their source
+// forgets what it kept for the app before, so that by then all others should be open.
+func (e *Engine) openingOrder() []*databaseRun {
+	anew := func(d *databaseRun) int {
+		if d.resume() == 0 {
+			return 1
+		}
+		return 0
+	}
+	return slices.SortedStableFunc(slices.Values(e.databases), func(a, b *databaseRun) int {
+		return cmp.Compare(anew(a), anew(b))
+	})
+}
