@@ -96,7 +96,8 @@ var joinsKnown = []known{
 		"a=null-6-6@1 a=null-6-6@1", "a=null-6-6@1 a=~@2",
 	},
 	{ // What is deleted at 31 is older than nothing.
-		"deletion forgotten", versionedCount(), "l:a=x@31 l:a=~@31 l:a=y@24", "a=1@31 a=0@31 a=1@31", "a=1@31 a=0@31",
+		"deletion forgotten", versionedCount(), "l:a=x@31 l:a=~@31 l:a=y@24",
+		"a=1@31 a=0@31 a=1@31", "a=1@31 a=0@31",
 	},
 	{ // An older version, which ended at 31, makes Kafka Streams remember.
 		"deletion remembered", versionedCount(), "l:a=w@20 l:a=x@31 l:a=~@31 l:a=y@24",
