@@ -94,7 +94,8 @@ func (r *running) verify(ctx context.Context, checks ...tailrace.Check) error {
 	return nil
 }
 
-// position is where the server's log ends now.
+// position is where the server's log ends now, as far as the server would send it: what
+// it has not flushed, such as what reading rows has written, may take seconds.
 func (s *shop) position(ctx context.Context) (record.LSN, error) {
 	conn, err := pgx.Connect(ctx, s.url)
 	if err != nil {
@@ -102,7 +103,7 @@ func (s *shop) position(ctx context.Context) (record.LSN, error) {
 	}
 	defer conn.Close(ctx)
 	var at int64
-	err = conn.QueryRow(ctx, "SELECT pg_current_wal_insert_lsn() - '0/0'").Scan(&at)
+	err = conn.QueryRow(ctx, "SELECT pg_current_wal_flush_lsn() - '0/0'").Scan(&at)
 	return record.LSN(at), err
 }
 

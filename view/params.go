@@ -111,7 +111,7 @@ func (p *params) positions(name string, h *Host) record.Positions {
 	}
 	lsn, err := record.ParseLSN(s)
 	if err != nil {
-		p.fail(badRequest(trimPackage(err), "pass what pg_current_wal_insert_lsn() gives, such as 0/16B3748"))
+		p.fail(badRequest(trimPackage(err), "pass what pg_current_wal_flush_lsn() gives, such as 0/16B3748"))
 		return nil
 	}
 	sources := h.sources(h.shown())

@@ -20,9 +20,13 @@ type waiter struct {
 
 // WaitFor returns once the view shows the positions or later ones, so that a
 // program that wrote to a source reads its own write: take the position after the
-// write (pg_current_wal_insert_lsn), wait for it, read. The frontier reaches it also on
+// commit (pg_current_wal_flush_lsn), wait for it, read. The frontier reaches it also on
 // an idle database. Nil positions wait for the first commit. It fails with the
 // context's error, ErrUnknownSource or ErrClosed.
+//
+// A server sends only what it has flushed, so pg_current_wal_insert_lsn may stay out of
+// reach for seconds on an idle database: reading rows writes to the log as well. After a
+// commit with synchronous_commit = off it is nevertheless what has to be waited for.
 func (v *View[K, V]) WaitFor(ctx context.Context, positions record.Positions) error {
 	b, err := v.core.bound()
 	if err != nil {

@@ -109,7 +109,7 @@ func (d *DB) Equal(t *testing.T, app *tailrace.App, checks ...tailrace.Check) {
 // Settle waits until the app shows everything that has been written.
 func (d *DB) Settle(t *testing.T, app *tailrace.App) {
 	t.Helper()
-	lsn, err := record.ParseLSN(d.String("SELECT pg_current_wal_insert_lsn()"))
+	lsn, err := record.ParseLSN(d.String("SELECT pg_current_wal_flush_lsn()"))
 	if err != nil {
 		t.Fatal(err)
 	}
