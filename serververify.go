@@ -49,9 +49,12 @@ func (a *App) serveVerify(w http.ResponseWriter, r *http.Request) {
 	results, err := a.Verify(ctx, Check(req))
 	if err != nil {
 		status := http.StatusServiceUnavailable
-		if errors.Is(err, sources.ErrConfig) || errors.Is(err, compare.ErrColumns) || errors.Is(err,
-			view.ErrNoView) {
-			status = http.StatusBadRequest
+		for _, mistake := range []error{
+			sources.ErrConfig, sources.ErrQuery, compare.ErrColumns, view.ErrNoView,
+		} {
+			if errors.Is(err, mistake) {
+				status = http.StatusBadRequest
+			}
 		}
 		refuse(w, status, err.Error())
 		return

@@ -44,7 +44,8 @@ type Verification struct {
 type Difference = compare.Difference
 
 // ErrVerify says that a Check cannot be made: the view is not there, its topology
-// stands still, or the query or its columns do not fit. Differences are no error.
+// stands still, or the query (then it is a sources.ErrQuery, too) or its columns do not
+// fit. Differences are no error.
 var ErrVerify = errors.New("tailrace: verify")
 
 // verifyPause bounds how long the engine may stand still for a verification.
@@ -172,13 +173,14 @@ func (v *verifier) check(
 		return out, fmt.Errorf("its topology stands still at %s, the others are at %s; see /readyz for the reason",
 			record.LSN(at), record.LSN(all))
 	}
+	// Before the view is read, which takes longer.
+	columns, err := snapshot.Columns(ctx, c.SQL)
+	if err != nil {
+		return out, err
+	}
 	key, value := view.TypesOf(port)
 	rows := compare.Rows{KeyScalar: serde.IsScalar(key), ValueScalar: serde.IsScalar(value)}
 	if err := moment.ExportJSON(ctx, port, rows.AddView); err != nil {
-		return out, err
-	}
-	columns, err := snapshot.Columns(ctx, c.SQL)
-	if err != nil {
 		return out, err
 	}
 	if err := rows.Prepare(columns); err != nil {

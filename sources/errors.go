@@ -28,6 +28,8 @@ var (
 	ErrWrongSystem = errors.New("sources: another source system")
 	// ErrInUse: another process reads with our slot.
 	ErrInUse = errors.New("sources: in use by another process")
+	// ErrQuery: a query that the user gave cannot be run as it is.
+	ErrQuery = errors.New("sources: the query cannot be run")
 	// ErrDecode: a value cannot be represented in the Go type. It is the fault of one
 	// row: see topology.ErrorPolicy.
 	ErrDecode error = decodeFault{}

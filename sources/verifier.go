@@ -26,10 +26,13 @@ type SnapshotRequest struct {
 // record begins before the position and no other. It is used by one goroutine.
 type Snapshot interface {
 	Position() uint64
-	// Columns returns the names and types of a query's columns.
+	// Columns returns the names and types of a query's columns. What is wrong with the
+	// query is an ErrQuery, in the words that the database has for the query as it was
+	// given. After any error the snapshot is of no use.
 	Columns(ctx context.Context, query string) ([]record.Column, error)
 	// Query runs a query that only reads, and calls row with each row of its result as
-	// a JSON object of the columns. The bytes are valid during the call.
+	// a JSON object of the columns. The bytes are valid during the call. Errors are as
+	// those of Columns, and those of row as they are.
 	Query(ctx context.Context, query string, row func(object []byte) error) error
 	Close() error
 }

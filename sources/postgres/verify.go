@@ -100,25 +100,35 @@ func derived(columns, query string) string {
 	return "SELECT " + columns + " FROM (" + query + "\n) AS q"
 }
 
-// Columns implements sources.Snapshot.
+// Columns implements sources.Snapshot. The server parses the query as it was given, so
+// that what it says of a mistake is about the user's text and its place in it.
 func (s *verifySnapshot) Columns(ctx context.Context, query string) ([]record.Column, error) {
-	rows, err := s.conn.Query(ctx, derived("*", query)+" LIMIT 0")
+	parsed, err := s.conn.Prepare(ctx, "", query)
 	if err != nil {
 		return nil, queryError(err)
 	}
-	rows.Close()
-	if err := rows.Err(); err != nil {
-		return nil, queryError(err)
+	if len(parsed.ParamOIDs) > 0 {
+		return nil, fmt.Errorf("postgres: the SQL of the verification has parameters: write their values: %w",
+			sources.ErrQuery)
 	}
 	var out []record.Column
-	for _, f := range rows.FieldDescriptions() {
+	for _, f := range parsed.Fields {
 		c := record.Column{Name: f.Name, TypeOID: f.DataTypeOID, TypeMod: f.TypeModifier}
 		out = append(out, c)
+	}
+	// The server tells only here whether what has columns is a query, which SHOW, EXPLAIN
+	// and RETURNING are not.
+	if _, err := s.conn.Prepare(ctx, "", derived("*", query)); err != nil && sqlState(err) == "42601" ||
+		len(out) == 0 {
+		return nil, fmt.Errorf("postgres: the SQL of the verification is no query: begin it with SELECT, WITH, "+
+			"VALUES or TABLE: %w", sources.ErrQuery)
+	} else if err != nil {
+		return nil, queryError(err)
 	}
 	for i := range out {
 		err := s.conn.QueryRow(ctx, "SELECT format_type($1::oid, NULL)", out[i].TypeOID).Scan(&out[i].Type)
 		if err != nil {
-			return nil, queryError(err)
+			return nil, fmt.Errorf("postgres: name of type %d: %w", out[i].TypeOID, err)
 		}
 	}
 	return out, nil
@@ -142,13 +152,22 @@ func (s *verifySnapshot) Query(ctx context.Context, query string, row func(objec
 	return nil
 }
 
-// queryError tells the user's mistakes from the connection's.
+// queryError tells the user's mistakes from the server's state. 55P03 is a lock that
+// somebody else holds.
 func queryError(err error) error {
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) && pg.Code[:2] != "08" && pg.Code[:2] != "57" {
-		return fmt.Errorf("postgres: the SQL of the verification: %w: %w", err, sources.ErrConfig)
+	if code := sqlState(err); code == "" || code == "55P03" || transient(err) {
+		return fmt.Errorf("postgres: the SQL of the verification: %w", err)
 	}
-	return fmt.Errorf("postgres: the SQL of the verification: %w", err)
+	return fmt.Errorf("postgres: the SQL of the verification%s: %w: %w", place(err), err, sources.ErrQuery)
+}
+
+// place says where in the query an error is, "" if the server does not tell.
+func place(err error) string {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && pg.Position > 0 {
+		return fmt.Sprintf(" at character %d", pg.Position)
+	}
+	return ""
 }
 
 // Close ends the transaction.
