@@ -3,8 +3,8 @@ package postgres
 import (
 	"fmt"
 
+	"github.com/tailrace/tailrace/internal/pgoutput"
 	"github.com/tailrace/tailrace/record"
-	"github.com/tailrace/tailrace/sources/postgres/internal/pgoutput"
 )
 
 // assembler turns the log's messages into batches of whole transactions. It owns no

@@ -7,8 +7,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/tailrace/tailrace/internal/pgoutput"
 	"github.com/tailrace/tailrace/record"
-	"github.com/tailrace/tailrace/sources/postgres/internal/pgoutput"
 )
 
 // catalogDescriber makes relations of the log's descriptions. The shape and, but under

@@ -1,8 +1,8 @@
 package postgres
 
 import (
+	"github.com/tailrace/tailrace/internal/pgoutput"
 	"github.com/tailrace/tailrace/record"
-	"github.com/tailrace/tailrace/sources/postgres/internal/pgoutput"
 )
 
 // relation is a table as the log last described it. rel is nil for a table that

@@ -8,7 +8,7 @@ import (
 	"io"
 	"os"
 
-	"github.com/tailrace/tailrace/sources/postgres/internal/pgoutput"
+	"github.com/tailrace/tailrace/internal/pgoutput"
 )
 
 // spools are the transactions that the server streams before they commit. They stay in

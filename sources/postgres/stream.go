@@ -11,9 +11,9 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/tailrace/tailrace/internal/failpoint"
+	"github.com/tailrace/tailrace/internal/pgoutput"
 	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/sources"
-	"github.com/tailrace/tailrace/sources/postgres/internal/pgoutput"
 )
 
 // Pacing of reads: the server sends small transactions one by one, and a read for each
