@@ -175,9 +175,14 @@ func (run *run) fits(c *Checkpoint) (Reason, error) {
 		}
 	}
 	if c.Topology != is.Topology {
-		return "", fmt.Errorf("%w: task %s: topology %s made it, and this is topology %s; its changelogs hold what "+
-			"the other one made, too: go back to that one, or drop the app (tailrace drop) to build its state anew",
-			ErrForeign, run.task.Name, c.Topology, is.Topology)
+		return "", fmt.Errorf(
+			"%w: task %s: topology %s made it, and this is topology %s; its changelogs hold what "+
+				"the other one made, too: go back to that one, or drop the app (tailrace drop) to build its state anew",
+			ErrForeign,
+			run.task.Name,
+			c.Topology,
+			is.Topology,
+		)
 	}
 	if len(c.Positions) != len(run.stores) {
 		return ReasonStores, nil

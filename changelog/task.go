@@ -69,7 +69,7 @@ type RestoreConfig struct {
 	ProgressEvery time.Duration
 	// Wiped counts the tasks whose state was given up. Nil does not count.
 	Wiped func(task string, reason Reason)
-	// Now is the clock; nil means time.Now.
+	// Now is the clock: time.Now but in tests.
 	Now func() time.Time
 	// Logger takes what happens; nil discards it.
 	Logger *slog.Logger
@@ -79,8 +79,11 @@ type RestoreConfig struct {
 // concurrent use by different tasks.
 type Restorer struct{ cfg RestoreConfig }
 
-// NewRestorer makes a Restorer.
-func NewRestorer(cfg RestoreConfig) *Restorer {
+// NewRestorer makes a Restorer; it needs DB, Log and Now.
+func NewRestorer(cfg RestoreConfig) (*Restorer, error) {
+	if cfg.DB == nil || cfg.Log == nil || cfg.Now == nil {
+		return nil, errors.New("changelog: RestoreConfig needs DB, Log and Now")
+	}
 	if cfg.Progress == nil {
 		cfg.Progress = func(Progress) {}
 	}
@@ -90,13 +93,10 @@ func NewRestorer(cfg RestoreConfig) *Restorer {
 	if cfg.Wiped == nil {
 		cfg.Wiped = func(string, Reason) {}
 	}
-	if cfg.Now == nil {
-		cfg.Now = time.Now
-	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Restorer{cfg: cfg}
+	return &Restorer{cfg: cfg}, nil
 }
 
 // Progress is how far a task has come.
@@ -169,8 +169,9 @@ func (r *Restorer) topics(ctx context.Context, t Task) (map[string]TopicInfo, er
 	}
 	for _, s := range t.Stores {
 		if info, ok := infos[s.Topic]; !ok || s.Number >= info.Partitions {
-			return nil, fmt.Errorf("%w: task %s needs %v, which has %d partitions; if it was deleted, drop the app "+
-				"(tailrace drop) to build its state anew from the inputs", ErrNoTopic, t.Name, s.Partition, info.Partitions)
+			return nil, fmt.Errorf("%w: task %s needs %v, which has %d partitions; if it was deleted, drop the "+
+				"app (tailrace drop) to build its state anew from the inputs",
+				ErrNoTopic, t.Name, s.Partition, info.Partitions)
 		}
 	}
 	return infos, nil

@@ -124,7 +124,7 @@ func (c Config) wrong(setting, is, because string) error {
 // recreate is the remedy for what cannot be altered.
 func (c Config) recreate() string {
 	if c.Repartition {
-		return "stop the app, let it consume what the topic holds or give that up, delete the topic and start again"
+		return "let the app consume what the topic holds or give that up, delete the topic and start again"
 	}
-	return "restore the number of partitions of the inputs, or drop the app (tailrace drop) to build its state anew"
+	return "give the inputs that number again, or drop the app (tailrace drop) to build its state anew"
 }
