@@ -6,6 +6,26 @@ import (
 	"unsafe"
 )
 
+// NullGap is a column that can be NULL and whose field cannot: the first NULL in it is
+// an ErrNull.
+type NullGap struct {
+	// Column is the column's name, Field the path of the field, GoType the field's type.
+	Column, Field, GoType string
+}
+
+// NullGaps returns the columns that can be NULL, as far as the relation tells, and whose
+// fields cannot.
+func (b *Binding[T]) NullGaps() []NullGap {
+	var gaps []NullGap
+	for i := range b.fields {
+		f := &b.fields[i]
+		if c := &b.rel.Columns[f.column]; f.null == nil && !c.NotNull {
+			gaps = append(gaps, NullGap{Column: c.Name, Field: f.field.path, GoType: f.field.codec.goType.String()})
+		}
+	}
+	return gaps
+}
+
 // isSQLNull reports whether t is sql.Null[T], sql.NullString or another of their
 // kin: a value first, then whether it is valid.
 func isSQLNull(t reflect.Type) bool {

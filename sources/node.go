@@ -66,6 +66,10 @@ type Spec struct {
 	// Check reports everything that does not fit between a relation and the node's
 	// Go types.
 	Check func(rel *record.Relation) error
+	// NullGaps returns the columns that can be NULL and whose fields cannot, where the
+	// relation fits and its source tells. They are no error: a column may be empty of
+	// NULLs for ever without a constraint that says so.
+	NullGaps func(rel *record.Relation) []serde.NullGap
 
 	fingerprint string
 }
@@ -126,6 +130,7 @@ func newSpec[K comparable, V any](
 			_, err := rt.bind(rel)
 			return err
 		},
+		NullGaps: rt.nullGaps,
 	}
 	spec.fingerprint = fmt.Sprintf("%q %q snapshot=%v outbox=%v event-time=%v",
 		spec.Table.Columns, spec.Table.KeyColumns, o.snapshot, o.outbox, o.eventTime != nil)
@@ -231,6 +236,26 @@ func (t *rowType[K, V]) bindKey(rel *record.Relation) (*serde.Binding[K], error)
 		}
 	}
 	return plan.BindKey(rel)
+}
+
+// nullGaps are those of the key and the value.
+func (t *rowType[K, V]) nullGaps(rel *record.Relation) []serde.NullGap {
+	// A catalog tells of every column; what else describes relations may not know.
+	tells := rel.OID != 0 || slices.ContainsFunc(rel.Columns, func(c record.Column) bool { return c.NotNull })
+	bound, err := t.bind(rel)
+	if err != nil || !tells {
+		return nil
+	}
+	var gaps []serde.NullGap
+	if bound.key != nil {
+		gaps = bound.key.NullGaps()
+	}
+	for _, g := range bound.value.NullGaps() {
+		if !slices.ContainsFunc(gaps, func(k serde.NullGap) bool { return k.Column == g.Column }) {
+			gaps = append(gaps, g)
+		}
+	}
+	return gaps
 }
 
 // decodeError wraps what a binding could not decode.

@@ -228,6 +228,7 @@ func (e *Engine) tryOpenSession(ctx context.Context, d *databaseRun) error {
 	if err := checkRelations(d, session); err != nil {
 		return err
 	}
+	e.warnNullGaps(d, session)
 	e.read(ctx, d)
 	return nil
 }

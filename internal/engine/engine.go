@@ -144,6 +144,8 @@ type Engine struct {
 	ended     chan struct{} // closed when Run has ended
 
 	status status
+	// nullGaps are the columns that warnNullGaps has named.
+	nullGaps sync.Map
 	// ackMu guards what acknowledge reads: topologyRun.committed and
 	// databaseRun.session and acked. Only the loop writes them, so it reads them
 	// without the lock.

@@ -179,7 +179,8 @@ func readColumns(ctx context.Context, c *pgx.Conn, tables map[uint32]*table) err
 		oids = append(oids, int64(oid))
 	}
 	rows, err := c.Query(ctx, `SELECT a.attrelid::int8, a.attname::text, format_type(a.atttypid, a.atttypmod),
-		a.atttypid::int8, a.atttypmod, a.attnotnull, a.attgenerated::text,
+		a.atttypid::int8, a.atttypmod, a.attnotnull OR (SELECT y.typnotnull FROM pg_type y WHERE y.oid = a.atttypid),
+		a.attgenerated::text,
 		has_column_privilege(a.attrelid, a.attnum, 'SELECT'),
 		coalesce((SELECT l.collname::text FROM pg_collation l WHERE l.oid = a.attcollation
 			AND NOT l.collisdeterministic), ''),

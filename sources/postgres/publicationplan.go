@@ -1,0 +1,242 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/tailrace/tailrace/sources"
+)
+
+// plan is what the publications have to be and what has to be done for it.
+type plan struct {
+	// sql are the statements that make it so, to be run in one transaction. Empty where
+	// all is well.
+	sql []string
+	// names are the publications to read.
+	names []string
+	// creates says that a publication is made that was not there.
+	creates bool
+}
+
+// comment marks what Tailrace made, so that it changes and drops nothing else.
+func ownComment(app, database, slot string) string {
+	return fmt.Sprintf("made by Tailrace for app %s, database %s, slot %s", app, database, slot)
+}
+
+// startedMark ends the comment of a main publication once something has been
+// acknowledged: an app whose state is gone can tell from it that it ran before.
+const startedMark = ", started"
+
+// madeBy reports whether the publication has a comment of ours.
+func (p *publication) madeBy(comment string) bool {
+	return p.comment == comment || p.comment == comment+startedMark
+}
+
+// planner compares the tables asked for with the publications that are there.
+type planner struct {
+	cfg     Config
+	comment string
+	server  *server
+	tables  []*table // in the order asked for
+	pubs    map[string]*publication
+	// adding says that tables are only added: another session reads as well.
+	adding bool
+}
+
+// main and inserts are the two publications, nil where they are not there yet.
+func (p *planner) main() *publication    { return p.pubs[p.cfg.Publication] }
+func (p *planner) inserts() *publication { return p.pubs[p.cfg.Publication+insertSuffix] }
+
+// ours reports whether a publication is absent or made by us for this app.
+func (p *planner) ours(pub *publication) bool { return pub == nil || pub.madeBy(p.comment) }
+
+// covering returns the publications that publish the table.
+func (p *planner) covering(t *table) (pubs []*publication) {
+	for _, pub := range []*publication{p.main(), p.inserts()} {
+		if pub != nil && pub.members[t.oid] != nil {
+			pubs = append(pubs, pub)
+		}
+	}
+	return pubs
+}
+
+// generated reports whether stored generated columns have to be published: where one
+// is asked for, and where one is part of a replica identity, since PostgreSQL refuses
+// the application's own writes otherwise.
+func (p *planner) generated() bool {
+	for _, t := range p.tables {
+		if t.asksGenerated() || t.identified() && t.generatedIdentity() {
+			return true
+		}
+	}
+	return false
+}
+
+func (t *table) generatedIdentity() bool {
+	for _, c := range t.columns {
+		if c.generated == 's' && (t.identity == 'f' || c.Key) {
+			return true
+		}
+	}
+	return false
+}
+
+func (t *table) asksGenerated() bool {
+	for _, name := range t.req.Columns {
+		if c := t.column(name); c != nil && c.generated == 's' {
+			return true
+		}
+	}
+	return false
+}
+
+// plan returns what to do, or the problems of publications that are not ours to mend.
+func (p *planner) plan() (plan, []Problem) {
+	out := plan{names: []string{p.cfg.Publication, p.cfg.Publication + insertSuffix}}
+	if p.ours(p.main()) && p.ours(p.inserts()) {
+		out.sql = p.statements()
+		out.creates = p.main() == nil || p.inserts() == nil
+		if len(out.sql) == 0 {
+			return out, nil
+		}
+		return out, p.mayRun(out.sql)
+	}
+	if p.inserts() == nil {
+		out.names = out.names[:1]
+	}
+	var problems []Problem
+	for _, t := range p.tables {
+		problems = append(problems, p.foreign(t)...)
+	}
+	return out, problems
+}
+
+// wanted returns which tables belong into which of the two publications.
+func (p *planner) wanted() (changing, inserting []*table) {
+	for _, t := range p.tables {
+		if t.identified() {
+			changing = append(changing, t)
+		} else {
+			inserting = append(inserting, t)
+		}
+	}
+	return changing, inserting
+}
+
+// statements returns the SQL that makes our own publications right.
+func (p *planner) statements() []string {
+	changing, inserting := p.wanted()
+	out := p.statement(p.main(), p.cfg.Publication, "insert, update, delete, truncate", changing)
+	return append(out, p.statement(p.inserts(), p.cfg.Publication+insertSuffix, "insert", inserting)...)
+}
+
+func (p *planner) statement(pub *publication, name, publish string, tables []*table) []string {
+	options := "publish = " + literal(publish) + ", publish_via_partition_root = true"
+	generated := p.server.version >= 18 && p.generated()
+	if generated {
+		options += ", publish_generated_columns = stored"
+	}
+	list := make([]string, len(tables))
+	for i, t := range tables {
+		list[i] = t.rows()
+	}
+	if pub == nil {
+		sql := "CREATE PUBLICATION " + ident(name)
+		if len(list) > 0 {
+			sql += " FOR TABLE " + strings.Join(list, ", ")
+		}
+		return []string{sql + " WITH (" + options + ")",
+			"COMMENT ON PUBLICATION " + ident(name) + " IS " + literal(p.comment)}
+	}
+	var out []string
+	changing := publish != "insert"
+	if !pub.insert || pub.update != changing || pub.remove != changing || pub.truncate != changing ||
+		!pub.viaRoot || generated && !pub.generated {
+		out = append(out, "ALTER PUBLICATION "+ident(name)+" SET ("+options+")")
+	}
+	return append(out, p.membership(pub, name, tables)...)
+}
+
+// membership adds the tables that are missing from our publication, and takes out
+// those that are too many.
+func (p *planner) membership(pub *publication, name string, tables []*table) []string {
+	var missing []string
+	keep := map[uint32]bool{}
+	for _, t := range tables {
+		keep[t.oid] = true
+		if pub.members[t.oid] == nil {
+			missing = append(missing, t.rows())
+		}
+	}
+	var all []string
+	for _, t := range tables {
+		all = append(all, t.rows())
+	}
+	extra := false
+	for oid := range pub.members {
+		extra = extra || !keep[oid]
+	}
+	switch {
+	case extra && !p.adding && len(all) > 0:
+		return []string{"ALTER PUBLICATION " + ident(name) + " SET TABLE " + strings.Join(all, ", ")}
+	case len(missing) > 0:
+		return []string{"ALTER PUBLICATION " + ident(name) + " ADD TABLE " + strings.Join(missing, ", ")}
+	}
+	return nil
+}
+
+// mayRun returns the problems that keep us from running the statements ourselves.
+func (p *planner) mayRun(sql []string) []Problem {
+	var why []string
+	switch {
+	case p.cfg.ManagePublication == PublicationNever:
+		why = append(why, "Config.ManagePublication leaves them to you")
+	case p.server.superuser:
+		return nil
+	default:
+		if (p.main() == nil || p.inserts() == nil) && !p.server.mayCreate {
+			why = append(why, fmt.Sprintf("role %q has no CREATE on database %q", p.server.role, p.server.database))
+		}
+		for _, pub := range []*publication{p.main(), p.inserts()} {
+			if pub != nil && !pub.owned {
+				why = append(why, fmt.Sprintf("publication %q belongs to %q", pub.name, pub.owner))
+			}
+		}
+		for _, t := range p.tables {
+			if !t.owner && len(p.covering(t)) == 0 {
+				why = append(why, fmt.Sprintf("table %s belongs to %q", t.sql(), t.ownerName))
+			}
+		}
+	}
+	if len(why) == 0 {
+		return nil
+	}
+	return []Problem{{Subject: "publications", Kind: sources.ErrConfig,
+		Text: "they are not as needed and cannot be made (" + strings.Join(why, "; ") + ")",
+		Fix:  "run as an owner of the tables: " + strings.Join(sql, "; ") + ";"}}
+}
+
+// apply runs the statements in one transaction, so that a table that moves between
+// the publications is always in one of them.
+func (p plan) apply(ctx context.Context, c *pgx.Conn) error {
+	if len(p.sql) == 0 {
+		return nil
+	}
+	tx, err := c.Begin(ctx)
+	if err != nil {
+		return fmt.Errorf("postgres: make the publications: %w", err)
+	}
+	for _, sql := range p.sql {
+		if _, err := tx.Exec(ctx, sql); err != nil {
+			return errors.Join(fmt.Errorf("postgres: %s: %w", sql, err), tx.Rollback(ctx))
+		}
+	}
+	if err := tx.Commit(ctx); err != nil {
+		return fmt.Errorf("postgres: make the publications: %w", err)
+	}
+	return nil
+}
