@@ -10,6 +10,8 @@ DEMO_FLAGS ?=
 BENCH_FLAGS ?=
 CYCLES ?= 60
 FIRST ?= 1
+READS ?= 1000000
+ROWS ?= 3600000
 CASES ?= 2000
 SEED ?= 1
 FAMILY ?=
@@ -71,6 +73,14 @@ demo: ## a shop in a real PostgreSQL, with live views; options in DEMO_FLAGS
 crash: ## kill -9 in a loop: CYCLES=500, and FIRST=201 to go on after 200
 	TAILRACE_CRASH_CYCLES=$(CYCLES) TAILRACE_CRASH_FIRST=$(FIRST) \
 		$(GO) test -count=1 -timeout 0 -v -run '^TestCrash$$' ./internal/crash
+
+.PHONY: torn
+torn: ## reads views and target tables while money moves, READS=1000000 times: none may be torn
+	TAILRACE_TEST_READS=$(READS) $(GO) test -count=1 -timeout 0 -v -run '^TestNeverTorn$$' ./internal/apptest
+
+.PHONY: outage
+outage: ## a target that is down while ROWS=3600000 changes come, an hour of 1,000 a second
+	TAILRACE_TEST_OUTAGE_ROWS=$(ROWS) $(GO) test -count=1 -timeout 0 -v -run '^TestOutage$$' ./internal/apptest
 
 .PHONY: java
 java: ## installs Java and Maven with the system's package manager, if they are missing
