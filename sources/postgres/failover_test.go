@@ -4,11 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -31,90 +27,7 @@ func newPair(t *testing.T) *pair {
 	f := newFixture(t, pgservertest.Version("18"), pgservertest.Private(map[string]string{"fsync": "off"}))
 	f.exec("CREATE TABLE t (id int PRIMARY KEY, x int)")
 	f.want("public.t", "id;x")
-	f.exec("SELECT pg_create_physical_replication_slot('standby', true)")
-	base, err := os.MkdirTemp("", "tailrace-standby-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(base) })
-	if err := os.Chmod(base, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	dir := filepath.Join(base, "data")
-	backUp(t, f.db.Server, dir)
-	standby, err := pgserver.Start(t.Context(), pgserver.Config{Version: "18", DataDir: dir,
-		Settings: map[string]string{"fsync": "off", "hot_standby_feedback": "on",
-			"wal_receiver_status_interval": "1s"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { standby.Stop() })
-	return &pair{fixture: f, standby: standby}
-}
-
-// backUp copies a running server's data for a standby that follows it.
-func backUp(t *testing.T, server *pgserver.Server, to string) {
-	t.Helper()
-	c, err := pgx.Connect(t.Context(), server.URL("postgres"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close(context.Background())
-	if _, err := c.Exec(t.Context(), "SELECT pg_backup_start('standby', true)"); err != nil {
-		t.Fatal(err)
-	}
-	info, err := os.Stat(server.DataDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	owner := info.Sys().(*syscall.Stat_t)
-	write := func(path string, data []byte) error {
-		if err := os.WriteFile(path, data, 0o600); err != nil {
-			return err
-		}
-		return os.Chown(path, int(owner.Uid), int(owner.Gid))
-	}
-	err = filepath.WalkDir(server.DataDir(), func(path string, e fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		} else if err != nil {
-			return err
-		}
-		name, err := filepath.Rel(server.DataDir(), path)
-		if err != nil {
-			return err
-		}
-		target := filepath.Join(to, name)
-		switch {
-		case e.IsDir():
-			if filepath.Dir(name) == "pg_replslot" {
-				return fs.SkipDir
-			}
-			return errors.Join(os.Mkdir(target, 0o700), os.Chown(target, int(owner.Uid), int(owner.Gid)))
-		case strings.HasPrefix(name, "postmaster.") || strings.HasPrefix(name, "pg_wal/"):
-			return nil
-		}
-		data, err := os.ReadFile(path)
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		return errors.Join(err, write(target, data))
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var label string
-	if err := c.QueryRow(t.Context(), "SELECT labelfile FROM pg_backup_stop(false)").Scan(&label); err != nil {
-		t.Fatal(err)
-	}
-	primary := fmt.Sprintf("host=127.0.0.1 port=%d user=postgres password=%s dbname=postgres", server.Port(),
-		server.Password())
-	for name, text := range map[string]string{"backup_label": label, "standby.signal": "",
-		"postgresql.auto.conf": "primary_conninfo = '" + primary + "'\nprimary_slot_name = 'standby'\n"} {
-		if err := write(filepath.Join(to, name), []byte(text)); err != nil {
-			t.Fatal(err)
-		}
-	}
+	return &pair{fixture: f, standby: pgservertest.NewStandby(f.db).Server}
 }
 
 // ask asks the standby.

@@ -107,6 +107,15 @@ func (db *DB) create(drop bool) {
 	if err := onServer(ctx, db.Server, "CREATE DATABASE "+db.Name); err != nil {
 		db.t.Fatalf("create the test's database: %v", err)
 	}
+	if drop {
+		db.t.Cleanup(db.drop)
+	}
+	db.connect(ctx)
+}
+
+// connect makes the pool.
+func (db *DB) connect(ctx context.Context) {
+	db.t.Helper()
 	db.URL = db.Server.URL(db.Name)
 	pool, err := pgxpool.New(ctx, db.URL)
 	if err != nil {
@@ -121,9 +130,6 @@ func (db *DB) create(drop bool) {
 		case <-closed:
 		case <-time.After(5 * time.Second):
 			db.t.Errorf("a connection of DB.Pool was never released")
-		}
-		if drop {
-			db.drop()
 		}
 	})
 }
