@@ -49,8 +49,11 @@ func newLedger(t *testing.T, dir, url string, wh *pgservertest.DB) *ledger {
 	total := operators.Aggregate("total",
 		operators.GroupBy(items, func(int64, item) string { return "all" }), aggregate.Sum(amount))
 	l.view = sinks.View(total, "ledger-view")
-	sinks.Table(items, sinks.NewTarget("warehouse", pgsink.Target(pgsink.Config{URL: wh.URL, CreateTables: true})),
-		"items")
+	sinks.Table(
+		items,
+		sinks.NewTarget("warehouse", pgsink.Target(pgsink.Config{URL: wh.URL, CreateTables: true})),
+		"items",
+	)
 	sinks.Stream(sources.Stream[int64, item](b, shop, "public.items", sources.As[item]("added")),
 		sinks.NewTarget("log", file.Target(file.Config{Path: l.events})), "added")
 	var err error
@@ -163,7 +166,11 @@ func synchronised(t *testing.T, db, standby *pgservertest.DB, l *ledger) {
 // nothing to the app before the standby has it (synchronized_standby_slots), so everything
 // that the app has made exists there, too.
 func TestFailover(t *testing.T) {
-	db := pgservertest.New(t, pgservertest.Version("18"), pgservertest.Private(map[string]string{"fsync": "off"}))
+	db := pgservertest.New(
+		t,
+		pgservertest.Version("18"),
+		pgservertest.Private(map[string]string{"fsync": "off"}),
+	)
 	wh := pgservertest.New(t)
 	db.Exec(itemsSchema, "insert into items select -i, 0 from generate_series(0, 49) i")
 	standby := pgservertest.NewStandby(db)
@@ -208,7 +215,11 @@ func TestFailover(t *testing.T) {
 // TestFailoverBehind promotes a standby that lacks what the app has shown: the app stops
 // with a named error and keeps its state as it is.
 func TestFailoverBehind(t *testing.T) {
-	db := pgservertest.New(t, pgservertest.Version("18"), pgservertest.Private(map[string]string{"fsync": "off"}))
+	db := pgservertest.New(
+		t,
+		pgservertest.Version("18"),
+		pgservertest.Private(map[string]string{"fsync": "off"}),
+	)
 	wh := pgservertest.New(t)
 	db.Exec(itemsSchema, "insert into items values (1, 1)")
 	standby := pgservertest.NewStandby(db)

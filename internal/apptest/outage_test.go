@@ -57,7 +57,10 @@ func TestOutage(t *testing.T) {
 		t.Fatal(err, app.stop())
 	}
 	sums := func(db *pgservertest.DB, key string) string {
-		return strings.Join(db.Strings("select count(*), sum(" + key + " * amount), sum(amount) from items")[0], " ")
+		return strings.Join(
+			db.Strings("select count(*), sum(" + key + " * amount), sum(amount) from items")[0],
+			" ",
+		)
 	}
 	eventually(t, "the first load of the target", func() bool {
 		return wh.String("select to_regclass('items') is not null") == "t" && sums(wh, "key") == sums(db, "id")
@@ -75,7 +78,11 @@ func TestOutage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the app waits for the target", func() bool { return app.app.Status().WaitingFor == "warehouse" })
+	eventually(
+		t,
+		"the app waits for the target",
+		func() bool { return app.app.Status().WaitingFor == "warehouse" },
+	)
 	_, _, stands, err := v.Get(deadline(t), 1)
 	if err != nil || stands.Sources["shop"] >= uint64(at) {
 		t.Errorf("everything was read up to %v although the queue is bounded: %v", stands, err)
@@ -93,7 +100,10 @@ func TestOutage(t *testing.T) {
 	}
 	wh.Pool.Reset()
 	want := sums(db, "id")
-	if !within(30*time.Second+time.Duration(outageRows())*200*time.Microsecond, func() bool { return sums(wh, "key") == want }) {
+	if !within(
+		30*time.Second+time.Duration(outageRows())*200*time.Microsecond,
+		func() bool { return sums(wh, "key") == want },
+	) {
 		t.Fatalf("the target holds %s, want %s; %+v", sums(wh, "key"), want, app.app.Status())
 	}
 	if !slices.EqualFunc(wh.Strings("select key, amount from items order by key"),
