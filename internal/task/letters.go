@@ -1,6 +1,7 @@
 package task
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -115,42 +116,67 @@ func (l *letters) endStep() error {
 }
 
 // ReadDeadLetters yields the letters of one store in order of source, transaction and
-// row, until yield returns false. The store is that of the given id.
-func ReadDeadLetters(db state.Reader, id uint32, yield func(*DeadLetter) bool) error {
-	prefix := binary.BigEndian.AppendUint32(nil, id)
+// row, from behind a key on, until yield returns false. It returns the key of the last
+// one. The store is that of the given id; nil is before all keys.
+func ReadDeadLetters(
+	db state.Reader, id uint32, after []byte, yield func(*DeadLetter) bool,
+) (last []byte, err error) {
+	prefix := slices.Clip(binary.BigEndian.AppendUint32(nil, id))
 	it, err := db.NewIter(prefix, state.PrefixEnd(prefix))
 	if err != nil {
-		return err
+		return after, err
 	}
 	defer it.Close()
-	txs := map[string]*record.Tx{}
-	for ok := it.First(); ok; ok = it.Next() {
-		key := it.Key()[len(prefix):]
-		if key[0] == 0 {
-			tx := &record.Tx{}
-			if err := json.Unmarshal(it.Value(), tx); err != nil {
-				return fmt.Errorf("task: transaction of a dead letter: %w: %w", state.ErrCorrupt, err)
-			}
-			txs[string(key[1:])] = tx
-			continue
-		}
+	from := append(prefix, 1)
+	if len(after) > 0 {
+		from = append(append(prefix, after...), 0)
+	}
+	last = after
+	var tx *record.Tx
+	var txAt []byte
+	for ok := it.SeekGE(from); ok; ok = it.Next() {
 		l := &DeadLetter{}
 		if err := json.Unmarshal(it.Value(), l); err != nil {
-			return fmt.Errorf("task: dead letter: %w: %w", state.ErrCorrupt, err)
+			return last, fmt.Errorf("task: dead letter: %w: %w", state.ErrCorrupt, err)
 		}
 		shared := txKey(nil, 0, &record.Tx{Source: l.Source, CommitStart: l.CommitStart})
-		if tx := txs[string(shared[1:])]; tx != nil {
-			l.Position = record.LSN(tx.Position).String()
-			l.XID, l.CommitTime, l.Snapshot = tx.XID, tx.CommitTime, tx.Snapshot
+		if !bytes.Equal(shared, txAt) {
+			txAt = shared
+			if tx, err = letterTx(db, append(prefix, shared...)); err != nil {
+				return last, err
+			}
 		}
-		l.ID = l.Source + "/" + l.Position + "/" + l.Topology + "/" + l.Node + "/" +
-			strconv.FormatUint(uint64(l.Ordinal), 10)
-		if len(l.Path) > 0 {
-			l.ID += fmt.Sprintf(".%x", l.Path)
-		}
+		l.complete(tx)
+		last = bytes.Clone(it.Key()[len(prefix):])
 		if !yield(l) {
 			break
 		}
 	}
-	return it.Error()
+	return last, it.Error()
+}
+
+// letterTx reads a transaction that has letters, nil where it is not there.
+func letterTx(db state.Reader, key []byte) (*record.Tx, error) {
+	value, ok, err := db.Get(nil, key)
+	if err != nil || !ok {
+		return nil, err
+	}
+	tx := &record.Tx{}
+	if err := json.Unmarshal(value, tx); err != nil {
+		return nil, fmt.Errorf("task: transaction of a dead letter: %w: %w", state.ErrCorrupt, err)
+	}
+	return tx, nil
+}
+
+// complete fills in what a letter shares with others of its transaction, and its id.
+func (l *DeadLetter) complete(tx *record.Tx) {
+	if tx != nil {
+		l.Position = record.LSN(tx.Position).String()
+		l.XID, l.CommitTime, l.Snapshot = tx.XID, tx.CommitTime, tx.Snapshot
+	}
+	l.ID = l.Source + "/" + l.Position + "/" + l.Topology + "/" + l.Node + "/" +
+		strconv.FormatUint(uint64(l.Ordinal), 10)
+	if len(l.Path) > 0 {
+		l.ID += fmt.Sprintf(".%x", l.Path)
+	}
 }

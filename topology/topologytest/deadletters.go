@@ -14,9 +14,10 @@ func (d *Driver) DeadLetters() []DeadLetter {
 	if !ok {
 		return nil
 	}
-	d.check(task.ReadDeadLetters(d.db, id, func(l *task.DeadLetter) bool {
+	_, err := task.ReadDeadLetters(d.db, id, nil, func(l *task.DeadLetter) bool {
 		out = append(out, *l)
 		return true
-	}))
+	})
+	d.check(err)
 	return out
 }
