@@ -38,7 +38,7 @@ type TopologyPlan struct {
 	Note string `json:"note,omitempty"`
 }
 
-// QueuePlan is what waits for a target.
+// QueuePlan is what waits for a target: Bytes is 0 where it has taken everything.
 type QueuePlan struct {
 	Target string `json:"target"`
 	Bytes  int64  `json:"bytes"`
@@ -73,6 +73,10 @@ func (p *Plan) String() string {
 	}
 	fmt.Fprintf(&b, "app %s, %s in %s\n", p.App, held, p.StateDir)
 	for _, q := range p.Queues {
+		if q.Bytes == 0 {
+			fmt.Fprintf(&b, "target %s: nothing waits\n", q.Target)
+			continue
+		}
 		fmt.Fprintf(&b, "target %s: %s wait\n", q.Target, topology.ByteSize(q.Bytes))
 	}
 	for i := range p.Topologies {
@@ -171,16 +175,12 @@ func planOf(ctx context.Context, dir *state.Dir, topologies []*topology.Topology
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	queues, err := dir.Queues()
+	queues, err := engine.ReadQueues(dir)
 	if err != nil {
 		return nil, err
 	}
 	for _, name := range slices.Sorted(maps.Keys(queues)) {
-		bytes, err := dir.StoreBytes(queues[name])
-		if err != nil {
-			return nil, err
-		}
-		p.Queues = append(p.Queues, QueuePlan{Target: name, Bytes: bytes})
+		p.Queues = append(p.Queues, QueuePlan{Target: name, Bytes: queues[name]})
 	}
 	return p, nil
 }

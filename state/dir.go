@@ -37,8 +37,15 @@ const (
 	metaID     = 2
 )
 
-// dirFormat is the layout of a state directory that this release writes.
-const dirFormat = 1
+// dirFormat is the layout of a state directory that this release writes, and the only
+// one it reads. Raise it with every change after which what is stored under some key
+// would be read wrongly: the encoding of keys or values of stores, of the engine's own
+// space, and of the items in queues. What merely adds a key or a field that is absent in
+// older directories needs no new number. No format has been released yet. They were:
+//
+//	1  paths of events in queues had no end mark
+//	2  paths are encoded as keys encode strings
+const dirFormat = 2
 
 // Dir is an open state directory: the database, and who it belongs to. It is safe
 // for concurrent use.
@@ -70,7 +77,7 @@ type manifest struct {
 
 // OpenDir opens the state directory of an app, or makes it with mode 0700. The
 // error is ErrLocked where another process has it open and ErrMismatch where it
-// belongs to another app or source system, is of a newer format, or is no state
+// belongs to another app or source system, is of another format, or is no state
 // directory; it says which and what to do.
 func OpenDir(path string, id Identity, o Options) (*Dir, error) {
 	if id.App == "" {
@@ -234,9 +241,14 @@ func (d *Dir) loadManifest(id Identity) error {
 	return nil
 }
 
-// checkFormat refuses a directory that a newer release wrote.
+// checkFormat refuses a directory of another layout.
 func (d *Dir) checkFormat() error {
 	m := &d.manifest
+	if m.Format < dirFormat {
+		return fmt.Errorf("%w: %s has format %d and this release reads %d: let the release that wrote it deliver "+
+			"what waits for targets, and remove the directory to have the state built anew",
+			ErrMismatch, d.path, m.Format, dirFormat)
+	}
 	if m.Format > dirFormat || m.FormatMajorVersion > uint64(FormatMajorVersion) {
 		return fmt.Errorf("%w: %s has format %d (files %d), this release reads up to %d (files %d): "+
 			"use the release that wrote it", ErrMismatch, d.path, m.Format, m.FormatMajorVersion,

@@ -94,29 +94,34 @@ func (d *Dir) named(prefix []byte) (map[string]uint32, error) {
 // can wait in memory for being written to tables.
 const countedBytes = 64 << 20
 
-// StoreBytes is the size of a store or queue, by its id: the bytes of its keys and
-// values up to 64 MiB, and of a larger one what it takes on disk by Pebble's estimate.
-// (That counts whole blocks and leaves out what was written last, so it says nothing
-// of small stores.)
-func (d *Dir) StoreBytes(id uint32) (int64, error) {
-	lower, upper := idBounds(id)
-	var estimate uint64
-	if p, ok := d.DB.(*pebbleDB); ok && upper != nil {
-		var err error
-		if estimate, err = p.db.EstimateDiskUsage(lower, upper); err != nil {
+// StoreBytes is the size of a store, by its id; see RangeBytes.
+func (d *Dir) StoreBytes(id uint32) (int64, error) { return d.RangeBytes(idBounds(id)) }
+
+// RangeBytes is the size of what lies between two keys, a nil upper one being the end:
+// the bytes of keys and values up to 64 MiB, and of a larger range what it takes on disk
+// by Pebble's estimate, from the first key that is there on. (That counts whole blocks and
+// leaves out what was written last, so it says nothing of small ranges.)
+func (d *Dir) RangeBytes(lower, upper []byte) (int64, error) {
+	it, err := d.DB.NewIter(lower, upper)
+	if err != nil {
+		return 0, err
+	}
+	defer it.Close()
+	ok := it.First()
+	if !ok {
+		return 0, it.Error()
+	}
+	if p, big := d.DB.(*pebbleDB); big && upper != nil {
+		estimate, err := p.db.EstimateDiskUsage(it.Key(), upper)
+		if err != nil {
 			return 0, p.wrap(err)
 		}
 		if estimate >= countedBytes {
 			return int64(estimate), nil
 		}
 	}
-	it, err := d.DB.NewIter(lower, upper)
-	if err != nil {
-		return 0, err
-	}
-	defer it.Close()
 	var counted int64
-	for ok := it.First(); ok && counted < countedBytes; ok = it.Next() {
+	for ; ok && counted < countedBytes; ok = it.Next() {
 		counted += int64(len(it.Key()) + len(it.Value()))
 	}
 	return counted, it.Error()

@@ -3,6 +3,7 @@ package state_test
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io/fs"
 	"maps"
 	"os"
@@ -149,6 +150,21 @@ func TestDirDropsStores(t *testing.T) {
 	must(t, d.Close())
 }
 
+// withFormat makes a directory whose manifest says another format.
+func withFormat(t *testing.T, dir string, id state.Identity, format int) string {
+	d := mustOpenDir(t, dir, id)
+	key := []byte("\x00\x00\x00\x01manifest")
+	m, _, err := d.DB.Get(nil, key)
+	must(t, err)
+	other := strings.Replace(string(m), `"format":2`, fmt.Sprintf(`"format":%d`, format), 1)
+	if other == string(m) {
+		t.Fatalf("the manifest is %s", m)
+	}
+	statetest.Commit(t, d.DB, map[string][]byte{string(key): []byte(other)})
+	must(t, d.Close())
+	return dir
+}
+
 func TestDirRefuses(t *testing.T) {
 	id := state.Identity{App: "app", Systems: map[string]string{"shop": "7001"}}
 	tests := []struct {
@@ -192,15 +208,11 @@ func TestDirRefuses(t *testing.T) {
 			return dir, id
 		}, state.ErrMismatch, "did not make"},
 		{"newer format", func(t *testing.T, dir string) (string, state.Identity) {
-			d := mustOpenDir(t, dir, id)
-			key := []byte("\x00\x00\x00\x01manifest")
-			m, _, err := d.DB.Get(nil, key)
-			must(t, err)
-			newer := strings.Replace(string(m), `"format":1`, `"format":2`, 1)
-			statetest.Commit(t, d.DB, map[string][]byte{string(key): []byte(newer)})
-			must(t, d.Close())
-			return dir, id
+			return withFormat(t, dir, id, 3), id
 		}, state.ErrMismatch, "use the release that wrote it"},
+		{"older format", func(t *testing.T, dir string) (string, state.Identity) {
+			return withFormat(t, dir, id, 1), id
+		}, state.ErrMismatch, "remove the directory"},
 		{"open already", func(t *testing.T, dir string) (string, state.Identity) {
 			d := mustOpenDir(t, dir, id)
 			t.Cleanup(func() { must(t, d.Close()) })

@@ -2,7 +2,10 @@ package view
 
 import (
 	"context"
+	"maps"
 	"time"
+
+	"github.com/tailrace/tailrace/record"
 )
 
 // rawEvent is an event of a watch as stored. Its slices are valid during the call.
@@ -38,6 +41,7 @@ func (c *core) follow(ctx context.Context, f follow, fn func(rawEvent) (bool, er
 		return err
 	}
 	defer b.host.unwatch(w)
+	fn = marksOnce(fn)
 	at := m.position(c.topology)
 	known := f.after != "" && f.after == at.String()
 	reset := (f.rows || f.after != "") && !known
@@ -84,6 +88,25 @@ func (c *core) begin(ctx context.Context, f follow, b *binding, m *moment, reset
 		return false, err
 	}
 	return fn(rawEvent{kind: EventEpoch, at: at})
+}
+
+// marksOnce leaves out marks that say nothing new: of the position that the last mark
+// was of, without a change between. The frontier of an idle database, say, is shown
+// at once, and shown again when it has become durable.
+func marksOnce(fn func(rawEvent) (bool, error)) func(rawEvent) (bool, error) {
+	var last record.Positions // nil where the next mark has something to say
+	return func(e rawEvent) (bool, error) {
+		switch e.kind {
+		case EventChange, EventReset:
+			last = nil
+		case EventEpoch:
+			if last != nil && maps.Equal(last, e.at.Sources) {
+				return true, nil
+			}
+			last = e.at.Sources
+		}
+		return fn(e)
+	}
 }
 
 // notNil keeps an empty value apart from an absent one.

@@ -212,6 +212,50 @@ func TestWatchReset(t *testing.T) {
 	})
 }
 
+// TestWatchMarksOnce: what shows a position again, as when the frontier of an idle
+// database becomes durable, brings no second mark of it, and an empty view's rows end
+// with one all the same.
+func TestWatchMarksOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine(t, HostOptions{})
+		tb := addView[int64, int64](e, "v")
+		e.commit()
+		var got []string
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for ev, err := range tb.Watch(context.Background(), WithRows()) {
+				if err != nil {
+					break
+				}
+				got = append(got, ev.Kind.String()+" "+ev.Position.String())
+			}
+		}()
+		synctest.Wait()
+		again := func() {
+			e.seq++
+			e.publish(nil)
+			synctest.Wait()
+		}
+		again()
+		e.advance()
+		synctest.Wait()
+		again()
+		tb.set(t, 1, 1)
+		e.commit()
+		synctest.Wait()
+		again()
+		if err := e.host.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+		<-done
+		want := []string{"reset shop:0/10", "epoch shop:0/10", "epoch shop:0/20", "change shop:0/30", "epoch shop:0/30"}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
 // TestWatchGiantEpoch: an epoch larger than any buffer is a reset, not memory.
 func TestWatchGiantEpoch(t *testing.T) {
 	e := newEngine(t, HostOptions{WatchChanges: 10})

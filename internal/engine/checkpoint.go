@@ -237,9 +237,7 @@ func (e *Engine) forgetQueues() error {
 		}
 		e.log.Warn("the app has a target no longer: what waits for it is dropped", "target", name,
 			"epochs", len(gone.pending), "bytes", gone.size.Load())
-		lower := itemKey(nil, gone.queue, 1, itemHeader)
-		upper := binary.BigEndian.AppendUint32(nil, gone.queue+1)
-		if err := e.cfg.Dir.DB.DeleteRange(lower, upper); err != nil {
+		if err := e.cfg.Dir.DB.DeleteRange(queueItems(gone.queue)); err != nil {
 			return err
 		}
 	}

@@ -111,6 +111,11 @@ func itemKey(dst []byte, queue uint32, seq uint64, kind byte) []byte {
 	return append(dst, kind)
 }
 
+// queueItems bounds the keys of all that waits in a queue.
+func queueItems(queue uint32) (lower, upper []byte) {
+	return itemKey(nil, queue, 1, itemHeader), state.PrefixEnd(binary.BigEndian.AppendUint32(nil, queue))
+}
+
 // enqueue writes the epoch's outputs for a target; nothing where there are none and
 // the target does not need to see the epoch.
 func (e *Engine) enqueue(batch state.Batch, t *targetRun, sealed []*task.Ready) error {

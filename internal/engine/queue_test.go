@@ -143,3 +143,37 @@ func TestMissesRows(t *testing.T) {
 		}
 	}
 }
+
+// What waits for a target is counted, and nothing else: not what the queue remembers of
+// what was delivered.
+func TestReadQueues(t *testing.T) {
+	b := newBench(t, asStream)
+	waiting := func() (n int64) {
+		b.atRest(func(dir *state.Dir) {
+			queues, err := ReadQueues(dir)
+			if err != nil || len(queues) != 1 {
+				t.Fatalf("queues %v, %v", queues, err)
+			}
+			n = queues["warehouse"]
+		})
+		return n
+	}
+	b.target.open = func() error { return errDown }
+	b.source.tx(true, 1)
+	if err := b.run(func(*Engine) { wait(t, b.observer.epochs) }); err != nil {
+		t.Fatal(err)
+	}
+	if n := waiting(); n < 50 || n > 500 {
+		t.Errorf("%d bytes wait, of one event", n)
+	}
+	b.target.open = nil
+	if err := b.run(func(*Engine) {
+		for wait(t, b.source.acks) != 16 {
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if n := waiting(); n != 0 {
+		t.Errorf("%d bytes wait, of nothing", n)
+	}
+}

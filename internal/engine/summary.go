@@ -92,6 +92,21 @@ func (s *Stored) measure(dir *state.Dir, topology string) error {
 	return nil
 }
 
+// ReadQueues returns the bytes that wait for targets in a state directory, by target.
+func ReadQueues(dir *state.Dir) (map[string]int64, error) {
+	queues, err := dir.Queues()
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]int64{}
+	for name, id := range queues {
+		if out[name], err = dir.RangeBytes(queueItems(id)); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
 // each visits the values under a prefix in the engine's own space.
 func each(dir *state.Dir, prefix []byte, fn func(name string, value []byte) error) error {
 	it, err := dir.DB.NewIter(prefix, state.PrefixEnd(prefix))
