@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
+	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -163,26 +166,25 @@ func (a *App) Addr() net.Addr {
 
 // Destroy removes what the app has left outside of its state directory: the slot and
 // publications in its databases, and its progress in its targets. Results stay. The
-// app must not be running. The state directory is useless afterwards and is removed
-// by whoever made it.
+// app must not be running: the error is state.ErrLocked where it runs on the same state
+// directory, and sources.ErrInUse, within seconds, where its slot has a reader that
+// answers; then targets are left alone. The state directory is useless afterwards and is
+// removed by whoever made it.
 func (a *App) Destroy(ctx context.Context) error {
-	in, out := a.cfg.connectors(a.topologies)
-	var errs []error
-	for name, c := range in {
-		if c == nil {
-			continue
-		}
-		err := c.Drop(ctx, sources.DropRequest{App: a.cfg.App, Database: name, Logger: a.log})
-		for _, t := range a.topologies {
-			err = errors.Join(err, c.Drop(ctx, sources.DropRequest{
-				App: engine.NewcomerApp(a.cfg.App, t.Name()), Joins: a.cfg.App, Database: name, Logger: a.log,
-			}))
-		}
-		if err != nil {
-			errs = append(errs, fmt.Errorf("tailrace: database %q: %w", name, err))
-		}
+	lock, err := state.LockDir(a.cfg.StateDir, state.Options{})
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("tailrace: the app must not be running: %w", err)
 	}
-	for name, c := range out {
+	if err == nil {
+		defer lock.Close() //nolint:errcheck // Nothing was written under it.
+	}
+	in, out := a.cfg.connectors(a.topologies)
+	errs := a.dropSources(ctx, in)
+	if errors.Is(errors.Join(errs...), sources.ErrInUse) {
+		return errors.Join(errs...)
+	}
+	for _, name := range slices.Sorted(maps.Keys(out)) {
+		c := out[name]
 		if c == nil {
 			continue
 		}
@@ -191,4 +193,28 @@ func (a *App) Destroy(ctx context.Context) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// dropSources removes what is in databases, of the app first and then of its newcomers:
+// where the app is running nothing of it is touched.
+func (a *App) dropSources(ctx context.Context, in map[string]sources.Connector) (errs []error) {
+	for _, name := range slices.Sorted(maps.Keys(in)) {
+		c := in[name]
+		if c == nil {
+			continue
+		}
+		err := c.Drop(ctx, sources.DropRequest{App: a.cfg.App, Database: name, Logger: a.log})
+		for _, t := range a.topologies {
+			if errors.Is(err, sources.ErrInUse) {
+				break
+			}
+			err = errors.Join(err, c.Drop(ctx, sources.DropRequest{
+				App: engine.NewcomerApp(a.cfg.App, t.Name()), Joins: a.cfg.App, Database: name, Logger: a.log,
+			}))
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("tailrace: database %q: %w", name, err))
+		}
+	}
+	return errs
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/sinks"
 	"github.com/tailrace/tailrace/sources"
+	"github.com/tailrace/tailrace/state"
 	"github.com/tailrace/tailrace/topology"
 )
 
@@ -75,6 +76,7 @@ func TestSlowReaderOfDeadLetters(t *testing.T) {
 		t.Fatal(err)
 	}
 	running, stop := context.WithCancel(ctx)
+	defer stop()
 	ended := make(chan error, 1)
 	go func() { ended <- app.Run(running) }()
 	if err := app.WaitReady(ctx); err != nil {
@@ -86,6 +88,9 @@ func TestSlowReaderOfDeadLetters(t *testing.T) {
 			t.Fatal(err)
 		}
 		if n == 0 {
+			if err := app.Destroy(ctx); !errors.Is(err, state.ErrLocked) {
+				t.Errorf("destroying an app that runs: %v", err)
+			}
 			stop()
 			select {
 			case err := <-ended:
@@ -103,5 +108,8 @@ func TestSlowReaderOfDeadLetters(t *testing.T) {
 	}
 	if n != letters {
 		t.Errorf("%d letters", n)
+	}
+	if err := app.Destroy(ctx); err != nil {
+		t.Error(err)
 	}
 }

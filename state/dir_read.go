@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 )
@@ -14,22 +15,30 @@ import (
 // none, ErrLocked where an app is running on it, and else as with OpenDir.
 func ReadDir(path string, o Options) (*Dir, error) {
 	path = filepath.Clean(path)
-	if _, err := os.Stat(filepath.Join(path, "db")); err != nil {
-		if errors.Is(err, os.ErrNotExist) {
-			return nil, fmt.Errorf("state: %s holds no state: %w", path, os.ErrNotExist)
-		}
-		return nil, wrapStorageError(path, err)
-	}
 	d := &Dir{path: path, opts: o.withDefaults(), readOnly: true}
 	d.opts.readOnly = true
 	var err error
-	if d.lock, err = lockDir(d.opts, path); err != nil {
+	if d.lock, err = LockDir(path, d.opts); err != nil {
 		return nil, err
 	}
 	if err := d.read(); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
 	return d, nil
+}
+
+// LockDir keeps others from opening a state directory until the result is closed. The
+// error is os.ErrNotExist where there is none, and ErrLocked where an app is running on
+// it.
+func LockDir(path string, o Options) (io.Closer, error) {
+	path = filepath.Clean(path)
+	if _, err := os.Stat(filepath.Join(path, "db")); err != nil {
+		if errors.Is(err, os.ErrNotExist) {
+			return nil, fmt.Errorf("state: %s holds no state: %w", path, os.ErrNotExist)
+		}
+		return nil, wrapStorageError(path, err)
+	}
+	return lockDir(o.withDefaults(), path)
 }
 
 func (d *Dir) read() error {

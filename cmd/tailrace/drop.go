@@ -38,7 +38,8 @@ func newDrop() *cobra.Command {
 		Short: "Remove what an app left in its databases: slot, publications, progress",
 		Long: `Removes the replication slot and the publications that an app made in its databases, and its
 progress rows in its targets. Results stay, and so does the state directory, which is of no
-use afterwards: remove it too. The app must not be running.
+use afterwards: remove it too. The app must not be running: where its slot has a reader
+that answers nothing is removed, and the error says within seconds who it is.
 
 A replication slot that nobody reads keeps the database's log for ever, so drop an app that
 will not run again. Dropping what is not there is no error.
@@ -112,18 +113,24 @@ func parseURLs(flag string, values []string) (out []namedURL, err error) {
 	return out, errors.Join(errs...)
 }
 
-// drop does all it can, and reports what it could not.
+// drop does all it can, and reports what it could not; nothing of an app that runs.
 func (o *dropFlags) drop(ctx context.Context, out io.Writer, log *slog.Logger) error {
 	var errs []error
 	for _, d := range o.databaseURLs {
 		c := postgres.Source(postgres.Config{URL: d.url, Slot: o.slot, Publication: o.publication})
 		err := c.Drop(ctx, sources.DropRequest{App: o.app, Database: d.name, Logger: log})
 		for _, t := range o.topologies {
+			if errors.Is(err, sources.ErrInUse) {
+				break
+			}
 			err = errors.Join(err, c.Drop(ctx, sources.DropRequest{
 				App: engine.NewcomerApp(o.app, t), Joins: o.app, Database: d.name, Logger: log,
 			}))
 		}
 		errs = append(errs, report(out, "database", d.name, err))
+	}
+	if err := errors.Join(errs...); errors.Is(err, sources.ErrInUse) {
+		return environmentError{err} // the app runs: its targets are left alone
 	}
 	for _, t := range o.sinks {
 		c := sinkpg.Target(sinkpg.Config{URL: t.url, ProgressTable: o.progressTable})

@@ -2,14 +2,20 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/tailrace/tailrace/sources"
 )
 
 // Drop removes the app's slot, once no connection uses it, and the publications that
-// Open made. It ends nobody's connection and touches nothing it didn't make.
+// Open made. It ends nobody's connection and touches nothing it didn't make. The error is
+// sources.ErrInUse, within seconds, where an app that answers has the slot.
 func (c *connector) Drop(ctx context.Context, req sources.DropRequest) error {
 	cfg, err := c.cfg.joining(req.Joins, req.Database).withDefaults(req.App, req.Database)
 	if err != nil {
@@ -36,10 +42,7 @@ func (c *connector) Drop(ctx context.Context, req sources.DropRequest) error {
 		if err := sl.mine(conn.Database); err != nil {
 			return err
 		}
-		if err := lockSlot(ctx, q, cfg, log); err != nil {
-			return err
-		}
-		if _, err := waitInactive(ctx, q, cfg.Slot, cfg.SlotWait, log); err != nil {
+		if err := awaitEnd(ctx, q, cfg, log); err != nil {
 			return err
 		}
 		if err := dropSlot(ctx, q, cfg.Slot); err != nil {
@@ -62,4 +65,46 @@ func (c *connector) Drop(ctx context.Context, req sources.DropRequest) error {
 		log.Info("dropped publication", "publication", name)
 	}
 	return nil
+}
+
+// lockPatience is how long Drop waits for an app at its first snapshot to end. Its
+// connection is idle most of the time, so that the server notices its end at once.
+const lockPatience = 5 * time.Second
+
+// awaitEnd waits until nobody uses the slot. The connection of a process that was killed
+// is gone within moments, and that of a machine that was lost lingers; but a reader that
+// goes on telling the server where it is lives, and would be waited for in vain.
+func awaitEnd(ctx context.Context, q *pgx.Conn, cfg Config, log *slog.Logger) error {
+	locking := cfg
+	locking.SlotWait = min(cfg.SlotWait, lockPatience)
+	if err := lockSlot(ctx, q, locking, log); err != nil {
+		return err
+	}
+	pid, told := 0, ""
+	_, err := waitUntilInactive(ctx, q, cfg.Slot, cfg.SlotWait, log, func(s *slot) error {
+		var at string
+		// Not there, or not to be seen without the right to, it tells nothing.
+		err := q.QueryRow(ctx, "SELECT coalesce(reply_time::text, '') FROM pg_stat_replication WHERE pid = $1", s.pid).
+			Scan(&at)
+		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+			return fmt.Errorf("postgres: look at the reader of slot %q: %w", cfg.Slot, err)
+		}
+		if pid == s.pid && told != "" && at != told {
+			return s.alive(ctx, q)
+		}
+		pid, told = s.pid, at
+		return nil
+	})
+	return err
+}
+
+// alive is the error of a slot whose reader answers.
+func (s *slot) alive(ctx context.Context, q *pgx.Conn) error {
+	var who strings.Builder
+	for i, v := range holder(ctx, q, s.pid) {
+		fmt.Fprintf(&who, []string{", %v ", "%q"}[i%2], v)
+	}
+	return fmt.Errorf("postgres: slot %q is in use by a reader that answers (process %d of the server%s): stop the "+
+		"app that runs there first, or end its connection: SELECT pg_terminate_backend(%d);: %w",
+		s.name, s.pid, who.String(), s.pid, sources.ErrInUse)
 }

@@ -169,6 +169,15 @@ func (s *slot) inUse(waited time.Duration) error {
 func waitInactive(
 	ctx context.Context, c *pgx.Conn, name string, wait time.Duration, log *slog.Logger,
 ) (*slot, error) {
+	return waitUntilInactive(ctx, c, name, wait, log, func(*slot) error { return nil })
+}
+
+// waitUntilInactive is waitInactive that ends with the first error of look, which sees the
+// slot time and again while it is active.
+func waitUntilInactive(
+	ctx context.Context, c *pgx.Conn, name string, wait time.Duration, log *slog.Logger,
+	look func(*slot) error,
+) (*slot, error) {
 	said := 0
 	deadline := time.Now().Add(wait)
 	for pause := 20 * time.Millisecond; ; pause = min(2*pause, time.Second) {
@@ -184,6 +193,9 @@ func waitInactive(
 			log.Warn("the slot is in use: waiting for its reader to end, which is our own predecessor or another "+
 				"instance of this app", append([]any{"slot", name, "at_most", wait, "pid", s.pid},
 				holder(ctx, c, s.pid)...)...)
+		}
+		if err := look(s); err != nil {
+			return nil, err
 		}
 		if err := sleep(ctx, pause); err != nil {
 			return nil, err

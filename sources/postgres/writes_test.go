@@ -1,11 +1,16 @@
 package postgres_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/sources"
@@ -253,6 +258,63 @@ func TestDrop(t *testing.T) {
 		left != 1 {
 		t.Errorf("Drop took somebody else's publication (%v)", err)
 	}
+}
+
+// Drop refuses within seconds where the reader lives, and says who it is; it waits for the
+// end of one that does not answer any more.
+func TestDropUnderReader(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.exec("CREATE TABLE t (id int PRIMARY KEY)")
+	f.want("public.t", "id;")
+	s := f.open()
+	f.readTo(s, newModel(t), f.head())
+	f.cfg.SlotWait = time.Minute
+	drop := func() error {
+		return postgres.Source(f.cfg).Drop(t.Context(), sources.DropRequest{App: "app", Database: "shop"})
+	}
+	start := time.Now()
+	err := drop()
+	if took := time.Since(start); took > 10*time.Second {
+		t.Errorf("it took %s", took)
+	}
+	if !errors.Is(err, sources.ErrInUse) || !strings.Contains(err.Error(), `application_name "tailrace", client "127`) {
+		t.Errorf("got %v", err)
+	}
+	s.Close()
+	// A slot that is active without a word from its reader.
+	pid := f.silentReader()
+	// Later than it is found that a reader lives.
+	time.AfterFunc(3*time.Second, func() { f.exec("SELECT pg_terminate_backend($1)", pid) })
+	if err := drop(); err != nil {
+		t.Error(err)
+	}
+	f.nothingMade()
+}
+
+// silentReader streams from the slot and never says anything. It returns the process.
+func (f *fixture) silentReader() (pid uint32) {
+	f.t.Helper()
+	var c *pgconn.PgConn
+	eventually(f.t, "the slot is free", func() bool {
+		cfg, err := pgconn.ParseConfig(f.cfg.URL)
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		cfg.RuntimeParams["replication"] = "database"
+		if c, err = pgconn.ConnectConfig(f.t.Context(), cfg); err != nil {
+			f.t.Fatal(err)
+		}
+		err = pglogrepl.StartReplication(f.t.Context(), c, f.cfg.Slot, 0, pglogrepl.StartReplicationOptions{
+			PluginArgs: []string{"proto_version '1'", "publication_names '" + f.cfg.Slot + "'"},
+		})
+		if err != nil {
+			c.Close(f.t.Context())
+		}
+		return err == nil
+	})
+	f.t.Cleanup(func() { c.Close(context.Background()) })
+	return c.PID()
 }
 
 // Types read the same from the snapshot and from the log, whatever the database's
