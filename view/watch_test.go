@@ -249,7 +249,13 @@ func TestWatchMarksOnce(t *testing.T) {
 			t.Error(err)
 		}
 		<-done
-		want := []string{"reset shop:0/10", "epoch shop:0/10", "epoch shop:0/20", "change shop:0/30", "epoch shop:0/30"}
+		want := []string{
+			"reset shop:0/10",
+			"epoch shop:0/10",
+			"epoch shop:0/20",
+			"change shop:0/30",
+			"epoch shop:0/30",
+		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Error(diff)
 		}

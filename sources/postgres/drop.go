@@ -104,7 +104,13 @@ func (s *slot) alive(ctx context.Context, q *pgx.Conn) error {
 	for i, v := range holder(ctx, q, s.pid) {
 		fmt.Fprintf(&who, []string{", %v ", "%q"}[i%2], v)
 	}
-	return fmt.Errorf("postgres: slot %q is in use by a reader that answers (process %d of the server%s): stop the "+
-		"app that runs there first, or end its connection: SELECT pg_terminate_backend(%d);: %w",
-		s.name, s.pid, who.String(), s.pid, sources.ErrInUse)
+	return fmt.Errorf(
+		"postgres: slot %q is in use by a reader that answers (process %d of the server%s): stop the "+
+			"app that runs there first, or end its connection: SELECT pg_terminate_backend(%d);: %w",
+		s.name,
+		s.pid,
+		who.String(),
+		s.pid,
+		sources.ErrInUse,
+	)
 }

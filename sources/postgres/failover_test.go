@@ -125,7 +125,9 @@ func TestFailover(t *testing.T) {
 	p.synchronised(s, m)
 	before := timeline(t, s)
 	p.failOver()
-	p.onStandby("UPDATE t SET x = 2 WHERE id <= 10; DELETE FROM t WHERE id > 90; INSERT INTO t VALUES (1000, 1000)")
+	p.onStandby(
+		"UPDATE t SET x = 2 WHERE id <= 10; DELETE FROM t WHERE id > 90; INSERT INTO t VALUES (1000, 1000)",
+	)
 	p.readUntil(s, m, func() bool { return m.tables["public.t"]["1000|"] != nil && m.open == nil })
 	sum := func() string { return fmt.Sprint(len(m.tables["public.t"])) }
 	if got, want := sum(), p.ask("SELECT count(*) FROM t"); got != want {

@@ -207,7 +207,8 @@ func waitUntilInactive(
 func holder(ctx context.Context, c *pgx.Conn, pid int) []any {
 	var name, from, since string
 	err := c.QueryRow(ctx, `SELECT coalesce(application_name, ''), coalesce(client_addr::text || ':' || client_port, ''),
-		coalesce(backend_start::text, '') FROM pg_stat_activity WHERE pid = $1`, pid).Scan(&name, &from, &since)
+		coalesce(backend_start::text, '') FROM pg_stat_activity WHERE pid = $1`, pid).
+		Scan(&name, &from, &since)
 	if err != nil {
 		return nil // it has ended, or is not ours to see
 	}

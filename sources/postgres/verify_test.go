@@ -55,7 +55,11 @@ func TestVerifyQueries(t *testing.T) {
 		"WITH all_of_them AS (SELECT * FROM t)\nSELECT * FROM all_of_them ORDER BY id;\n",
 	} {
 		columns, rows, err := verified(t.Context(), s, query)
-		if got := fmt.Sprint(columns, rows); err != nil || got != `[id integer price numeric] [{"id":1,"price":2.50}]` {
+		if got := fmt.Sprint(
+			columns,
+			rows,
+		); err != nil ||
+			got != `[id integer price numeric] [{"id":1,"price":2.50}]` {
 			t.Errorf("%q: %s, %v", query, got, err)
 		}
 	}

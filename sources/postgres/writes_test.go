@@ -278,7 +278,8 @@ func TestDropUnderReader(t *testing.T) {
 	if took := time.Since(start); took > 10*time.Second {
 		t.Errorf("it took %s", took)
 	}
-	if !errors.Is(err, sources.ErrInUse) || !strings.Contains(err.Error(), `application_name "tailrace", client "127`) {
+	if !errors.Is(err, sources.ErrInUse) ||
+		!strings.Contains(err.Error(), `application_name "tailrace", client "127`) {
 		t.Errorf("got %v", err)
 	}
 	s.Close()
