@@ -84,7 +84,8 @@ func awaitEnd(ctx context.Context, q *pgx.Conn, cfg Config, log *slog.Logger) er
 	_, err := waitUntilInactive(ctx, q, cfg.Slot, cfg.SlotWait, log, func(s *slot) error {
 		var at string
 		// Not there, or not to be seen without the right to, it tells nothing.
-		err := q.QueryRow(ctx, "SELECT coalesce(reply_time::text, '') FROM pg_stat_replication WHERE pid = $1", s.pid).
+		err := q.QueryRow(ctx, `SELECT coalesce(reply_time::text, '')
+			FROM pg_stat_replication WHERE pid = $1`, s.pid).
 			Scan(&at)
 		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 			return fmt.Errorf("postgres: look at the reader of slot %q: %w", cfg.Slot, err)
