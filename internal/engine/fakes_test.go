@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"path/filepath"
@@ -272,6 +273,9 @@ type bench struct {
 	wrapDB   func(state.DB) state.DB
 	build    func(b *topology.Builder, db *sources.Database, target *sinks.Target)
 	beside   func(b *topology.Builder, db *sources.Database) // a second topology, or nil
+	// in and out stand for source and target, if they are not nil.
+	in  sources.Connector
+	out sinks.Connector
 }
 
 func newBench(t *testing.T, build func(*topology.Builder, *sources.Database, *sinks.Target)) *bench {
@@ -319,12 +323,13 @@ func (b *bench) runUnder(ctx context.Context, cause error, during func(e *Engine
 		b.beside(other, shop)
 		topologies = append(topologies, other.MustBuild())
 	}
+	in, out := cmp.Or[sources.Connector](b.in, b.source), cmp.Or[sinks.Connector](b.out, b.target)
 	host := view.NewHost(view.HostOptions{})
 	defer host.Close(context.Background())
 	e, err := New(Config{
 		App: "app", Topologies: topologies, Dir: dir, Host: host,
-		Sources: map[string]sources.Connector{"shop": b.source},
-		Targets: map[string]sinks.Connector{"warehouse": b.target}, Observe: b.observer, Limits: b.limits,
+		Sources: map[string]sources.Connector{"shop": in},
+		Targets: map[string]sinks.Connector{"warehouse": out}, Observe: b.observer, Limits: b.limits,
 	})
 	if err != nil {
 		b.t.Fatal(err)

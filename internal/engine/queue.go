@@ -119,10 +119,8 @@ func queueItems(queue uint32) (lower, upper []byte) {
 // enqueue writes the epoch's outputs for a target; nothing where there are none and
 // the target does not need to see the epoch.
 func (e *Engine) enqueue(batch state.Batch, t *targetRun, sealed []*task.Ready) error {
-	events, header, err := e.gatherEvents(t, sealed)
-	if err != nil {
-		return err
-	}
+	events := e.eventsOf(t, sealed)
+	header := e.queueHeader(t, sealed, events)
 	seq := e.seq + 1
 	wrote := false
 	var key []byte
@@ -137,7 +135,7 @@ func (e *Engine) enqueue(batch state.Batch, t *targetRun, sealed []*task.Ready) 
 		}
 		return batch.Set(itemKey(nil, t.queue, seq, itemHeader), value)
 	}
-	if len(header.Fresh) > 0 || len(events) > 0 {
+	if len(header.Fresh) > 0 || len(header.Txs) > 0 {
 		// An epoch that begins an output has to be seen even if it is empty: rows that
 		// an earlier incarnation left must go.
 		if err := begin(); err != nil {
@@ -160,86 +158,27 @@ func (e *Engine) enqueue(batch state.Batch, t *targetRun, sealed []*task.Ready) 
 			return err
 		}
 	}
-	for _, ev := range events {
-		if err := batch.Set(append(itemKey(key, t.queue, seq, itemEvent), ev.key...), ev.value); err != nil {
-			return err
-		}
-	}
-	return nil
+	return events.each(func(ev *queuedEvent) error {
+		return batch.Set(append(itemKey(key, t.queue, seq, itemEvent), ev.key...), ev.value)
+	})
 }
 
-func (e *Engine) indexOf(r *topologyRun) int { return slices.Index(e.runs, r) }
-
-type queuedEvent struct{ key, value []byte }
-
-// gatherEvents collects an epoch's events of all outputs of a target in commit
-// order, and makes the epoch's header.
-func (e *Engine) gatherEvents(t *targetRun, sealed []*task.Ready) ([]queuedEvent, *queueHeader, error) {
-	h := &queueHeader{Positions: e.frontier()}
+// queueHeader makes the epoch's header.
+func (e *Engine) queueHeader(t *targetRun, sealed []*task.Ready, events *epochEvents) *queueHeader {
+	h := &queueHeader{Positions: e.frontier(), Txs: events.txs}
 	if n := len(e.epoch.txs); n > 0 {
 		h.CommitTime = e.epoch.txs[n-1].CommitTime
 	}
-	var events []queuedEvent
-	// A place is that of the transaction, and whether its events are replayed.
-	places := map[*record.Tx]uint32{}
-	for i, tx := range e.epoch.txs {
-		places[tx] = uint32(2 * i)
-	}
-	replayed := 0
 	for _, o := range t.outputs {
 		ready := sealed[e.indexOf(o.run)]
-		if ready == nil {
-			continue
-		}
-		if o.run.fresh && len(ready.Checkpoint.Positions) > 0 {
+		if ready != nil && o.run.fresh && len(ready.Checkpoint.Positions) > 0 {
 			h.Fresh = append(h.Fresh, o.id)
 		}
-		if !o.spec.Output.Append {
-			continue
-		}
-		err := ready.Outputs(o.node, func(out task.Output) error {
-			tx := ready.Txs[out.Seq]
-			place := places[tx]
-			if ready.Replayed[tx] {
-				place, replayed = place+1, replayed+1
-			}
-			key := binary.BigEndian.AppendUint32(nil, place)
-			key = state.AppendKeyString(append(key, out.Tag[:4]...), string(out.Tag[4:]))
-			key = binary.BigEndian.AppendUint32(key, o.id)
-			value := binary.AppendUvarint(nil, uint64(len(out.Key)))
-			value = append(append(value, out.Key...), out.Value...)
-			events = append(events, queuedEvent{key, value})
-			return nil
-		})
-		if err != nil {
-			return nil, nil, err
-		}
 	}
-	if replayed > 0 {
-		e.cfg.Observe.Replayed(t.name, replayed)
-	}
-	slices.SortFunc(events, func(a, b queuedEvent) int { return slices.Compare(a.key, b.key) })
-	return e.placeTxs(events, h), h, nil
+	return h
 }
 
-// placeTxs numbers the transactions that have events from 0 and lists them in the
-// header.
-func (e *Engine) placeTxs(events []queuedEvent, h *queueHeader) []queuedEvent {
-	last := -1
-	for _, ev := range events {
-		place := int(binary.BigEndian.Uint32(ev.key))
-		if place != last {
-			tx := e.epoch.txs[place/2]
-			h.Txs = append(h.Txs, queueTx{
-				Source: tx.Source, Position: tx.Position, XID: tx.XID, Snapshot: tx.Snapshot,
-				Replayed: place%2 == 1,
-			})
-			last = place
-		}
-		binary.BigEndian.PutUint32(ev.key, uint32(len(h.Txs)-1))
-	}
-	return events
-}
+func (e *Engine) indexOf(r *topologyRun) int { return slices.Index(e.runs, r) }
 
 // decodeItem turns a queue entry into an item. node names the sink in event ids.
 func (t *targetRun) decodeItem(h *queueHeader, kind byte, key, value []byte, item *sinks.Item) error {

@@ -3,6 +3,7 @@ package task
 import (
 	"cmp"
 	"encoding/binary"
+	"maps"
 	"slices"
 
 	"github.com/tailrace/tailrace/record"
@@ -27,6 +28,9 @@ type Ready struct {
 	// Outputs yields what a sink put out: rows in key order with one entry a key,
 	// events in order of their tags. The slices are valid during the call.
 	Outputs func(n *topology.Node, yield func(Output) error) error
+	// EventTxs returns the places in Txs of the transactions that have events of a sink, in
+	// order.
+	EventTxs func(n *topology.Node) []uint32
 	// Txs are the epoch's transactions in order.
 	Txs []*record.Tx
 	// Replayed are those of Txs whose events are taken again; see Checkpoint.Replay.
@@ -66,6 +70,7 @@ func (t *Task) Seal() (*Ready, error) {
 		Stores:    t.stores,
 		Changelog: t.changelog,
 		Outputs:   t.outputs.each,
+		EventTxs:  t.outputs.eventTxs,
 		Txs:       t.txs,
 		Replayed:  t.replayed,
 		Checkpoint: Checkpoint{
@@ -119,7 +124,7 @@ type outputs struct {
 	env     *state.Env
 	storeID func(store string) uint32
 	stores  map[*topology.Node]*state.Ordered
-	events  map[*topology.Node]bool
+	events  map[*topology.Node]*eventTxs
 	key     []byte
 	value   []byte
 }
@@ -132,9 +137,23 @@ func OutputStore(n *topology.Node) string { return OutputPrefix + n.Name }
 // OutputPrefix begins the names of OutputStore, and of no other store.
 const OutputPrefix = "output:"
 
+// eventTxs are the transactions of an epoch that have events of a sink, by their places.
+type eventTxs struct {
+	known map[uint32]struct{}
+	last  uint32 // is known if any is: events mostly come a transaction after another
+}
+
+func (t *eventTxs) add(seq uint32) {
+	if len(t.known) > 0 && t.last == seq {
+		return
+	}
+	t.known[seq], t.last = struct{}{}, seq
+}
+
 func newOutputs(env *state.Env, storeID func(string) uint32) *outputs {
 	return &outputs{
-		env: env, storeID: storeID, stores: map[*topology.Node]*state.Ordered{}, events: map[*topology.Node]bool{},
+		env: env, storeID: storeID, stores: map[*topology.Node]*state.Ordered{},
+		events: map[*topology.Node]*eventTxs{},
 	}
 }
 
@@ -157,7 +176,12 @@ func (o *outputs) Upsert(n *topology.Node, key, value []byte) error {
 
 // Append takes an event; see topology.Outputs.
 func (o *outputs) Append(n *topology.Node, tag record.Tag, key, value []byte) error {
-	o.events[n] = true
+	txs, ok := o.events[n]
+	if !ok {
+		txs = &eventTxs{known: map[uint32]struct{}{}}
+		o.events[n] = txs
+	}
+	txs.add(tag.Seq)
 	o.key = binary.BigEndian.AppendUint32(o.key[:0], tag.Seq)
 	o.key = binary.BigEndian.AppendUint32(o.key, tag.Ordinal)
 	o.key = append(o.key, tag.Path...)
@@ -171,13 +195,14 @@ func (o *outputs) each(n *topology.Node, yield func(Output) error) error {
 	if !ok {
 		return nil
 	}
+	_, events := o.events[n]
 	var failed error
 	err := store.Dirty(func(key, value []byte, deleted bool) bool {
 		out := Output{Node: n, Key: key, Value: value}
 		if deleted {
 			out.Value = nil
 		}
-		if o.events[n] {
+		if events {
 			size, w := binary.Uvarint(value)
 			out.Event, out.Seq, out.Tag = true, binary.BigEndian.Uint32(key), key[4:]
 			out.Key, out.Value = value[w:w+int(size)], value[w+int(size):]
@@ -191,7 +216,18 @@ func (o *outputs) each(n *topology.Node, yield func(Output) error) error {
 	return failed
 }
 
+func (o *outputs) eventTxs(n *topology.Node) []uint32 {
+	txs, ok := o.events[n]
+	if !ok {
+		return nil
+	}
+	return slices.Sorted(maps.Keys(txs.known))
+}
+
 func (o *outputs) reset() {
+	for _, txs := range o.events {
+		clear(txs.known)
+	}
 	for _, s := range o.stores {
 		s.Rollback()
 	}
