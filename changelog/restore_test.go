@@ -374,7 +374,9 @@ func TestRestoreMeanwhile(t *testing.T) {
 		change func(w *world, p changelog.Partition)
 		want   changelog.Reason
 	}{
-		{"recreated", func(w *world, p changelog.Partition) { w.cluster.Create(p.Topic, 2) }, changelog.ReasonRecreated},
+		{"recreated", func(w *world, p changelog.Partition) {
+			w.cluster.Create(p.Topic, 2)
+		}, changelog.ReasonRecreated},
 		{"deleted", func(w *world, p changelog.Partition) {
 			w.cluster.DeleteBefore(p, w.cluster.End(p))
 		}, changelog.ReasonOutOfRange},

@@ -229,9 +229,11 @@ func TestReadAsConsumers(t *testing.T) {
 	admin := client(t, c)
 	create(t, admin, "codecs", 1, nil)
 	for i, codec := range []kgo.CompressionCodec{
-		kgo.NoCompression(), kgo.GzipCompression(), kgo.SnappyCompression(), kgo.Lz4Compression(), kgo.ZstdCompression(),
+		kgo.NoCompression(), kgo.GzipCompression(), kgo.SnappyCompression(), kgo.Lz4Compression(),
+		kgo.ZstdCompression(),
 	} {
-		p := newProducer(t, c, "codecs", kgo.ProducerBatchCompression(codec), kgo.ProducerLinger(5*time.Millisecond))
+		p := newProducer(t, c, "codecs", kgo.ProducerBatchCompression(codec),
+			kgo.ProducerLinger(5*time.Millisecond))
 		for n := range 6 {
 			p.begin()
 			for k := range 200 * n {
@@ -472,12 +474,17 @@ func commitOffset(t *testing.T, cl, producer *kgo.Client, offset int64) {
 	partition.Offset = offset
 	topic.Partitions = append(topic.Partitions, partition)
 	req.Topics = append(req.Topics, topic)
-	resp, err := req.RequestWith(t.Context(), cl)
-	if err == nil {
-		err = kerr.ErrorForCode(resp.Topics[0].Partitions[0].ErrorCode)
-	}
-	if err != nil {
-		t.Fatal(err)
+	for {
+		resp, err := req.RequestWith(t.Context(), cl)
+		if err == nil {
+			err = kerr.ErrorForCode(resp.Topics[0].Partitions[0].ErrorCode)
+		}
+		if err == nil {
+			return
+		}
+		if !errors.Is(err, kerr.ConcurrentTransactions) { // the one before is being ended
+			t.Fatal(err)
+		}
 	}
 }
 
