@@ -82,6 +82,11 @@ torn: ## reads views and target tables while money moves, READS=1000000 times: n
 outage: ## a target that is down while ROWS=3600000 changes come, an hour of 1,000 a second
 	TAILRACE_TEST_OUTAGE_ROWS=$(ROWS) $(GO) test -count=1 -timeout 0 -v -run '^TestOutage$$' ./internal/apptest
 
+.PHONY: attack
+attack: ## the views' server with 10,000 idle clients and a view of 10 million rows
+	TAILRACE_TEST_ATTACK=1 $(GO) test -count=1 -timeout 0 -v \
+		-run '^(TestSlowClients|TestIdleClients|TestRangeOfLargeView|TestSlowReaders)$$' ./view
+
 .PHONY: java
 java: ## installs Java and Maven with the system's package manager, if they are missing
 	@internal/kstreams/java/install.sh

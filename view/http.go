@@ -165,7 +165,10 @@ func (s *handler) serve(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := context.WithTimeout(r.Context(), s.opts.Timeout)
 	defer cancel()
 	r = r.WithContext(ctx)
-	err := s.serveRead(w, r, segments[1:])
+	// What is read is sent once its snapshot has been let go: clients take their time.
+	var a answer
+	defer func() { a.send(w) }()
+	err := s.serveRead(a.of(w), r, segments[1:])
 	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		asHTTP(err).write(w)
 		return nil

@@ -49,8 +49,8 @@ type ServerOptions struct {
 	// Extra are further handlers by pattern of http.ServeMux, such as /metrics, beside
 	// the server's own. They see the same checks.
 	Extra map[string]http.Handler
-	// MaxConnections bounds the open connections; one more is closed at once.
-	// Defaults to 1,024.
+	// MaxConnections bounds the open connections: for one more the one that has been idle
+	// longest is closed, and where none is idle, the newcomer. Defaults to 1,024.
 	MaxConnections int
 	// MaxBodyBytes bounds the body of a request. Defaults to 64 KiB.
 	MaxBodyBytes int64
@@ -152,7 +152,8 @@ func (s *Server) Listen() (net.Addr, error) {
 	if tcp, ok := ln.Addr().(*net.TCPAddr); !s.authenticates() && (!ok || !tcp.IP.IsLoopback()) {
 		return nil, errors.Join(errOpen(ln.Addr().String()), ln.Close())
 	}
-	s.ln = &limitedListener{Listener: ln, max: int64(s.opts.MaxConnections)}
+	limited := &limitedListener{Listener: ln, max: s.opts.MaxConnections}
+	s.ln, s.http.ConnState = limited, limited.state
 	return ln.Addr(), nil
 }
 

@@ -227,15 +227,19 @@ func TestServerConnectionBound(t *testing.T) {
 			c.Close()
 		}
 	}()
-	for range 3 {
+	for range 9 { // those that are idle give way
 		if err := get(dial()); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := get(dial()); err == nil {
-		t.Fatal("a fourth connection is served")
+	for range 3 { // those that are at work do not
+		fmt.Fprint(dial(), "GET /views HTTP/1.1\r\nHost: ")
 	}
-	conns[0].Close()
+	busy := conns[len(conns)-1]
+	if err := get(dial()); err == nil {
+		t.Fatal("a fourth connection is served beside three that are at work")
+	}
+	busy.Close()
 	for start := time.Now(); ; { // The server notices the end in its own time.
 		if err := get(dial()); err == nil {
 			break
