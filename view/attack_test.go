@@ -233,7 +233,12 @@ func TestRangeOfLargeView(t *testing.T) {
 		clients.Go(func() {
 			for j := range 4 {
 				from := (int64(i)*7_919_993 + int64(j)*104_729) % (n - 1000)
-				r, body := ask(t, a.addr, fmt.Sprintf("GET /views/big?limit=1000&from=%d HTTP/1.1", from), "Host: localhost")
+				r, body := ask(
+					t,
+					a.addr,
+					fmt.Sprintf("GET /views/big?limit=1000&from=%d HTTP/1.1", from),
+					"Host: localhost",
+				)
 				if got := strings.Count(body, `"key":`); r.StatusCode != http.StatusOK || got != 1000 {
 					t.Errorf("from %d: %d with %d rows", from, r.StatusCode, got)
 				}

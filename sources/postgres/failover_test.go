@@ -14,6 +14,7 @@ import (
 	"github.com/tailrace/tailrace/internal/pgserver/pgservertest"
 	"github.com/tailrace/tailrace/sources"
 	"github.com/tailrace/tailrace/sources/postgres"
+	"github.com/tailrace/tailrace/sources/sourcetest"
 )
 
 // pair is a primary, the fixture's own server, and a hot standby that follows it.
@@ -60,7 +61,7 @@ func (p *pair) replayed() {
 // on the primary which has come as far as the standby's own log reaches back: so the
 // session reads and acknowledges past a snapshot of the running transactions. We ask
 // for the copy; the standby's own worker (sync_replication_slots) looks every 30 s only.
-func (p *pair) synchronised(s sources.Session, m *model) {
+func (p *pair) synchronised(s sources.Session, m *sourcetest.Model) {
 	p.t.Helper()
 	eventually(p.t, "the slot is synchronised", func() bool {
 		p.exec("SELECT pg_log_standby_snapshot()")
@@ -118,7 +119,7 @@ func TestFailover(t *testing.T) {
 	p.cfg.URL, p.cfg.Failover = p.both(), true
 	p.exec("INSERT INTO t SELECT i, 0 FROM generate_series(1, 100) i")
 	s := p.open()
-	m := newModel(t)
+	m := sourcetest.NewModel(t)
 	p.exec("UPDATE t SET x = 1 WHERE id <= 50")
 	p.readTo(s, m, p.head())
 	p.replayed()
@@ -128,25 +129,25 @@ func TestFailover(t *testing.T) {
 	p.onStandby(
 		"UPDATE t SET x = 2 WHERE id <= 10; DELETE FROM t WHERE id > 90; INSERT INTO t VALUES (1000, 1000)",
 	)
-	p.readUntil(s, m, func() bool { return m.tables["public.t"]["1000|"] != nil && m.open == nil })
-	sum := func() string { return fmt.Sprint(len(m.tables["public.t"])) }
+	p.readUntil(s, m, func() bool { return m.Tables["public.t"]["1000|"] != nil && m.Open == nil })
+	sum := func() string { return fmt.Sprint(len(m.Tables["public.t"])) }
 	if got, want := sum(), p.ask("SELECT count(*) FROM t"); got != want {
 		t.Errorf("%s rows, want %s", got, want)
 	}
 	for id, want := range map[string]string{"1|": "2", "11|": "1", "51|": "0", "1000|": "1000"} {
-		if got := m.tables["public.t"][id]["x"]; got != want {
+		if got := m.Tables["public.t"][id]["x"]; got != want {
 			t.Errorf("row %s is %q, want %q", id, got, want)
 		}
 	}
 	if after := timeline(t, s); after <= before {
 		t.Errorf("timeline %d after %d", after, before)
 	}
-	p.resume(s, m.position)
+	p.resume(s, m.Position)
 	p.req.Timeline = timeline(t, s)
 	s.Close()
 	s = p.open()
 	p.onStandby("INSERT INTO t VALUES (1001, 1)")
-	p.readUntil(s, m, func() bool { return m.tables["public.t"]["1001|"] != nil && m.open == nil })
+	p.readUntil(s, m, func() bool { return m.Tables["public.t"]["1001|"] != nil && m.Open == nil })
 }
 
 // TestFailoverLost has a standby that lacks what we have processed, and goes on to write
@@ -156,7 +157,7 @@ func TestFailoverLost(t *testing.T) {
 	p := newPair(t)
 	p.cfg.URL, p.cfg.Failover = p.both(), true
 	s := p.open()
-	m := newModel(t)
+	m := sourcetest.NewModel(t)
 	p.exec("INSERT INTO t VALUES (1, 1)")
 	p.readTo(s, m, p.head())
 	p.replayed()
@@ -168,7 +169,7 @@ func TestFailoverLost(t *testing.T) {
 	})
 	p.exec("INSERT INTO t VALUES (2, 2)")
 	p.readTo(s, m, p.head())
-	p.resume(s, m.position)
+	p.resume(s, m.Position)
 	p.req.Timeline = timeline(t, s)
 	p.failOver()
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
@@ -201,7 +202,7 @@ func TestFailoverWithoutSlot(t *testing.T) {
 	p := newPair(t)
 	p.cfg.URL = p.both()
 	s := p.open()
-	m := newModel(t)
+	m := sourcetest.NewModel(t)
 	p.exec("INSERT INTO t VALUES (1, 1)")
 	p.readTo(s, m, p.head())
 	p.replayed()

@@ -2,7 +2,6 @@ package postgres_test
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"net/url"
 	"strings"
@@ -14,133 +13,8 @@ import (
 	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/sources"
 	"github.com/tailrace/tailrace/sources/postgres"
+	"github.com/tailrace/tailrace/sources/sourcetest"
 )
-
-// model is the oracle: the tables as a reader of the session has them, kept by the
-// rules a user relies on (keys from the identity, TOAST from the last value).
-type model struct {
-	t      *testing.T
-	tables map[string]map[string]map[string]string // table, key, column
-	// events are the rows as they came, one line each.
-	events []string
-	// commits are the positions of the transactions that ended, in order.
-	commits  []uint64
-	messages []string
-	snapshot int // rows of snapshots
-	position uint64
-	open     *record.Tx
-	ordinal  int64
-}
-
-func newModel(t *testing.T) *model {
-	return &model{t: t, tables: map[string]map[string]map[string]string{}}
-}
-
-// apply checks the contract of batches and applies them.
-func (m *model) apply(b *sources.Batch) {
-	m.t.Helper()
-	for _, tx := range b.Txs {
-		if m.open != nil && m.open != tx.Tx {
-			m.t.Fatalf("transaction %d begins inside transaction %d", tx.Tx.XID, m.open.XID)
-		}
-		if m.open == nil {
-			m.ordinal = -1
-		}
-		m.open = tx.Tx
-		for i := range tx.Rows {
-			if int64(tx.Rows[i].Ordinal) <= m.ordinal {
-				m.t.Fatalf("ordinal %d after %d", tx.Rows[i].Ordinal, m.ordinal)
-			}
-			m.ordinal = int64(tx.Rows[i].Ordinal)
-			m.row(tx.Tx, &tx.Rows[i])
-		}
-		for _, msg := range tx.Messages {
-			m.messages = append(m.messages, msg.Prefix+"="+string(msg.Content))
-		}
-		if tx.Last {
-			if tx.Tx.Position <= m.position {
-				m.t.Fatalf("position %s after %s", record.LSN(tx.Tx.Position), record.LSN(m.position))
-			}
-			m.position, m.open = tx.Tx.Position, nil
-			m.commits = append(m.commits, tx.Tx.Position)
-		}
-	}
-	if b.Idle != 0 && m.open == nil {
-		m.position = max(m.position, b.Idle)
-	}
-}
-
-func (m *model) row(tx *record.Tx, r *record.Row) {
-	name := r.Rel.String()
-	table := m.tables[name]
-	if table == nil {
-		table = map[string]map[string]string{}
-		m.tables[name] = table
-	}
-	m.events = append(m.events, fmt.Sprintf("%s %s old=%s new=%s", r.Op, name, text(r.Old), text(r.New)))
-	if tx.Snapshot {
-		m.snapshot++
-	}
-	switch r.Op {
-	case record.Truncate:
-		clear(table)
-	case record.Delete:
-		if _, ok := table[key(r.Rel, r.Old)]; !ok && key(r.Rel, r.Old) != "" {
-			m.t.Errorf("delete of a row that is not there: %s %s", name, text(r.Old))
-		}
-		delete(table, key(r.Rel, r.Old))
-	default:
-		k := key(r.Rel, r.New)
-		old := k
-		if r.OldKind != record.OldNone {
-			old = key(r.Rel, r.Old)
-		}
-		last := table[old]
-		if (last == nil) != (r.Op == record.Insert) && k != "" {
-			m.t.Errorf("%s of %s %s with last value %v", r.Op, name, k, last)
-		}
-		row := map[string]string{}
-		for i, v := range r.New {
-			col := r.Rel.Columns[i].Name
-			switch v.Kind {
-			case record.Text:
-				row[col] = string(v.Data)
-			case record.Unchanged:
-				row[col] = last[col]
-			}
-		}
-		if k == "" {
-			k = fmt.Sprintf("#%d", len(table))
-		}
-		delete(table, old)
-		table[k] = row
-	}
-}
-
-func key(rel *record.Relation, tuple record.Tuple) string {
-	var b strings.Builder
-	for i, c := range rel.Columns {
-		if c.Key {
-			b.WriteString(string(tuple[i].Data) + "|")
-		}
-	}
-	return b.String()
-}
-
-func text(t record.Tuple) string {
-	parts := make([]string, len(t))
-	for i, v := range t {
-		switch v.Kind {
-		case record.Null:
-			parts[i] = "NULL"
-		case record.Unchanged:
-			parts[i] = "UNCHANGED"
-		default:
-			parts[i] = string(v.Data)
-		}
-	}
-	return "(" + strings.Join(parts, ",") + ")"
-}
 
 // observer counts what a session reports.
 type observer struct {
@@ -274,12 +148,12 @@ func (f *fixture) head() uint64 {
 }
 
 // readTo reads until the model has reached a position, acknowledging as it goes.
-func (f *fixture) readTo(s sources.Session, m *model, position uint64) {
+func (f *fixture) readTo(s sources.Session, m *sourcetest.Model, position uint64) {
 	f.t.Helper()
-	f.readUntil(s, m, func() bool { return m.position >= position && m.open == nil })
+	f.readUntil(s, m, func() bool { return m.Position >= position && m.Open == nil })
 }
 
-func (f *fixture) readUntil(s sources.Session, m *model, done func() bool) {
+func (f *fixture) readUntil(s sources.Session, m *sourcetest.Model, done func() bool) {
 	f.t.Helper()
 	ctx, cancel := context.WithTimeout(f.t.Context(), 60*time.Second)
 	defer cancel()
@@ -288,12 +162,12 @@ func (f *fixture) readUntil(s sources.Session, m *model, done func() bool) {
 		if err != nil {
 			f.t.Fatalf("next: %v", err)
 		}
-		m.apply(b)
+		m.Apply(b)
 		if b.Release != nil {
 			b.Release()
 		}
-		if m.open == nil {
-			s.Ack(m.position)
+		if m.Open == nil {
+			s.Ack(m.Position)
 		}
 	}
 }
@@ -315,7 +189,7 @@ func (f *fixture) readError(s sources.Session) error {
 }
 
 // same compares a table of the model with the database's, by the database's own text.
-func (f *fixture) same(m *model, name, keyColumn string, columns ...string) {
+func (f *fixture) same(m *sourcetest.Model, name, keyColumn string, columns ...string) {
 	f.t.Helper()
 	columns = append([]string{keyColumn}, columns...)
 	exprs := make([]string, len(columns))
@@ -333,7 +207,7 @@ func (f *fixture) same(m *model, name, keyColumn string, columns ...string) {
 			f.t.Fatal(err)
 		}
 		seen++
-		got, ok := m.tables[name][*vals[0]+"|"]
+		got, ok := m.Tables[name][*vals[0]+"|"]
 		if !ok {
 			f.t.Errorf("%s: row %s is missing", name, *vals[0])
 			continue
@@ -348,7 +222,7 @@ func (f *fixture) same(m *model, name, keyColumn string, columns ...string) {
 	if err := rows.Err(); err != nil {
 		f.t.Fatal(err)
 	}
-	if n := len(m.tables[name]); n != seen {
+	if n := len(m.Tables[name]); n != seen {
 		f.t.Errorf("%s: %d rows, the database has %d", name, n, seen)
 	}
 }

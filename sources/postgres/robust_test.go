@@ -16,6 +16,7 @@ import (
 	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/sources"
 	"github.com/tailrace/tailrace/sources/postgres"
+	"github.com/tailrace/tailrace/sources/sourcetest"
 )
 
 // writers change rows of table t until stopped, each on keys of its own, and count.
@@ -64,30 +65,6 @@ func (f *fixture) writers(n int) (stop func() int) {
 	}
 }
 
-// The hand-over from snapshot to log has no gap and no duplicate while writers are at
-// work; the model fails on an insert of a row that is there and a change of one that
-// isn't. Small chunks and several readers, so that they interleave.
-func TestHandOverUnderLoad(t *testing.T) {
-	t.Parallel()
-	f := newFixture(t)
-	f.exec("CREATE TABLE t (id int PRIMARY KEY, x int)")
-	f.exec("INSERT INTO t SELECT w * 1000000 + i, 0 FROM generate_series(0, 3) w, generate_series(0, 4999) i")
-	f.cfg.SnapshotChunkRows, f.cfg.SnapshotParallelism = 500, 3
-	f.want("public.t", "id;x")
-	stop := f.writers(4)
-	s := f.open()
-	m := newModel(t)
-	f.readUntil(s, m, func() bool { return len(m.commits) >= 200 })
-	if n := stop(); n < 100 {
-		t.Errorf("only %d writes", n)
-	}
-	f.readTo(s, m, f.head())
-	if m.snapshot < 15_000 {
-		t.Errorf("snapshot of %d rows", m.snapshot)
-	}
-	f.same(m, "public.t", "id", "x")
-}
-
 // A server that is killed again and again: nothing is lost, nothing comes twice, and
 // the slot is never ahead of what was acknowledged.
 func TestServerKilled(t *testing.T) {
@@ -96,11 +73,11 @@ func TestServerKilled(t *testing.T) {
 	f.exec("CREATE TABLE t (id int PRIMARY KEY, x int)")
 	f.want("public.t", "id;x")
 	s := f.open()
-	m := newModel(t)
+	m := sourcetest.NewModel(t)
 	for range 3 {
 		stop := f.writers(2)
-		n := len(m.commits)
-		f.readUntil(s, m, func() bool { return len(m.commits) > n+50 })
+		n := len(m.Commits)
+		f.readUntil(s, m, func() bool { return len(m.Commits) > n+50 })
 		before := f.obs.count()
 		if err := f.db.Server.Kill(); err != nil {
 			t.Fatal(err)
@@ -108,23 +85,23 @@ func TestServerKilled(t *testing.T) {
 		if err := f.db.Server.Restart(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		n = len(m.commits)
-		f.readUntil(s, m, func() bool { return len(m.commits) > n+20 })
+		n = len(m.Commits)
+		f.readUntil(s, m, func() bool { return len(m.Commits) > n+20 })
 		stop()
 		f.db.Pool.Reset()
 		f.readTo(s, m, f.head())
-		if c := f.confirmed(); c > m.position {
-			t.Errorf("the slot is at %s, we have acknowledged %s", record.LSN(c), record.LSN(m.position))
+		if c := f.confirmed(); c > m.Position {
+			t.Errorf("the slot is at %s, we have acknowledged %s", record.LSN(c), record.LSN(m.Position))
 		}
 		if f.obs.count() == before {
 			t.Error("no reconnect was counted")
 		}
 	}
 	// A writer that was stopped in the middle of a commit may still commit.
-	for f.db.String("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' "+
-		"AND state <> 'idle' AND pid <> pg_backend_pid()") != "0" {
-		time.Sleep(10 * time.Millisecond)
-	}
+	eventually(t, "nobody writes", func() bool {
+		return f.db.String("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' "+
+			"AND state <> 'idle' AND pid <> pg_backend_pid()") == "0"
+	})
 	f.readTo(s, m, f.head())
 	f.same(m, "public.t", "id", "x")
 }
@@ -146,16 +123,16 @@ func TestConnectionCut(t *testing.T) {
 	f.cfg.MonitorInterval = time.Hour // Its bytes would blur where the cut is.
 	f.want("public.t", "id;x,pad")
 	s := f.open()
-	m := newModel(t)
+	m := sourcetest.NewModel(t)
 	// In the snapshot: the reader repeats its chunk.
 	for i := 1; i <= 3; i++ {
 		proxy.CutAfter(faultproxy.ToClient, i*77_777)
-		n := m.snapshot
-		f.readUntil(s, m, func() bool { return m.snapshot > n+3000 || len(m.commits) > 0 })
+		n := m.Snapshot
+		f.readUntil(s, m, func() bool { return m.Snapshot > n+3000 || len(m.Commits) > 0 })
 	}
-	f.readUntil(s, m, func() bool { return len(m.commits) == 1 })
-	if m.snapshot != 20_000 {
-		t.Fatalf("snapshot of %d rows", m.snapshot)
+	f.readUntil(s, m, func() bool { return len(m.Commits) == 1 })
+	if m.Snapshot != 20_000 {
+		t.Fatalf("snapshot of %d rows", m.Snapshot)
 	}
 	if f.obs.count() == 0 {
 		t.Error("no cut hit the snapshot")
@@ -200,7 +177,7 @@ func TestConnectionRefused(t *testing.T) {
 	f.cfg.URL = through(f.db.URL, proxy.Addr())
 	f.want("public.t", "id;x")
 	s := f.open()
-	m := newModel(t)
+	m := sourcetest.NewModel(t)
 	f.exec("INSERT INTO t VALUES (1, 1)")
 	f.readTo(s, m, f.head())
 	proxy.Refuse(true)
@@ -240,8 +217,8 @@ func TestStreamedTransactions(t *testing.T) {
 			f.cfg.Streaming, f.cfg.StreamMemory, f.cfg.TempDir = true, memory, t.TempDir()
 			f.want("public.t", "id;x,pad").want("public.other", "id;x")
 			s := f.open()
-			m := newModel(t)
-			f.readUntil(s, m, func() bool { return len(m.commits) == 1 })
+			m := sourcetest.NewModel(t)
+			f.readUntil(s, m, func() bool { return len(m.Commits) == 1 })
 			ctx := t.Context()
 			const open = 3 // The pool has one more.
 			txs := make([]interface {
@@ -308,8 +285,8 @@ func TestStreamedTransactions(t *testing.T) {
 					return streamed > 0
 				})
 			}
-			if len(m.commits) != 1+9+2 {
-				t.Errorf("%d transactions", len(m.commits))
+			if len(m.Commits) != 1+9+2 {
+				t.Errorf("%d transactions", len(m.Commits))
 			}
 		})
 	}
@@ -323,16 +300,16 @@ func TestIdleFrontier(t *testing.T) {
 	f.exec("CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE other (x text)")
 	f.want("public.t", "id;")
 	s := f.open()
-	m := newModel(t)
-	f.readUntil(s, m, func() bool { return len(m.commits) == 1 })
+	m := sourcetest.NewModel(t)
+	f.readUntil(s, m, func() bool { return len(m.Commits) == 1 })
 	for range 5 {
 		f.exec("INSERT INTO other SELECT repeat('x', 1000) FROM generate_series(1, 100)")
 		head := f.head()
 		f.readTo(s, m, head)
 		eventually(t, "the slot follows", func() bool { return f.confirmed() >= head })
 	}
-	if len(m.commits) != 1 {
-		t.Errorf("%d transactions came of a table that nobody reads", len(m.commits))
+	if len(m.Commits) != 1 {
+		t.Errorf("%d transactions came of a table that nobody reads", len(m.Commits))
 	}
 	// A connection lost now goes on from the frontier, which the slot has been told.
 	lost := f.obs.count()
@@ -341,7 +318,7 @@ func TestIdleFrontier(t *testing.T) {
 	f.exec("INSERT INTO other VALUES ('z')")
 	f.readTo(s, m, f.head())
 	// What is not acknowledged is not confirmed, whatever the server's position is.
-	at := m.position
+	at := m.Position
 	for range 20 {
 		f.exec("INSERT INTO t VALUES ((SELECT coalesce(max(id), 0) + 1 FROM t))")
 		f.exec("INSERT INTO other VALUES ('y')")
@@ -349,12 +326,12 @@ func TestIdleFrontier(t *testing.T) {
 	head := f.head()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	for m.position < head {
+	for m.Position < head {
 		b, err := s.Next(ctx)
 		if err != nil {
 			t.Fatal(err)
 		}
-		m.apply(b)
+		m.Apply(b)
 	}
 	tick := time.NewTicker(20 * time.Millisecond)
 	for range 20 { // Eight status intervals.
@@ -363,11 +340,11 @@ func TestIdleFrontier(t *testing.T) {
 			t.Fatalf("confirmed %s, acknowledged %s", record.LSN(c), record.LSN(at))
 		}
 	}
-	s.Ack(m.position + 1_000_000) // Never beyond what was handed out.
+	s.Ack(m.Position + 1_000_000) // Never beyond what was handed out.
 	s.Close()
 	eventually(t, "Close tells the server", func() bool { return f.confirmed() >= head })
-	if c := f.confirmed(); c > m.position {
-		t.Errorf("confirmed %s, handed out %s", record.LSN(c), record.LSN(m.position))
+	if c := f.confirmed(); c > m.Position {
+		t.Errorf("confirmed %s, handed out %s", record.LSN(c), record.LSN(m.Position))
 	}
 }
 
@@ -424,16 +401,16 @@ func TestOrigin(t *testing.T) {
 	conn.Release()
 	head := f.head()
 	origins := map[string]string{}
-	m := newModel(t)
-	for m.position < head {
+	m := sourcetest.NewModel(t)
+	for m.Position < head {
 		b, err := s.Next(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		m.apply(b)
+		m.Apply(b)
 		for _, tx := range b.Txs {
 			for _, r := range tx.Rows {
-				origins[text(r.New)] = tx.Tx.Origin
+				origins[sourcetest.Text(r.New)] = tx.Tx.Origin
 			}
 		}
 		b.Release()
@@ -441,16 +418,16 @@ func TestOrigin(t *testing.T) {
 	if origins["(1)"] != "far_"+f.db.Name || origins["(2)"] != "" {
 		t.Errorf("origins are %v", origins)
 	}
-	f.resume(s, m.commits[0])
+	f.resume(s, m.Commits[0])
 	s.Close()
 	if f.major() < 16 {
 		return // Filters came with 16.
 	}
 	f.cfg.LocalOnly = true
 	s = f.open()
-	m = newModel(t)
+	m = sourcetest.NewModel(t)
 	f.readTo(s, m, head)
-	if got := strings.Join(m.events, ";"); got != "INSERT public.t old=() new=(2)" {
+	if got := strings.Join(m.Events, ";"); got != "INSERT public.t old=() new=(2)" {
 		t.Errorf("events are %s", got)
 	}
 }

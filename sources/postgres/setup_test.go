@@ -10,6 +10,7 @@ import (
 	"github.com/tailrace/tailrace/internal/pgserver/pgservertest"
 	"github.com/tailrace/tailrace/sources"
 	"github.com/tailrace/tailrace/sources/postgres"
+	"github.com/tailrace/tailrace/sources/sourcetest"
 )
 
 // setup is a database that cannot be read as it is.
@@ -258,7 +259,7 @@ func TestSetupProblems(t *testing.T) {
 			}
 			if len(c.mend) > 0 {
 				s := f.open()
-				f.readUntil(s, newModel(t), func() bool { return true })
+				f.readUntil(s, sourcetest.NewModel(t), func() bool { return true })
 			}
 		})
 	}
@@ -340,7 +341,7 @@ func TestServerProblems(t *testing.T) {
 
 	// The only sender is in use: the second session says so.
 	s := f.open()
-	f.readUntil(s, newModel(t), func() bool { return true })
+	f.readUntil(s, sourcetest.NewModel(t), func() bool { return true })
 	g := &fixture{t: t, db: f.db, cfg: f.cfg, req: f.req, obs: f.obs}
 	g.cfg.Slot = "second"
 	eventually(t, "the sender shows", func() bool {
@@ -387,8 +388,8 @@ func TestLeastPrivilege(t *testing.T) {
 		f.exec(sql)
 	}
 	s := f.open()
-	m := newModel(t)
-	f.readUntil(s, m, func() bool { return len(m.commits) == 1 })
+	m := sourcetest.NewModel(t)
+	f.readUntil(s, m, func() bool { return len(m.Commits) == 1 })
 	f.exec("UPDATE shop.orders SET status = 'paid' WHERE id < 10")
 	f.exec("DELETE FROM shop.orders WHERE id = 50")
 	f.exec("INSERT INTO shop.log VALUES ('a'), ('b')")
@@ -396,7 +397,7 @@ func TestLeastPrivilege(t *testing.T) {
 	f.exec("DELETE FROM shop.log")
 	f.readTo(s, m, f.head())
 	f.same(m, "shop.orders", "id", "status")
-	if n := len(m.tables["shop.log"]); n != 2 {
+	if n := len(m.Tables["shop.log"]); n != 2 {
 		t.Errorf("%d log lines, want the 2 inserts", n)
 	}
 	s.Close()
@@ -457,15 +458,15 @@ func TestHostileNames(t *testing.T) {
 	}
 	f.cfg.Publication = `pub"'; DROP TABLE t --`
 	s := f.open()
-	m := newModel(t)
-	f.readUntil(s, m, func() bool { return len(m.commits) == 1 })
+	m := sourcetest.NewModel(t)
+	f.readUntil(s, m, func() bool { return len(m.Commits) == 1 })
 	for _, n := range names {
 		quoted := `"` + strings.ReplaceAll(n, `"`, `""`) + `"`
 		f.exec("UPDATE " + quoted + ` SET "Col ""x""" = 'log'`)
 	}
 	f.readTo(s, m, f.head())
 	for i, n := range names {
-		if got := m.tables["public."+n][fmt.Sprint(i)+"|"][`Col "x"`]; got != "log" {
+		if got := m.Tables["public."+n][fmt.Sprint(i)+"|"][`Col "x"`]; got != "log" {
 			t.Errorf("table %q has %q", n, got)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/tailrace/tailrace/internal/pgserver/pgservertest"
 	"github.com/tailrace/tailrace/sources"
 	"github.com/tailrace/tailrace/sources/postgres"
+	"github.com/tailrace/tailrace/sources/sourcetest"
 )
 
 // withState is a fixture that has run once: its next open continues.
@@ -23,10 +24,10 @@ func withState(t *testing.T, opts ...pgservertest.Option) *fixture {
 	f.want("public.t", "id;x")
 	f.cfg.SlotWait = 300 * time.Millisecond
 	s := f.open()
-	m := newModel(t)
+	m := sourcetest.NewModel(t)
 	f.exec("INSERT INTO t VALUES (1, 1)")
 	f.readTo(s, m, f.head())
-	f.resume(s, m.position)
+	f.resume(s, m.Position)
 	s.Close()
 	eventually(t, "the slot is free", func() bool {
 		var active bool
@@ -75,7 +76,7 @@ func TestSlotStates(t *testing.T) {
 		{"in use", func(f *fixture) {
 			g := *f
 			s := g.open()
-			g.readUntil(s, newModel(f.t), func() bool {
+			g.readUntil(s, sourcetest.NewModel(f.t), func() bool {
 				_, err := f.tryOpen()
 				return errors.Is(err, sources.ErrInUse)
 			})
@@ -138,7 +139,7 @@ func TestRetainedWAL(t *testing.T) {
 	f.req.Resume, f.req.System = 0, ""
 	f.cfg.MaxRetainedWAL, f.cfg.RetainedPolicy, f.cfg.SlotWait = 1<<20, postgres.RetainedDrop, 10*time.Second
 	s = f.open()
-	f.readUntil(s, newModel(t), func() bool { return true })
+	f.readUntil(s, sourcetest.NewModel(t), func() bool { return true })
 	noise()
 	if err := f.readError(s); !errors.Is(err, postgres.ErrRetainedWAL) || !errors.Is(err, sources.ErrDataGap) {
 		t.Errorf("policy drop: %v", err)
@@ -162,8 +163,8 @@ func TestOrphanSlot(t *testing.T) {
 	f.cfg.SnapshotRateLimit = 500 // The snapshot lasts.
 	f.cfg.SnapshotChunkRows = 100
 	s := f.open()
-	m := newModel(t)
-	f.readUntil(s, m, func() bool { return m.snapshot > 0 })
+	m := sourcetest.NewModel(t)
+	f.readUntil(s, m, func() bool { return m.Snapshot > 0 })
 	if _, err := f.tryOpen(); !errors.Is(err, sources.ErrInUse) {
 		t.Errorf("second start: %v", err)
 	}
@@ -178,11 +179,11 @@ func TestOrphanSlot(t *testing.T) {
 	f.cfg.SnapshotRateLimit = 0
 	f.exec("UPDATE t SET x = 1")
 	s = f.open()
-	m = newModel(t)
+	m = sourcetest.NewModel(t)
 	f.readTo(s, m, f.head())
 	f.same(m, "public.t", "id", "x")
-	if m.snapshot != 5000 {
-		t.Errorf("snapshot of %d rows", m.snapshot)
+	if m.Snapshot != 5000 {
+		t.Errorf("snapshot of %d rows", m.Snapshot)
 	}
 }
 
@@ -202,10 +203,10 @@ func TestRewriteDuringSlotCreation(t *testing.T) {
 	})
 	s := f.open()
 	off()
-	m := newModel(t)
+	m := sourcetest.NewModel(t)
 	f.readTo(s, m, f.head())
-	if m.snapshot != 100 {
-		t.Errorf("snapshot of %d rows, want 100", m.snapshot)
+	if m.Snapshot != 100 {
+		t.Errorf("snapshot of %d rows, want 100", m.Snapshot)
 	}
 	f.same(m, "public.t", "id", "x")
 }
@@ -220,8 +221,8 @@ func TestSnapshotRate(t *testing.T) {
 	f.cfg.SnapshotRateLimit, f.cfg.SnapshotChunkRows = 3000, 300
 	start := time.Now()
 	s := f.open()
-	m := newModel(t)
-	f.readUntil(s, m, func() bool { return len(m.commits) == 1 })
+	m := sourcetest.NewModel(t)
+	f.readUntil(s, m, func() bool { return len(m.Commits) == 1 })
 	if d := time.Since(start); d < 900*time.Millisecond {
 		t.Errorf("3000 rows in %s at 3000 rows/s", d)
 	}
@@ -243,8 +244,8 @@ func TestCloseAnytime(t *testing.T) {
 	f.cfg.SnapshotChunkRows = 500
 	for i := range 8 {
 		s := f.open()
-		m := newModel(t)
-		f.readUntil(s, m, func() bool { return m.snapshot >= i*2500 || len(m.commits) > 0 })
+		m := sourcetest.NewModel(t)
+		f.readUntil(s, m, func() bool { return m.Snapshot >= i*2500 || len(m.Commits) > 0 })
 		done := make(chan error, 1)
 		go func() { done <- s.Close() }()
 		select {
@@ -294,17 +295,17 @@ func TestTruncateDuringSnapshot(t *testing.T) {
 	}
 	f.cfg.SnapshotChunkRows = 300
 	s := f.open()
-	m := newModel(t)
-	f.readUntil(s, m, func() bool { return m.snapshot > 0 })
+	m := sourcetest.NewModel(t)
+	f.readUntil(s, m, func() bool { return m.Snapshot > 0 })
 	truncated := make(chan error, 1)
 	go func() {
 		_, err := f.db.Pool.Exec(t.Context(), "TRUNCATE c, b, a")
 		truncated <- err
 	}()
 	eventually(t, "the application waits", func() bool { return f.lockers() == 1 })
-	f.readUntil(s, m, func() bool { return len(m.commits) > 0 })
-	if m.snapshot != 9000 {
-		t.Errorf("snapshot of %d rows", m.snapshot)
+	f.readUntil(s, m, func() bool { return len(m.Commits) > 0 })
+	if m.Snapshot != 9000 {
+		t.Errorf("snapshot of %d rows", m.Snapshot)
 	}
 	if err := <-truncated; err != nil {
 		t.Errorf("the application's TRUNCATE: %v", err)
@@ -354,10 +355,10 @@ func TestTruncateWhileLocking(t *testing.T) {
 			t.Errorf("the application's transaction: %v", err)
 		}
 	}
-	m := newModel(t)
+	m := sourcetest.NewModel(t)
 	f.readTo(s, m, f.head())
-	if m.snapshot != 1 {
-		t.Errorf("snapshot of %d rows, want the one of after the application's transaction", m.snapshot)
+	if m.Snapshot != 1 {
+		t.Errorf("snapshot of %d rows, want the one of after the application's transaction", m.Snapshot)
 	}
 	f.same(m, "public.a", "id", "x")
 	f.same(m, "public.b", "id", "x")
@@ -374,8 +375,8 @@ func TestReaderLostBehindTruncate(t *testing.T) {
 	f.cfg.SnapshotChunkRows, f.cfg.SnapshotRateLimit = 100, 5000
 	f.cfg.SlotWait = time.Second
 	s := f.open()
-	m := newModel(t)
-	f.readUntil(s, m, func() bool { return m.snapshot > 0 })
+	m := sourcetest.NewModel(t)
+	f.readUntil(s, m, func() bool { return m.Snapshot > 0 })
 	truncated := make(chan error, 1)
 	go func() {
 		_, err := f.db.Pool.Exec(t.Context(), "TRUNCATE t")
@@ -399,10 +400,10 @@ func TestSecondInstanceSaysWhomItWaitsFor(t *testing.T) {
 	f.exec("CREATE TABLE t (id int PRIMARY KEY, x int)")
 	f.want("public.t", "id;x")
 	s := f.open()
-	m := newModel(t)
+	m := sourcetest.NewModel(t)
 	f.exec("INSERT INTO t VALUES (1, 1)")
 	f.readTo(s, m, f.head())
-	f.resume(s, m.position)
+	f.resume(s, m.Position)
 	lines := make(chan string, 100)
 	f.req.Logger = slog.New(slog.NewTextHandler(lineWriter(lines), nil))
 	f.cfg.SlotWait = time.Minute

@@ -9,6 +9,7 @@ import (
 
 	"github.com/tailrace/tailrace/internal/pgserver/pgservertest"
 	"github.com/tailrace/tailrace/sources"
+	"github.com/tailrace/tailrace/sources/sourcetest"
 )
 
 // TestTLS reads over TLS with everything verified, and says what is wrong where the
@@ -38,7 +39,7 @@ func TestTLS(t *testing.T) {
 	refused("another authority", wrong, "sslrootcert")
 	f.cfg.URL = verified(right)
 	s := f.open()
-	m := newModel(t)
+	m := sourcetest.NewModel(t)
 	f.exec("INSERT INTO t VALUES (1, 1)")
 	f.readTo(s, m, f.head())
 	f.same(m, "public.t", "id", "x")

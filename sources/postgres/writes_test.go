@@ -15,6 +15,7 @@ import (
 	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/sources"
 	"github.com/tailrace/tailrace/sources/postgres"
+	"github.com/tailrace/tailrace/sources/sourcetest"
 )
 
 // Whatever a table's identity is: after Open every write of the application works.
@@ -69,7 +70,7 @@ func TestWritesNeverFail(t *testing.T) {
 		f.want("public."+k.name, k.key+";id,x")
 	}
 	s := f.open()
-	m := newModel(t)
+	m := sourcetest.NewModel(t)
 	for _, k := range kinds {
 		if k.name == "generatedkey" {
 			f.exec("INSERT INTO generatedkey (a, x) SELECT i, i FROM generate_series(1, 9) i")
@@ -84,12 +85,12 @@ func TestWritesNeverFail(t *testing.T) {
 		switch {
 		case k.key != "":
 			f.same(m, "public."+k.name, k.key, "x")
-		case len(m.tables["public."+k.name]) < 9:
-			t.Errorf("%s: %d inserts, want 9", k.name, len(m.tables["public."+k.name]))
+		case len(m.Tables["public."+k.name]) < 9:
+			t.Errorf("%s: %d inserts, want 9", k.name, len(m.Tables["public."+k.name]))
 		}
 	}
 	// And again, after a restart that changes nothing.
-	f.resume(s, m.position)
+	f.resume(s, m.Position)
 	s.Close()
 	f.open()
 	for _, k := range kinds {
@@ -109,12 +110,12 @@ func TestGeneratedColumn(t *testing.T) {
 	f.exec("INSERT INTO t VALUES (1)")
 	f.want("public.t", "id;g")
 	s := f.open()
-	m := newModel(t)
+	m := sourcetest.NewModel(t)
 	f.exec("INSERT INTO t VALUES (2)")
 	f.readTo(s, m, f.head())
 	f.same(m, "public.t", "id", "g")
-	if m.tables["public.t"]["2|"]["g"] != "4" {
-		t.Errorf("rows are %v", m.tables)
+	if m.Tables["public.t"]["2|"]["g"] != "4" {
+		t.Errorf("rows are %v", m.Tables)
 	}
 }
 
@@ -162,9 +163,9 @@ func TestPublicationFollows(t *testing.T) {
 	f.exec("CREATE TABLE noid (x int)")
 	f.want("public.a", "id;x").want("public.noid", ";x")
 	s := f.open()
-	m := newModel(t)
-	f.readUntil(s, m, func() bool { return len(m.commits) == 1 })
-	f.resume(s, m.position)
+	m := sourcetest.NewModel(t)
+	f.readUntil(s, m, func() bool { return len(m.Commits) == 1 })
+	f.resume(s, m.Position)
 	s.Close()
 	f.req.Tables = f.req.Tables[:0]
 	f.want("public.b", "id;x").want("public.c", "id;x").want("public.noid", "x;")
@@ -182,8 +183,8 @@ func TestPublicationFollows(t *testing.T) {
 		"INSERT public.noid old=() new=(1)",
 		"DELETE public.noid old=(1) new=()",
 	}
-	if !slices.Equal(m.events, want) {
-		t.Errorf("events are %q", m.events)
+	if !slices.Equal(m.Events, want) {
+		t.Errorf("events are %q", m.Events)
 	}
 }
 
@@ -204,16 +205,16 @@ func TestForeignPublication(t *testing.T) {
 	if cols := s.Relations()["public.t"].Columns; len(cols) != 2 {
 		t.Errorf("columns are %v", cols)
 	}
-	m := newModel(t)
+	m := sourcetest.NewModel(t)
 	f.exec("UPDATE t SET x = -x")
 	f.exec("UPDATE t SET id = 1000 WHERE id = 1")
 	f.exec("UPDATE t SET id = 2 WHERE id = 2; DELETE FROM t WHERE id = 95")
 	f.readTo(s, m, f.head())
-	if m.snapshot != 10 {
-		t.Errorf("snapshot of %d rows, want 10", m.snapshot)
+	if m.Snapshot != 10 {
+		t.Errorf("snapshot of %d rows, want 10", m.Snapshot)
 	}
-	if len(m.tables["public.t"]) != 10 || m.tables["public.t"]["91|"]["x"] != "-91" {
-		t.Errorf("rows are %v", m.tables["public.t"])
+	if len(m.Tables["public.t"]) != 10 || m.Tables["public.t"]["91|"]["x"] != "-91" {
+		t.Errorf("rows are %v", m.Tables["public.t"])
 	}
 	f.exec("DROP PUBLICATION p")
 	s.Close()
@@ -227,7 +228,7 @@ func TestDrop(t *testing.T) {
 	f.exec("CREATE PUBLICATION theirs FOR TABLE t")
 	f.want("public.t", "id;")
 	s := f.open()
-	f.readUntil(s, newModel(t), func() bool { return true })
+	f.readUntil(s, sourcetest.NewModel(t), func() bool { return true })
 	drop := func() error {
 		return postgres.Source(f.cfg).Drop(t.Context(), sources.DropRequest{App: "app", Database: "shop"})
 	}
@@ -343,11 +344,11 @@ func TestTypesAlike(t *testing.T) {
 	f.exec(insert, 0)
 	f.want("public.t", "id;ts,d,iv,f8,f4,by,n,c,m,j,a,r,money,reg,ti,u,b,x")
 	s := f.open()
-	m := newModel(t)
-	f.readUntil(s, m, func() bool { return len(m.commits) == 1 })
+	m := sourcetest.NewModel(t)
+	f.readUntil(s, m, func() bool { return len(m.Commits) == 1 })
 	f.exec(insert, 10)
 	f.readTo(s, m, f.head())
-	rows := m.tables["public.t"]
+	rows := m.Tables["public.t"]
 	for i := 1; i <= 3; i++ {
 		snap, log := rows[fmt.Sprint(i)+"|"], rows[fmt.Sprint(10+i)+"|"]
 		if snap == nil || log == nil {
@@ -392,12 +393,12 @@ func TestEvents(t *testing.T) {
 		want("public.whole", "id;big,x")
 	f.req.Messages = []string{"mine"}
 	s := f.open()
-	m := newModel(t)
-	f.readUntil(s, m, func() bool { return len(m.commits) == 1 })
-	if m.snapshot != 2 {
-		t.Fatalf("snapshot of %d rows", m.snapshot)
+	m := sourcetest.NewModel(t)
+	f.readUntil(s, m, func() bool { return len(m.Commits) == 1 })
+	if m.Snapshot != 2 {
+		t.Fatalf("snapshot of %d rows", m.Snapshot)
 	}
-	m.events = nil
+	m.Events = nil
 	big := strings.Repeat("b", 5000)
 	f.exec("INSERT INTO parent VALUES (1, 1)")
 	f.exec("INSERT INTO child VALUES (1, 1, 0)")
@@ -429,21 +430,21 @@ func TestEvents(t *testing.T) {
 		"INSERT public.parent old=() new=(5,y)", "INSERT public.parent old=() new=(6,y)",
 		"INSERT public.whole old=() new=(9,,0)",
 	}
-	if len(m.events) > 4 && m.events[3] > m.events[4] { // The order of a cascade is the server's.
-		m.events[3], m.events[4] = m.events[4], m.events[3]
+	if len(m.Events) > 4 && m.Events[3] > m.Events[4] { // The order of a cascade is the server's.
+		m.Events[3], m.Events[4] = m.Events[4], m.Events[3]
 	}
-	for i := range max(len(want), len(m.events)) {
-		if i >= len(want) || i >= len(m.events) || m.events[i] != want[i] {
+	for i := range max(len(want), len(m.Events)) {
+		if i >= len(want) || i >= len(m.Events) || m.Events[i] != want[i] {
 			t.Fatalf(
 				"event %d of %d, want %d: %.200q",
 				i,
-				len(m.events),
+				len(m.Events),
 				len(want),
-				m.events[min(i, len(m.events)-1):],
+				m.Events[min(i, len(m.Events)-1):],
 			)
 		}
 	}
-	if got := fmt.Sprint(m.messages); got != "[mine=in mine=out]" {
+	if got := fmt.Sprint(m.Messages); got != "[mine=in mine=out]" {
 		t.Errorf("messages are %s", got)
 	}
 }
