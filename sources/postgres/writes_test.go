@@ -269,7 +269,7 @@ func TestDropUnderReader(t *testing.T) {
 	f.exec("CREATE TABLE t (id int PRIMARY KEY)")
 	f.want("public.t", "id;")
 	s := f.open()
-	f.readTo(s, newModel(t), f.head())
+	f.readTo(s, sourcetest.NewModel(t), f.head())
 	f.cfg.SlotWait = time.Minute
 	drop := func() error {
 		return postgres.Source(f.cfg).Drop(t.Context(), sources.DropRequest{App: "app", Database: "shop"})
