@@ -71,7 +71,7 @@ func TestHTTPFailures(t *testing.T) {
 type slowWriter struct{ *streamRecorder }
 
 func (w slowWriter) Write(b []byte) (int, error) {
-	time.Sleep(10 * time.Second)
+	time.Sleep(10 * time.Second) // of a bubble's clock: slowness is what is tested
 	return w.streamRecorder.Write(b)
 }
 

@@ -144,12 +144,12 @@ func (s *shopHTTP) run(t *testing.T, d *datadriven.TestData) string {
 		return s.positions().String()
 	case "advance-in":
 		go func() {
-			time.Sleep(must(time.ParseDuration(d.CmdArgs[0].Key))(t))
+			time.Sleep(must(time.ParseDuration(d.CmdArgs[0].Key))(t)) // of the bubble's clock
 			s.advance()
 		}()
 		return ""
 	case "sleep":
-		time.Sleep(must(time.ParseDuration(d.CmdArgs[0].Key))(t))
+		time.Sleep(must(time.ParseDuration(d.CmdArgs[0].Key))(t)) // of the bubble's clock
 		synctest.Wait()
 		return fmt.Sprintf("snapshots: %d", s.host.open.Load())
 	case "watch":

@@ -82,13 +82,7 @@ func start(t *testing.T, cfg tailrace.Config, topologies ...*topology.Topology) 
 // wait returns an app's own end, or fails after a while.
 func (s started) wait(t *testing.T) error {
 	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
-	for !s.app.Status().Stopped {
-		if time.Now().After(deadline) {
-			t.Fatal("the app goes on")
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
+	eventually(t, "the app's end", func() bool { return s.app.Status().Stopped })
 	return s.stop()
 }
 
@@ -554,13 +548,13 @@ func TestOutputsSpill(t *testing.T) {
 	}
 	want := "30000,450015000,30000,-450015000"
 	got := ""
-	for ctx := deadline(t); got != want && ctx.Err() == nil; time.Sleep(20 * time.Millisecond) {
+	if !within(time.Minute, func() bool {
 		if wh.String("select to_regclass('negated') is null or to_regclass('plain') is null") == "f" {
 			got = wh.String("select (select count(*) || ',' || sum(amount) from plain) || ',' || " +
 				"(select count(*) || ',' || sum(amount) from negated)")
 		}
-	}
-	if got != want {
+		return got == want
+	}) {
 		t.Errorf("the target holds %s, want %s", got, want)
 	}
 	if err := app.stop(); err != nil {

@@ -93,7 +93,11 @@ func TestIdleBesideSnapshot(t *testing.T) {
 	cfg := tailrace.Config{App: "beside", StateDir: t.TempDir() + "/state"}
 	cfg.Bind("other", &gated{postgres.Source(postgres.Config{URL: right.URL}), gate})
 	app := start(t, cfg, topo)
-	for end := time.Now().Add(3 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+	// Nothing may happen, for which there is nothing to wait: three seconds of changes are
+	// time enough for a commit.
+	change := time.NewTicker(50 * time.Millisecond)
+	defer change.Stop()
+	for end := time.Now().Add(3 * time.Second); time.Now().Before(end); <-change.C {
 		left.Exec("update items set amount = amount + 1 where id = 1")
 		if !app.app.Status().LastCommit.IsZero() {
 			t.Fatal("one database was committed without the other")

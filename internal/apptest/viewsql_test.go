@@ -139,9 +139,13 @@ func compareSink(
 	t.Helper()
 	want := db.Strings(DocsSQL)
 	var got [][]string
-	for ctx.Err() == nil && wh.String("select to_regclass('docs') is null") == "t" {
-		time.Sleep(10 * time.Millisecond) // the target has not been opened yet
-	}
+	eventually(
+		t,
+		"the target's table",
+		func() bool { return wh.String("select to_regclass('docs') is not null") == "t" },
+	)
+	poll := time.NewTicker(time.Millisecond)
+	defer poll.Stop()
 	for ctx.Err() == nil {
 		// A transaction that changes nothing for the target does not move its progress,
 		// so the rows decide; the progress tells what they stand for.
@@ -156,7 +160,7 @@ func compareSink(
 			got = wh.Strings(`select key, status, customer, note_len, bio_len, lines, cents from docs order by key`)
 			break
 		}
-		time.Sleep(time.Millisecond)
+		<-poll.C
 	}
 	sameRows(t, "sink docs", got, want)
 }

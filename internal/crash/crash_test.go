@@ -137,7 +137,7 @@ func (s *suite) startWriters(seed uint64) (stop func()) {
 				if err == nil {
 					s.committed.Add(1)
 				}
-				time.Sleep(2 * time.Millisecond) // leaves the machine to the app
+				time.Sleep(2 * time.Millisecond) // how often it writes: leaves the machine to the app
 			}
 		})
 	}
@@ -246,7 +246,7 @@ func (s *suite) cycle(n int) {
 		s.crashAt(s.app, point, hit)
 	case 1: // at a random moment
 		c := s.app.start(s.t, "")
-		time.Sleep(time.Duration(50+r.IntN(900)) * time.Millisecond)
+		time.Sleep(time.Duration(50+r.IntN(900)) * time.Millisecond) // the random moment itself
 		c.kill()
 	case 2: // after the database server
 		points := failpoint.AfterAckServer + "=count;" + failpoint.Reconnect + "=count"
@@ -259,13 +259,13 @@ func (s *suite) cycle(n int) {
 			c.dump()
 			s.t.Fatalf("the app does not read the log:\n%s", c.log)
 		}
-		time.Sleep(time.Duration(r.IntN(500)) * time.Millisecond)
+		time.Sleep(time.Duration(r.IntN(500)) * time.Millisecond) // a random moment
 		s.killServer()
 		if n%2 == 0 {
 			s.awaitCrash(c, failpoint.Reconnect)
 			break
 		}
-		time.Sleep(time.Duration(r.IntN(300)) * time.Millisecond)
+		time.Sleep(time.Duration(r.IntN(300)) * time.Millisecond) // a random moment
 		c.kill()
 	}
 	when := fmt.Sprintf("cycle %d", n)
@@ -277,14 +277,10 @@ func (s *suite) cycle(n int) {
 
 // awaitSlot waits until a connection reads the app's slot, or none does.
 func (s *suite) awaitSlot(active bool) bool {
-	for range 3000 {
-		if s.db.String("select active from pg_replication_slots where slot_name like 'tailrace_crash%'") ==
-			strconv.FormatBool(active)[:1] {
-			return true
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	return false
+	return within(30*time.Second, func() bool {
+		return s.db.String("select active from pg_replication_slots where slot_name like 'tailrace_crash%'") ==
+			strconv.FormatBool(active)[:1]
+	})
 }
 
 func (s *suite) killServer() {
@@ -440,20 +436,15 @@ func asText(v any) string {
 // never does. Both of the target's tables come with one transaction.
 func (s *suite) compareSink(when string, wh *pgservertest.DB) {
 	docs, pairs := s.db.Strings(apptest.DocsSQL), s.db.Strings(apptest.PairsSQL)
-	deadline := time.Now().Add(30 * time.Second)
 	var gotDocs, gotPairs [][]string
-	for time.Now().Before(deadline) {
+	within(30*time.Second, func() bool {
 		if wh.String("select to_regclass('docs') is null or to_regclass('pairs') is null") == "t" {
-			time.Sleep(10 * time.Millisecond) // the target has not been opened yet
-			continue
+			return false // the target has not been opened yet
 		}
 		gotDocs = wh.Strings("select key, status, customer, note_len, bio_len, lines, cents from docs order by key")
 		gotPairs = wh.Strings("select key, stamp from pairs order by key")
-		if slices.EqualFunc(gotDocs, docs, slices.Equal) && slices.EqualFunc(gotPairs, pairs, slices.Equal) {
-			break
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
+		return slices.EqualFunc(gotDocs, docs, slices.Equal) && slices.EqualFunc(gotPairs, pairs, slices.Equal)
+	})
 	s.same(when+", sink docs", gotDocs, docs)
 	s.same(when+", sink pairs", gotPairs, pairs)
 }
@@ -513,22 +504,34 @@ func (s *suite) demanded(snapshot record.LSN) []string {
 // compareEvents compares the file with the log: each event once, in commit order.
 func (s *suite) compareEvents(when string) {
 	s.readLog()
-	deadline := time.Now().Add(10 * time.Second)
-	for {
-		got, snapshot := s.readEvents(when)
-		want := s.demanded(snapshot)
-		lost, doubled := difference(want, got), difference(got, want)
-		if len(lost)+len(doubled) == 0 {
-			return
-		}
-		if time.Now().After(deadline) || s.t.Failed() {
-			s.lost, s.duplicated = s.lost+len(lost), s.duplicated+len(doubled)
-			s.t.Errorf("%s: events: %d in the file, %d in the log; lost %q, doubled %q",
-				when, len(got), len(want), lost, doubled)
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
+	var got, want, lost, doubled []string
+	within(10*time.Second, func() bool {
+		events, snapshot := s.readEvents(when)
+		got, want = events, s.demanded(snapshot)
+		lost, doubled = difference(want, got), difference(got, want)
+		return len(lost)+len(doubled) == 0 || s.t.Failed()
+	})
+	if len(lost)+len(doubled) > 0 {
+		s.lost, s.duplicated = s.lost+len(lost), s.duplicated+len(doubled)
+		s.t.Errorf("%s: events: %d in the file, %d in the log; lost %q, doubled %q",
+			when, len(got), len(want), lost, doubled)
 	}
+}
+
+// within reports whether a condition that nothing announces comes to hold in time.
+func within(d time.Duration, holds func() bool) bool {
+	again := time.NewTicker(10 * time.Millisecond)
+	defer again.Stop()
+	end := time.NewTimer(d)
+	defer end.Stop()
+	for !holds() {
+		select {
+		case <-again.C:
+		case <-end.C:
+			return false
+		}
+	}
+	return true
 }
 
 // readEvents returns the file's events and the position of the first, which is the

@@ -60,16 +60,14 @@ func TestEpochBeforeAFailingSourceIsKept(t *testing.T) {
 		<-started
 		d := e.databases[0] // two transactions and the failure
 		for end := time.Now().Add(10 * time.Second); len(d.batches) < 3 && time.Now().Before(end); {
-			time.Sleep(time.Millisecond)
+			<-time.After(time.Millisecond) // in the loop, which must not be ended from here
 		}
 	}
 	err := b.run(func(running *Engine) {
 		e = running
 		close(started)
 		wait(t, b.observer.epochs)
-		for !e.Status().Stopped {
-			time.Sleep(time.Millisecond)
-		}
+		eventually(t, "the end", func() bool { return e.Status().Stopped })
 	})
 	if !errors.Is(err, b.source.fails) {
 		t.Errorf("got %v", err)

@@ -56,9 +56,7 @@ func TestIdleDatabaseAfterAFailureElsewhere(t *testing.T) {
 		}
 	}
 	depot.misfit()
-	for len(e.Status().Held) == 0 && ctx.Err() == nil {
-		time.Sleep(time.Millisecond)
-	}
+	eventually(t, "a topology that is held", func() bool { return len(e.Status().Held) > 0 })
 	short, end := context.WithTimeout(ctx, 3*time.Second)
 	defer end()
 	m, err := e.MomentAt(short, "shop", 200)

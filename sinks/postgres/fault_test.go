@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -147,6 +148,7 @@ func TestServerDies(t *testing.T) {
 	w := open(t, postgres.Config{URL: db.URL, Lease: 300 * time.Millisecond}, "one", counter)
 	stop, done := make(chan struct{}), make(chan error, 1)
 	var last uint64
+	var applied atomic.Uint64 // the same, for others
 	errs := 0
 	go func() {
 		for seq := uint64(1); ; seq++ {
@@ -163,9 +165,10 @@ func TestServerDies(t *testing.T) {
 					return
 				}
 				errs++
-				time.Sleep(5 * time.Millisecond) // the caller's backoff
+				<-time.After(5 * time.Millisecond) // the caller's backoff
 			}
 			last = seq
+			applied.Store(seq)
 			select {
 			case <-stop:
 				done <- nil
@@ -175,7 +178,13 @@ func TestServerDies(t *testing.T) {
 		}
 	}()
 	for range 3 {
-		time.Sleep(150 * time.Millisecond) // let it work for a while
+		for from := applied.Load(); applied.Load() < from+20; { // it is at work
+			select {
+			case err := <-done:
+				t.Fatal(err)
+			case <-time.After(time.Millisecond):
+			}
+		}
 		if err := db.Server.Kill(); err != nil {
 			t.Fatal(err)
 		}
