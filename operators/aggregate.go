@@ -81,6 +81,8 @@ func Aggregate[G comparable, V, R any](
 		Name:    name,
 		Kind:    "aggregate",
 		Inputs:  in.inputs,
+		Needs:   in.needs,
+		Divided: topology.DividedByKey,
 		Stores:  stores,
 		Version: o.version,
 		// An empty group that is kept depends on every version: rows that come and go

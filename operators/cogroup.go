@@ -52,6 +52,7 @@ func Cogroup4[G comparable, A, B, C, D any](
 type joinedGroup[G comparable, V any] struct {
 	b        *topology.Builder
 	inputs   []*topology.Node
+	needs    []topology.Need
 	problems []error
 	open     func(rt *topology.Runtime, first int) feeder[G, V]
 }
@@ -63,7 +64,7 @@ type feeder[G comparable, V any] interface {
 
 func joining[G comparable, A, V any](in Grouped[G, A], wrap func(*A) V) joinedGroup[G, V] {
 	j := joinedGroup[G, V]{
-		b: in.b, inputs: in.inputs, problems: in.problems[:len(in.problems):len(in.problems)],
+		b: in.b, inputs: in.inputs, needs: in.needs, problems: in.problems[:len(in.problems):len(in.problems)],
 		open: func(rt *topology.Runtime, first int) feeder[G, V] {
 			return &cogroupInput[G, A, V]{in: in.open(rt, first), number: byte(first), wrap: wrap}
 		},
@@ -89,6 +90,7 @@ func newCogroup[G comparable, V any](joined ...joinedGroup[G, V]) Grouped[G, V] 
 			out.b = j.b
 		}
 		out.inputs = append(out.inputs, j.inputs...)
+		out.needs = append(out.needs, j.needs...)
 		out.problems = append(out.problems, j.problems...)
 	}
 	out.detail = "cogroup"

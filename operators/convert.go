@@ -22,6 +22,7 @@ func ToTable[K comparable, V any](name string, in topology.Stream[K, V]) topolog
 		Name:   name,
 		Kind:   "to-table",
 		Inputs: []*topology.Node{in.Node()},
+		Needs:  topology.Needs(1, topology.ByKey()),
 		Stores: []topology.StoreSpec{{Schema: codec.Fingerprint}},
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
 			t := &toTable[K, V]{
@@ -76,6 +77,7 @@ func ToStream[K comparable, V any](
 		Kind:           "to-stream",
 		PerTransaction: true,
 		Inputs:         []*topology.Node{in.Node()},
+		Needs:          topology.Needs(1, topology.ByKey()),
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
 			t := &toStream[K, V]{in: topology.TableInput[K, V](rt, 0), keyCodec: keyCodec}
 			if late, ok := t.in.(lateRows[K, V]); ok {
@@ -126,10 +128,12 @@ func (t *toStream[K, V]) addLate() {
 	if t.late == nil {
 		return
 	}
-	for i, c := range t.late.lateRows() {
+	count := map[K]uint32{} // by key, so that places do not depend on other keys
+	for _, c := range t.late.lateRows() {
 		t.sorter.add(func(dst []byte) []byte {
-			return binary.BigEndian.AppendUint32(t.keyCodec.Append(dst, c.Key), uint32(i))
+			return binary.BigEndian.AppendUint32(t.keyCodec.Append(dst, c.Key), count[c.Key])
 		})
+		count[c.Key]++
 		t.out = append(t.out, record.Record[K, record.Change[K, V]]{Key: c.Key, Value: c, Time: c.Time})
 	}
 }

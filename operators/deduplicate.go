@@ -29,17 +29,23 @@ func Deduplicate[K comparable, V any, I comparable](
 			b.Errorf("topology: deduplicate %q: %w", name, err)
 		}
 	}
+	by := func(*topology.Runtime) func([]byte, *record.Record[K, V]) []byte {
+		d, _ := topology.DividerOf[I]() // an error is reported above
+		return func(dst []byte, r *record.Record[K, V]) []byte { return d.Of(dst, id(r.Key, r.Value)) }
+	}
 	return topology.AddStream[K, V](b, topology.Node{
 		Name:           name,
 		Kind:           "deduplicate",
 		Inputs:         []*topology.Node{in.Node()},
+		Needs:          []topology.Need{topology.StreamBy(by)},
+		Divided:        topology.DividedOtherwise,
 		Stores:         []topology.StoreSpec{{Schema: "ids-1"}, {Name: "timers", Schema: timerSchema}},
 		PerTransaction: true,
 		UsesTime:       true,
 		Detail:         within.String(),
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
 			d := &deduplicate[K, V, I]{
-				timers: newTimers(rt, "timers"), cursor: newCursor[K](rt), node: rt.Node(), drop: rt.Drop,
+				timers: newTimers(rt, "timers", byKey[I](8)), cursor: newCursor[K](rt), node: rt.Node(), drop: rt.Drop,
 				in: topology.StreamInput[K, V](rt, 0), id: id, idCodec: idCodec, window: within,
 				passed: state.NewOrdered(rt.Env, rt.StoreIDFor("")),
 			}

@@ -64,6 +64,8 @@ func addEnrich[K comparable, V any, F comparable, R, O any](
 		TakesPolicy:    true,
 		ReadsGlobal:    kind == enrichGlobalKind,
 		Inputs:         []*topology.Node{events.Node(), table.Node()},
+		Needs:          []topology.Need{byLookUp[K, V, F](kind, key), topology.ByKey()},
+		Divided:        enrichDivision(kind),
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
 			return &enrich[K, V, F, R, O]{
 				cursor: newCursor[K](rt), node: rt.Node(), events: topology.StreamInput[K, V](rt, 0),

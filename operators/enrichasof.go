@@ -1,6 +1,7 @@
 package operators
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math"
 	"time"
@@ -77,7 +78,9 @@ func EnrichAsOfContext[K comparable, V any, F comparable, R, O any](
 	b := events.Builder()
 	n := topology.Node{
 		Name: name, NeedsName: true, Kind: "enrich-as-of", PerTransaction: true,
-		Inputs: []*topology.Node{events.Node(), table.Node()},
+		Inputs:  []*topology.Node{events.Node(), table.Node()},
+		Needs:   []topology.Need{byLookUp[K, V, F]("enrich-as-of", key), topology.ByKey()},
+		Divided: topology.DividedOtherwise,
 	}
 	if o.grace == 0 {
 		n.New = func(rt *topology.Runtime) (topology.Operator, error) {
@@ -87,19 +90,20 @@ func EnrichAsOfContext[K comparable, V any, F comparable, R, O any](
 	}
 	keyCodec, errK := state.KeyCodecOf[K]()
 	codec, errV := state.CodecOf[V]()
-	for _, err := range []error{errK, errV, checkGrace(o.grace, table.retention)} {
+	divider, errF := topology.DividerOf[F]()
+	for _, err := range []error{errK, errV, errF, checkGrace(o.grace, table.retention)} {
 		if err != nil {
 			b.Errorf("topology: enrich-as-of %q: %w", name, err)
 		}
 	}
 	n.Stores = []topology.StoreSpec{
-		{Schema: "waiting-1:" + codec.Fingerprint}, {Name: "timers", Schema: timerSchema},
+		{Schema: "waiting-2:" + codec.Fingerprint}, {Name: "timers", Schema: timerSchema},
 	}
 	n.UsesTime, n.Detail = true, "grace="+o.grace.String()
 	n.New = func(rt *topology.Runtime) (topology.Operator, error) {
 		w := &waitingEnrich[K, V, F, R, O]{
-			enrichAsOf: newEnrichAsOf(rt, key, joiner), timers: newTimers(rt, "timers"),
-			grace: o.grace.Microseconds(), keyCodec: keyCodec, codec: codec,
+			enrichAsOf: newEnrichAsOf(rt, key, joiner), timers: newTimers(rt, "timers", waitingDivision),
+			grace: o.grace.Microseconds(), keyCodec: keyCodec, codec: codec, divider: divider,
 			waiting: state.NewOrdered(rt.Env, rt.StoreIDFor("")),
 		}
 		rt.Register(w.waiting)
@@ -202,8 +206,21 @@ type waitingEnrich[K comparable, V any, F comparable, R, O any] struct {
 	grace    int64
 	keyCodec state.KeyCodec[K]
 	codec    state.Codec[V]
+	divider  topology.Divider[F]
 	waiting  *state.Ordered // key, place of the record -> value
 	id, val  []byte
+	by       []byte
+}
+
+// waitingDivision finds what the timer of a waiting record is divided by: that follows
+// the key under which the record waits, and its length, two bytes, follows it.
+func waitingDivision(timer []byte) []byte {
+	if end := len(timer) - 2; end >= 0 {
+		if size := int(binary.BigEndian.Uint16(timer[end:])); size <= end {
+			return timer[end-size : end]
+		}
+	}
+	return nil
 }
 
 // Step joins those of the step's records whose time has come, and then the ones that
@@ -232,11 +249,21 @@ func (w *waitingEnrich[K, V, F, R, O]) wait(r *record.Record[K, V]) error {
 	if err := w.waiting.Set(w.id, w.val); err != nil {
 		return err
 	}
+	w.by = lookUpKey(w.by[:0], w.node, r, w.keyOf, &w.divider)
+	if len(w.by) > math.MaxUint16 {
+		return fmt.Errorf("operators: a key of %d bytes is looked up; at most %d can be", len(w.by), math.MaxUint16)
+	}
+	w.id = append(w.id, w.by...)
+	w.id = binary.BigEndian.AppendUint16(w.id, uint16(len(w.by)))
 	return w.set(r.Time, w.id)
 }
 
 // release joins a record that has waited.
-func (w *waitingEnrich[K, V, F, R, O]) release(s *topology.Step, at int64, id []byte) error {
+func (w *waitingEnrich[K, V, F, R, O]) release(s *topology.Step, at int64, timer []byte) error {
+	if len(timer) < 2 {
+		return fmt.Errorf("%w: timer of %d bytes", state.ErrCorrupt, len(timer))
+	}
+	id := timer[:len(timer)-2-len(waitingDivision(timer))]
 	val, ok, err := w.waiting.Get(w.val[:0], id)
 	w.val = val
 	if err == nil && !ok {

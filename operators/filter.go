@@ -35,7 +35,7 @@ func FilterContext[K comparable, V any](
 				emit(k, v)
 			}
 			return err
-		}, false)
+		}, false, topology.DividedAsInputs)
 }
 
 func filterTable[K comparable, V any](
@@ -44,6 +44,7 @@ func filterTable[K comparable, V any](
 	return topology.AddTable[K, V](in.Builder(), topology.Node{
 		Kind:   "filter",
 		Inputs: []*topology.Node{in.Node()},
+		Needs:  topology.Needs(1, topology.ByKey()),
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
 			f := &tableFilter[K, V]{
 				cursor: newCursor[K](rt), in: topology.TableInput[K, V](rt, 0), keepRow: keep,

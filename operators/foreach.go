@@ -13,6 +13,7 @@ func Foreach[K comparable, V any](in topology.Stream[K, V], f func(record.Contex
 	topology.Add(in.Builder(), topology.Node{
 		Kind:        "foreach",
 		Inputs:      []*topology.Node{in.Node()},
+		Needs:       topology.Needs(1, topology.One()), // commit order
 		TakesPolicy: true,
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
 			return &stateless[K, V, K, V]{

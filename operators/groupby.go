@@ -11,6 +11,7 @@ import (
 type Grouped[G comparable, V any] struct {
 	b      *topology.Builder
 	inputs []*topology.Node
+	needs  []topology.Need // of the inputs
 	// open makes the running form, which feeds an aggregate; first is the place of the
 	// first of its inputs among those of the aggregate.
 	open   func(rt *topology.Runtime, first int) groupInput[G, V]
@@ -76,7 +77,9 @@ func GroupBy[K comparable, V any, G comparable, H Handle[K, V]](
 // GroupByKey groups the records of a stream by their keys. (The rows of a table have
 // a key each, so such groups would hold one row.)
 func GroupByKey[K comparable, V any](in topology.Stream[K, V]) Grouped[K, V] {
-	return groupStream(in, func(k K, _ V) K { return k })
+	g := groupStream(in, func(k K, _ V) K { return k })
+	g.needs = topology.Needs(1, topology.ByKey())
+	return g
 }
 
 func groupTable[K comparable, V any, G comparable](
@@ -85,6 +88,10 @@ func groupTable[K comparable, V any, G comparable](
 	keyCodec, err := state.KeyCodecOf[K]()
 	return Grouped[G, V]{
 		b: in.Builder(), inputs: []*topology.Node{in.Node()}, problems: []error{err},
+		needs: []topology.Need{topology.TableBy(func(*topology.Runtime) func([]byte, K, *V) []byte {
+			d, _ := topology.DividerOf[G]() // an error is reported by the aggregate
+			return func(dst []byte, k K, v *V) []byte { return d.Of(dst, group(k, *v)) }
+		})},
 		open: func(rt *topology.Runtime, first int) groupInput[G, V] {
 			return &tableGroups[K, V, G]{
 				cursor: newCursor[K](rt), in: topology.TableInput[K, V](rt, first), group: group, keyCodec: keyCodec,
@@ -134,6 +141,10 @@ func groupStream[K comparable, V any, G comparable](
 ) Grouped[G, V] {
 	return Grouped[G, V]{
 		b: in.Builder(), inputs: []*topology.Node{in.Node()},
+		needs: []topology.Need{topology.StreamBy(func(*topology.Runtime) func([]byte, *record.Record[K, V]) []byte {
+			d, _ := topology.DividerOf[G]()
+			return func(dst []byte, r *record.Record[K, V]) []byte { return d.Of(dst, group(r.Key, r.Value)) }
+		})},
 		open: func(rt *topology.Runtime, first int) groupInput[G, V] {
 			return &streamGroups[K, V, G]{
 				cursor: newCursor[K](rt), in: topology.StreamInput[K, V](rt, first), group: group,

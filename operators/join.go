@@ -80,6 +80,7 @@ func addJoin[K comparable, L, R, O any](
 		NeedsName: true,
 		Kind:      kind,
 		Inputs:    []*topology.Node{left.Node(), right.Node()},
+		Needs:     topology.Needs(2, topology.ByKey()),
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
 			j := &tableJoin[K, L, R, O]{
 				cursor: newCursor[K](rt),

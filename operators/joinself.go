@@ -26,6 +26,7 @@ func SelfJoinWindow[K comparable, V, O any](
 		Name:   name,
 		Kind:   "self-join-window",
 		Inputs: []*topology.Node{in.Node()},
+		Needs:  topology.Needs(1, topology.ByKey()),
 		Stores: []topology.StoreSpec{
 			{Schema: codec.Fingerprint}, {Name: "timers", Schema: timerSchema},
 		},

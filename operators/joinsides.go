@@ -143,6 +143,7 @@ func addJoinSides[K comparable, O any](
 		NeedsName: true,
 		Kind:      joinSidesKind,
 		Inputs:    inputs,
+		Needs:     topology.Needs(len(inputs), topology.ByKey()),
 		Detail:    strings.Join(detail, ","),
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
 			out, inner := open(rt)

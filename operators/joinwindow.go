@@ -122,6 +122,7 @@ func JoinWindowContext[K comparable, L, R, O any](
 		Name:   name,
 		Kind:   topology.Kind(kind.String()),
 		Inputs: []*topology.Node{left.Node(), right.Node()},
+		Needs:  topology.Needs(2, topology.ByKey()),
 		Stores: []topology.StoreSpec{
 			{Name: "left", Schema: leftCodec.Fingerprint}, {Name: "right", Schema: rightCodec.Fingerprint},
 			{Name: "timers", Schema: timerSchema},
@@ -166,7 +167,7 @@ func newWindowPairs[K comparable, O any](
 	rt *topology.Runtime, keyCodec state.KeyCodec[K],
 ) windowPairs[K, O] {
 	p := windowPairs[K, O]{
-		cursor: newCursor[K](rt), timers: newTimers(rt, "timers"), node: rt.Node(), lates: newLates(rt),
+		cursor: newCursor[K](rt), timers: newTimers(rt, "timers", ofJoin(keyCodec)), node: rt.Node(), lates: newLates(rt),
 		keyCodec: keyCodec,
 	}
 	// The encoding says what is NULL without a look at each key's type.
@@ -243,6 +244,18 @@ var smallPaths = func() (paths [256]string) {
 	}
 	return paths
 }()
+
+// ofJoin finds the key in the key of a timer: behind the side.
+func ofJoin[K comparable](keyCodec state.KeyCodec[K]) func(timer []byte) []byte {
+	d, _ := topology.DividerOf[K]()
+	return func(timer []byte) []byte {
+		_, rest, err := keyCodec.Decode(timer[1:])
+		if err != nil {
+			return nil // the timer that is fired reports it
+		}
+		return d.Part(timer[1 : len(timer)-len(rest)])
+	}
+}
 
 // indexPath is the path of the i-th output of a record.
 func indexPath(path string, i uint32) string {

@@ -12,7 +12,7 @@ func Map[K comparable, V any, K2 comparable, V2 any](
 	return addStateless(in, "map", func(_ record.Context, k K, v V, emit func(K2, V2)) error {
 		emit(f(k, v))
 		return nil
-	}, false)
+	}, false, topology.DividedOtherwise)
 }
 
 // MapContext is Map with a function that is told the record's context and may
@@ -26,7 +26,7 @@ func MapContext[K comparable, V any, K2 comparable, V2 any](
 			emit(k2, v2)
 		}
 		return err
-	}, false)
+	}, false, topology.DividedOtherwise)
 }
 
 // MapStreamValues computes a new value for each record of a stream; keys stay.
@@ -37,7 +37,7 @@ func MapStreamValues[K comparable, V, R any](
 	return addStateless(in, "map-values", func(_ record.Context, k K, v V, emit func(K, R)) error {
 		emit(k, f(k, v))
 		return nil
-	}, false)
+	}, false, topology.DividedAsInputs)
 }
 
 // Rekey gives each record of a stream a new key (selectKey in Kafka Streams).
@@ -47,7 +47,7 @@ func Rekey[K comparable, V any, K2 comparable](
 	return addStateless(in, "rekey", func(_ record.Context, k K, v V, emit func(K2, V)) error {
 		emit(key(k, v), v)
 		return nil
-	}, false)
+	}, false, topology.DividedOtherwise)
 }
 
 // FlatMap turns each record of a stream into any number of records, in the order
@@ -58,7 +58,7 @@ func FlatMap[K comparable, V any, K2 comparable, V2 any](
 	return addStateless(in, "flat-map", func(_ record.Context, k K, v V, emit func(K2, V2)) error {
 		f(k, v, emit)
 		return nil
-	}, true)
+	}, true, topology.DividedOtherwise)
 }
 
 // FlatMapContext is FlatMap with a function that is told the record's context and
@@ -66,7 +66,7 @@ func FlatMap[K comparable, V any, K2 comparable, V2 any](
 func FlatMapContext[K comparable, V any, K2 comparable, V2 any](
 	in topology.Stream[K, V], f func(ctx record.Context, k K, v V, emit func(K2, V2)) error,
 ) topology.Stream[K2, V2] {
-	return addStateless(in, "flat-map", f, true)
+	return addStateless(in, "flat-map", f, true, topology.DividedOtherwise)
 }
 
 // Peek calls f for each record and passes the stream on. f is called again when
@@ -78,5 +78,5 @@ func Peek[K comparable, V any](
 		f(ctx, k, v)
 		emit(k, v)
 		return nil
-	}, false)
+	}, false, topology.DividedAsInputs)
 }

@@ -19,6 +19,7 @@ func MapValues[K comparable, V, R any](
 	return topology.AddTable[K, R](b, topology.Node{
 		Kind:   "map-values",
 		Inputs: []*topology.Node{in.Node()},
+		Needs:  topology.Needs(1, topology.ByKey()),
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
 			m := &tableMap[K, V, R]{
 				cursor: newCursor[K](rt), in: topology.TableInput[K, V](rt, 0), f: f, equal: codec.Equal,

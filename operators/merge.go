@@ -22,6 +22,7 @@ func Merge[K comparable, V any](streams ...topology.Stream[K, V]) topology.Strea
 	return topology.AddStream[K, V](streams[0].Builder(), topology.Node{
 		Kind:   "merge",
 		Inputs: inputs,
+		Needs:  topology.Needs(len(inputs), topology.Any()),
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
 			m := &merge[K, V]{}
 			for i := range inputs {

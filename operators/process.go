@@ -53,17 +53,20 @@ func Process[K comparable, V any, K2 comparable, V2 any](
 		}
 	}
 	return topology.AddStream[K2, V2](b, topology.Node{
-		Name:           name,
-		NeedsName:      true,
-		Kind:           "process",
-		Inputs:         []*topology.Node{in.Node()},
+		Name:      name,
+		NeedsName: true,
+		Kind:      "process",
+		Inputs:    []*topology.Node{in.Node()},
+		// Stores may be under any key, and records come in commit order.
+		Needs:          topology.Needs(1, topology.One()),
+		Divided:        topology.DividedOtherwise,
 		Stores:         append(plan.specs, topology.StoreSpec{Name: "timers", Schema: timerSchema}),
 		PerTransaction: true,
 		UsesTime:       true,
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
 			stores := &Stores{rt: rt}
 			p := &process[K, V, K2, V2]{
-				timers: newTimers(rt, "timers"), stores: stores, processor: open(stores),
+				timers: newTimers(rt, "timers", byKey[K](0)), stores: stores, processor: open(stores),
 				in: topology.StreamInput[K, V](rt, 0),
 			}
 			if len(stores.specs) != len(plan.specs) {

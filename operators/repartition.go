@@ -15,6 +15,7 @@ func Repartition[K comparable, V any](name string, in topology.Stream[K, V]) top
 		NeedsName: true,
 		Kind:      "repartition",
 		Inputs:    []*topology.Node{in.Node()},
+		Needs:     topology.Needs(1, topology.Anew()),
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
 			return &passed[K, V]{in: topology.StreamInput[K, V](rt, 0)}, nil
 		},

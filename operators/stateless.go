@@ -9,14 +9,17 @@ import (
 
 // addStateless adds a stream operator without state: f is called once a record in
 // order and emits its results. split says that it may emit several, which then
-// carry their index in the tag's path.
+// carry their index in the tag's path; divided whether keys stay.
 func addStateless[K comparable, V any, K2 comparable, V2 any](
 	in topology.Stream[K, V], kind topology.Kind,
 	f func(ctx record.Context, k K, v V, emit func(K2, V2)) error, split bool,
+	divided topology.Division,
 ) topology.Stream[K2, V2] {
 	return topology.AddStream[K2, V2](in.Builder(), topology.Node{
 		Kind:        kind,
 		Inputs:      []*topology.Node{in.Node()},
+		Needs:       topology.Needs(1, topology.Any()),
+		Divided:     divided,
 		TakesPolicy: true,
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
 			o := &stateless[K, V, K2, V2]{

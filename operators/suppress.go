@@ -50,7 +50,12 @@ func SuppressUntilTimeLimit[K comparable, V any](
 		b.Errorf("topology: suppress %q: %w", name, err)
 	}
 	pending := topology.StoreSpec{Name: "pending", Schema: waitCodec.Fingerprint}
-	return addSuppress(name, in, detail, []topology.StoreSpec{pending},
+	unpartitioned := ""
+	if o.maxRecords > 0 {
+		unpartitioned = "MaxRecords bounds what is held back of all keys together; " +
+			"leave it out, or run the topology with one partition"
+	}
+	return addSuppress(name, in, detail, unpartitioned, []topology.StoreSpec{pending},
 		func(rt *topology.Runtime, s suppression[K, V]) topology.Operator {
 			t := &suppressTime[K, V]{suppression: s, limit: limit.Microseconds(), maxRecords: o.maxRecords}
 			t.pending = state.NewTable(rt.Env, rt.StoreIDFor("pending"), s.keyCodec, waitCodec)
@@ -79,7 +84,7 @@ func SuppressUntilWindowCloses[K comparable, V any](
 	if err := definition.Validate(); err != nil {
 		in.Builder().Errorf("topology: suppress %q: %w", name, err)
 	}
-	return addSuppress(name, in, "until window closes, "+definition.String(), nil,
+	return addSuppress(name, in, "until window closes, "+definition.String(), "", nil,
 		func(rt *topology.Runtime, s suppression[windows.Windowed[K], V]) topology.Operator {
 			return &suppressWindows[K, V]{
 				suppression: s, definition: definition, lates: newLates(rt),
@@ -88,7 +93,7 @@ func SuppressUntilWindowCloses[K comparable, V any](
 }
 
 func addSuppress[K comparable, V any](
-	name string, in topology.Table[K, V], detail string, stores []topology.StoreSpec,
+	name string, in topology.Table[K, V], detail, unpartitioned string, stores []topology.StoreSpec,
 	open func(rt *topology.Runtime, s suppression[K, V]) topology.Operator,
 ) topology.Table[K, V] {
 	b := in.Builder()
@@ -103,15 +108,17 @@ func addSuppress[K comparable, V any](
 		Name:   name,
 		Kind:   "suppress",
 		Inputs: []*topology.Node{in.Node()},
+		Needs:  topology.Needs(1, topology.ByKey()),
 		Stores: append([]topology.StoreSpec{
 			{Schema: codec.Fingerprint}, {Name: "timers", Schema: timerSchema},
 		}, stores...),
 		PerTransaction: true,
 		UsesTime:       true,
 		Detail:         detail,
+		Unpartitioned:  unpartitioned,
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
 			s := suppression[K, V]{
-				timers: newTimers(rt, "timers"), id: rt.Node().ID, keyCodec: keyCodec,
+				timers: newTimers(rt, "timers", byKey[K](0)), id: rt.Node().ID, keyCodec: keyCodec,
 				in:    topology.TableInput[K, V](rt, 0),
 				Table: state.NewTable(rt.Env, rt.StoreIDFor(""), keyCodec, codec),
 			}

@@ -21,6 +21,9 @@ type timers struct {
 	batch      []timer
 	arena      []byte
 	buf        []byte
+	// owns tells the partition's timers from those of others, by their keys; nil: all are
+	// its own.
+	owns func(key []byte) bool
 }
 
 type timer struct {
@@ -28,10 +31,21 @@ type timer struct {
 	from, to int // of its key in the arena
 }
 
+// byKey is what timers are divided by whose keys begin with an encoded key of type K, and
+// end with so many bytes besides.
+func byKey[K comparable](besides int) func(timer []byte) []byte {
+	d, _ := topology.DividerOf[K]() // an error is reported by the node
+	return func(timer []byte) []byte { return d.Part(timer[:len(timer)-besides]) }
+}
+
 // newTimers makes the timers of the node that is being made, in its store of the
-// given name.
-func newTimers(rt *topology.Runtime, store string) *timers {
+// given name. key finds in a timer's key what that is divided by where the topology is
+// cut: partitions share the store, and each fires its own timers (invariant X3).
+func newTimers(rt *topology.Runtime, store string, key func(timer []byte) []byte) *timers {
 	t := &timers{store: state.NewOrdered(rt.Env, rt.StoreIDFor(store)), floor: math.MinInt64}
+	if p := rt.Partition(); p.Count > 1 {
+		t.owns = func(timer []byte) bool { return p.Owns(key(timer)) }
+	}
 	rt.Register(t.store)
 	return t
 }
@@ -102,6 +116,9 @@ func (t *timers) gather(now int64) error {
 		if at > now || len(t.batch) == chunkSize {
 			return false
 		}
+		if t.owns != nil && !t.owns(key[8:]) {
+			return true
+		}
 		t.floor = at
 		from := len(t.arena)
 		t.arena = append(t.arena, key[8:]...)
@@ -117,6 +134,9 @@ func (t *timers) next() (at int64, ok bool, err error) {
 		return 0, false, nil // nothing is set, as the last walk found
 	}
 	err = t.store.ScanRange(t.lower(), nil, false, func(key, _ []byte) bool {
+		if t.owns != nil && !t.owns(key[8:]) {
+			return true
+		}
 		at, ok = decodeTime(key), true
 		return false
 	})

@@ -37,6 +37,7 @@ func TTL[K comparable, V any](
 		Name:   name,
 		Kind:   "ttl",
 		Inputs: []*topology.Node{in.Node()},
+		Needs:  topology.Needs(1, topology.ByKey()),
 		Stores: []topology.StoreSpec{
 			{Schema: markCodec.Fingerprint}, {Name: "timers", Schema: timerSchema},
 		},
@@ -45,7 +46,7 @@ func TTL[K comparable, V any](
 		Detail:         ttl.String(),
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
 			t := &ttlTable[K, V]{
-				timers: newTimers(rt, "timers"), ttl: ttl.Microseconds(), id: rt.Node().ID, keyCodec: keyCodec,
+				timers: newTimers(rt, "timers", byKey[K](0)), ttl: ttl.Microseconds(), id: rt.Node().ID, keyCodec: keyCodec,
 				marks: state.NewTable(rt.Env, rt.StoreIDFor(""), keyCodec, markCodec),
 			}
 			t.cursor, t.left = newCursor[K](rt), topology.TableInput[K, V](rt, 0)

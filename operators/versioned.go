@@ -56,6 +56,7 @@ func Versioned[K comparable, V any](
 		Name:   name,
 		Kind:   "versioned",
 		Inputs: []*topology.Node{in.Node()},
+		Needs:  topology.Needs(1, topology.ByKey()),
 		Stores: []topology.StoreSpec{
 			{Schema: latest.Fingerprint}, {Name: "history", Schema: "history-1:" + codec.Fingerprint},
 			{Name: "timers", Schema: timerSchema},
@@ -109,7 +110,7 @@ func newVersioned[K comparable, V any](
 		node: rt.Node(), in: topology.TableInput[K, V](rt, 0), now: rt.Time, drop: rt.Drop,
 		retention: retention.Microseconds(), keyCodec: keyCodec, codec: codec,
 		latest:  state.NewTable(rt.Env, rt.StoreIDFor(""), keyCodec, latest),
-		history: state.NewOrdered(rt.Env, rt.StoreIDFor("history")), timers: newTimers(rt, "timers"),
+		history: state.NewOrdered(rt.Env, rt.StoreIDFor("history")), timers: newTimers(rt, "timers", byKey[K](9)),
 	}
 	rt.Register(v.latest)
 	rt.Register(v.history)

@@ -100,7 +100,7 @@ func windowed[G comparable, V any](
 	in Grouped[G, V], def windows.Definition,
 ) Grouped[windows.Windowed[G], V] {
 	out := Grouped[windows.Windowed[G], V]{
-		b: in.b, inputs: in.inputs, windowed: true, stores: in.stores,
+		b: in.b, inputs: in.inputs, needs: in.needs, windowed: true, stores: in.stores,
 		problems: in.problems[:len(in.problems):len(in.problems)],
 	}
 	if def == nil {

@@ -32,7 +32,7 @@ func newTimedAggregation[G comparable, V, R any](
 	}
 	t.merging, _ = a.in.(mergingInput[G])
 	if timed {
-		t.timers = newTimers(rt, "timers")
+		t.timers = newTimers(rt, "timers", byKey[G](0))
 		a.opened, a.left = t.wait, t.unwait
 	}
 	return t

@@ -29,7 +29,7 @@ func openSliding[G comparable, V any](
 	out.open = func(rt *topology.Runtime, first int) groupInput[windows.Windowed[G], V] {
 		w := &slidingGroups[G, V]{
 			groupInput: in.open(rt, first), def: def, lates: newLates(rt), keyCodec: keyCodec, codec: codec,
-			records: state.NewOrdered(rt.Env, rt.StoreIDFor("records")), expiry: newTimers(rt, "expiry"),
+			records: state.NewOrdered(rt.Env, rt.StoreIDFor("records")), expiry: newTimers(rt, "expiry", byKey[G](8)),
 		}
 		w.collect = w.collectNear
 		rt.Register(w.records)

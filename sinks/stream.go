@@ -37,6 +37,7 @@ func Stream[K comparable, V any](in topology.Stream[K, V], target *Target, name 
 		Name:   target.Name() + "/" + name,
 		Kind:   KindStream,
 		Inputs: []*topology.Node{in.Node()},
+		Needs:  topology.Needs(1, topology.Any()),
 		Sink: &Spec{
 			Target: target,
 			Output: Output{Name: name, Append: true, Options: oneOption(b, option)},

@@ -38,6 +38,7 @@ func Table[K comparable, V any](in topology.Table[K, V], target *Target, table s
 		Name:   target.Name() + "/" + table,
 		Kind:   KindTable,
 		Inputs: []*topology.Node{in.Node()},
+		Needs:  topology.Needs(1, topology.Any()),
 		Sink: &Spec{
 			Target: target,
 			Output: Output{Name: table, Columns: enc.columns, KeyLen: enc.keyLen, Options: oneOption(b, option)},

@@ -26,7 +26,8 @@ func View[K comparable, V any](
 	n := topology.Node{
 		// The prefix lets a view have the name of the table that it shows.
 		Name: "view/" + name, Kind: KindView, Inputs: []*topology.Node{in.Node()},
-		Sink: view.Port(v),
+		Needs: topology.Needs(1, topology.Any()),
+		Sink:  view.Port(v),
 		New:  func(rt *topology.Runtime) (topology.Operator, error) { return newViewOperator(rt, v) },
 	}
 	for i, schema := range v.Schemas() {

@@ -61,6 +61,9 @@ func (s *messageSource) FeedMessage(tx *record.Tx, seq uint32, m record.Message)
 	return nil
 }
 
+// Division is the prefix, which is the key.
+func (s *messageSource) Division(m *record.Message) []byte { return []byte(m.Prefix) }
+
 // Records yields the step's records.
 func (s *messageSource) Records(yield func([]record.Record[string, []byte]) bool) error {
 	if len(s.out) > 0 {

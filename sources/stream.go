@@ -40,7 +40,7 @@ func addStream[K comparable, V any](
 		TakesPolicy: true,
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
 			return &streamSource[K, V]{
-				rows: rows[K, V]{types: types, eventTime: o.eventTime, maxTime: topology.NoTime},
+				rows: newRows(rt, types, o),
 				node: rt.Node(), drop: rt.Drop, snapshot: o.snapshot, outbox: o.outbox, guard: topology.NewGuard(rt),
 			}, nil
 		},
@@ -153,8 +153,10 @@ func Events[K comparable, V any](
 		Stores: []topology.StoreSpec{{Schema: codec.Fingerprint}},
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
 			e := &eventSource[K, V]{snapshot: o.snapshot, node: rt.Node(), drop: rt.Drop}
-			e.types, e.eventTime, e.maxTime = types, o.eventTime, topology.NoTime
+			e.rows = newRows(rt, types, o)
 			e.Table = state.NewTable(rt.Env, rt.StoreIDFor(""), keyCodec, codec)
+			e.Own(topology.OwnerOf[K](rt))
+			e.elsewhere = !ownsNoKey[K](rt)
 			rt.Register(e.Table)
 			return e, nil
 		},
@@ -166,7 +168,9 @@ type eventSource[K comparable, V any] struct {
 	node     *topology.Node
 	drop     func(n *topology.Node, reason string, count int)
 	snapshot bool
-	out      []record.Record[K, record.RowEvent[K, V]]
+	// elsewhere says that an event without a key is another partition's.
+	elsewhere bool
+	out       []record.Record[K, record.RowEvent[K, V]]
 }
 
 // EndStep forgets the step's records and old values.
@@ -254,6 +258,9 @@ func (e *eventSource[K, V]) replayed(row *record.Row) (ev record.RowEvent[K, V],
 func (e *eventSource[K, V]) record(
 	tx *record.Tx, seq, ordinal uint32, ev record.RowEvent[K, V],
 ) {
+	if ev.Op == record.Truncate && e.elsewhere {
+		return
+	}
 	last := &ev.New
 	if ev.Sides&record.HasNew == 0 {
 		last = &ev.Old

@@ -55,9 +55,10 @@ func tableNode[K comparable, V any](
 		Stores: []topology.StoreSpec{{Schema: codec.Fingerprint}},
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
 			t := &tableSource[K, V]{
-				rows:  rows[K, V]{types: types, eventTime: o.eventTime, maxTime: topology.NoTime},
+				rows:  newRows(rt, types, o),
 				Table: state.NewTable(rt.Env, rt.StoreIDFor(""), keyCodec, codec),
 			}
+			t.Own(topology.OwnerOf[K](rt))
 			rt.Register(t.Table)
 			return t, nil
 		},
@@ -71,6 +72,17 @@ type rows[K comparable, V any] struct {
 	eventTime func(V) time.Time
 	maxTime   int64
 	key       K
+	divider   topology.Divider[K] // where the topology is cut
+	from, to  []byte
+}
+
+func newRows[K comparable, V any](rt *topology.Runtime, types *rowType[K, V], o options[V]) rows[K, V] {
+	r := rows[K, V]{types: types, eventTime: o.eventTime, maxTime: topology.NoTime}
+	if rt.Partition().Cut() {
+		// Keys without an encoding, as NoKey, are in one partition.
+		r.divider, _ = topology.DividerOf[K]()
+	}
+	return r
 }
 
 // CurrentKey returns the key of the row at work.
@@ -189,27 +201,49 @@ func (t *tableSource[K, V]) Feed(tx *record.Tx, _ uint32, rows []record.Row) err
 // apply applies one row event and returns what it did. A key change is a move: the
 // old key is deleted, and the row's values go with it to the new one.
 func (t *tableSource[K, V]) apply(tx *record.Tx, row *record.Row) (record.RowEvent[K, V], error) {
-	ev := record.RowEvent[K, V]{Op: row.Op}
 	if row.Op == record.Truncate {
-		return ev, t.truncate(t.time(tx, nil))
+		return record.RowEvent[K, V]{Op: row.Op}, t.truncate(t.time(tx, nil))
 	}
-	key, err := t.decodeKey(keyTuple(row))
+	m, err := t.read(tx, row)
 	if err != nil {
-		return ev, err
+		return m.event, err
 	}
-	ev.Key = key
-	old, err := t.Get(key)
+	if row.Op == record.Delete || m.from != m.event.Key {
+		if err := t.remove(m.from, m.at); err != nil || row.Op == record.Delete {
+			return m.event, err
+		}
+	}
+	return m.event, t.put(m.event.Key, &m.event.New, m.at)
+}
+
+// move is a row event with the key that the row had before it.
+type move[K comparable, V any] struct {
+	event record.RowEvent[K, V]
+	from  K
+	at    int64
+}
+
+// read makes a row event of a row and of what the table holds.
+func (t *tableSource[K, V]) read(tx *record.Tx, row *record.Row) (m move[K, V], err error) {
+	ev := &m.event
+	ev.Op = row.Op
+	if m.from, err = t.decodeKey(keyTuple(row)); err != nil {
+		return m, err
+	}
+	ev.Key = m.from
+	old, err := t.Get(m.from)
 	if err != nil {
-		return ev, err
+		return m, err
 	}
 	if old != nil {
 		ev.Old, ev.Sides = *old, record.HasOld
 	}
 	if row.Op == record.Delete {
-		return ev, t.remove(key, t.time(tx, &ev.Old))
+		m.at = t.time(tx, &ev.Old)
+		return m, nil
 	}
 	if old == nil && t.bound.value.Unchanged(row.New) {
-		return ev, fmt.Errorf("%w: table %s: an update leaves out a large column's value and Tailrace has "+
+		return m, fmt.Errorf("%w: table %s: an update leaves out a large column's value and Tailrace has "+
 			"no row under its key; this happens with a row filter in the publication: remove it or "+
 			"include the row", ErrDecode, row.Rel)
 	}
@@ -217,23 +251,14 @@ func (t *tableSource[K, V]) apply(tx *record.Tx, row *record.Row) (record.RowEve
 	// unchanged keep their values.
 	ev.New = ev.Old
 	if err := t.bound.value.Decode(&ev.New, row.New); err != nil {
-		return ev, decodeError(row.Rel, err)
+		return m, decodeError(row.Rel, err)
 	}
 	ev.Sides |= record.HasNew
-	at := t.time(tx, &ev.New)
-	newKey := key
+	m.at = t.time(tx, &ev.New)
 	if row.Op == record.Update && row.OldKind != record.OldNone {
-		if newKey, err = t.decodeKey(row.New); err != nil {
-			return ev, err
-		}
-		if newKey != key {
-			if err := t.remove(key, at); err != nil {
-				return ev, err
-			}
-		}
+		ev.Key, err = t.decodeKey(row.New)
 	}
-	ev.Key = newKey
-	return ev, t.put(newKey, &ev.New, at)
+	return m, err
 }
 
 // keyTuple returns the tuple that names the row before the event.

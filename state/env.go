@@ -22,6 +22,9 @@ type Env struct {
 
 	scratch Scratch
 	stores  []reliever
+	// Of one partition of several; see Partition.
+	whole     *Env
+	partition uint32
 	// patience is the use of the budget up to which it makes no sense to ask the
 	// stores again, because last time they could not give enough.
 	patience int64
@@ -41,6 +44,21 @@ type Store interface {
 	Committed()
 	// Rollback drops everything written since the last commit.
 	Rollback()
+}
+
+// Partition returns an Env for the stores of one of several partitions, which have the
+// same ids in each. It is part of e: used by the same goroutine, relieved with it and
+// closed by it.
+func (e *Env) Partition(i uint32) *Env {
+	return &Env{DB: e.DB, Memory: e.Memory, whole: e, partition: i}
+}
+
+// all is the Env that this one is part of.
+func (e *Env) all() *Env {
+	if e.whole != nil {
+		return e.whole
+	}
+	return e
 }
 
 // Close lets go of what the stores hold: memory of the budget, iterators and the
@@ -70,6 +88,13 @@ type reliever interface {
 
 // openScratch returns the scratch space, nil where there is none.
 func (e *Env) openScratch() (Scratch, error) {
+	if e.whole != nil {
+		s, err := e.whole.openScratch()
+		if e.scratch == nil && s != nil {
+			e.scratch = partitionScratch{s, appendID(nil, firstPartitionID+e.partition)}
+		}
+		return e.scratch, err
+	}
 	if e.scratch == nil && e.Scratch != nil {
 		s, err := e.Scratch()
 		if err != nil {
@@ -84,6 +109,9 @@ func (e *Env) openScratch() (Scratch, error) {
 // some room to spare, or all have given what they can. In that case it waits until
 // a good deal more is in use: asking costs time in proportion to what is kept.
 func (e *Env) relieve() error {
+	if e.whole != nil {
+		return e.whole.relieve()
+	}
 	if e.Memory.Used() < e.patience {
 		return nil
 	}

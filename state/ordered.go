@@ -28,7 +28,7 @@ type Ordered struct {
 // NewOrdered makes the ordered store with the given key prefix over env.DB.
 func NewOrdered(env *Env, id uint32) *Ordered {
 	o := &Ordered{env: env, id: id, mem: newAccount(env.Memory)}
-	env.stores = append(env.stores, o)
+	env.all().stores = append(env.all().stores, o)
 	return o
 }
 
@@ -75,7 +75,7 @@ func (o *Ordered) relieve() error {
 	if err != nil || s == nil {
 		return err
 	}
-	o.env.spilled += o.mem.bytes
+	o.env.all().spilled += o.mem.bytes
 	l := &o.overlay
 	var val []byte
 	for i := l.first(); i != 0; i = l.next(i, 0) {

@@ -22,6 +22,7 @@ type Table[K comparable, V any] struct {
 	id   uint32
 	keys KeyCodec[K]
 	vals Codec[V]
+	owns func(encoded []byte) bool // nil: all; see Own
 
 	index map[K]uint32 // slot by key
 	slab  slab[tableEntry[K, V]]
@@ -87,7 +88,7 @@ func NewTable[K comparable, V any](env *Env, id uint32, kc KeyCodec[K], vc Codec
 	t.rowBytes = int64(unsafe.Sizeof(tableEntry[K, V]{})) + 2*int64(unsafe.Sizeof(k)+4)
 	t.oldBytes = int64(unsafe.Sizeof(touchedRow[V]{}))
 	t.dirtyBytes = int64(unsafe.Sizeof(uint32(0)) + unsafe.Sizeof(flushKey{}) + unsafe.Sizeof(k))
-	env.stores = append(env.stores, t)
+	env.all().stores = append(env.all().stores, t)
 	return t
 }
 

@@ -6,6 +6,10 @@ import "bytes"
 // scratch space, so that it need not keep a list of their keys.
 const clearSpillRows = 1 << 14
 
+// Own says which rows are the table's, by their encoded keys, where others share its id:
+// Clear leaves those of others alone. By default all are.
+func (t *Table[K, V]) Own(owns func(encoded []byte) bool) { t.owns = owns }
+
 // Clear deletes all rows, in key order, in bounded memory whatever their number. It
 // calls deleted, unless that is nil, after each row, which must not write to the table.
 func (t *Table[K, V]) Clear(time int64, deleted func(k K) error) error {
@@ -36,6 +40,9 @@ func (t *Table[K, V]) Clear(time int64, deleted func(k K) error) error {
 	t.ahead = c.db
 	defer func() { t.ahead = nil }()
 	for key := c.first(); key != nil; key = c.next() {
+		if t.owns != nil && !t.owns(key[len(c.prefix):]) {
+			continue
+		}
 		k, err := t.decodeKey(key)
 		if err == nil {
 			err = t.clear(k, time, deleted)

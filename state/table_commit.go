@@ -117,7 +117,7 @@ func (t *Table[K, V]) endEpoch() {
 		t.rebuild(func(uint32, *tableEntry[K, V]) bool { return true })
 	}
 	// Now that its rows are clean the budget may have them.
-	t.attention, t.recheck, t.env.patience = true, true, 0
+	t.attention, t.recheck, t.env.all().patience = true, true, 0
 }
 
 // Scan calls fn for all current rows in key order until it returns false. The value

@@ -42,7 +42,7 @@ func parseSpilled(b []byte) (r spilledRow, err error) {
 // spillAll writes all dirty rows to scratch space and empties the cache. The row
 // that was given out for editing stays.
 func (t *Table[K, V]) spillAll(s Scratch) error {
-	t.env.spilled += t.mem.bytes
+	t.env.all().spilled += t.mem.bytes
 	order := t.sortDirty()
 	for _, o := range order {
 		if o.slot+1 == t.edited {

@@ -21,16 +21,30 @@ type GlobalTable[K comparable, V any] struct{ table Table[K, V] }
 
 // AddStream adds a node whose output is a stream.
 func AddStream[K comparable, V any](b *Builder, n Node) Stream[K, V] {
-	n.Shape, n.Key, n.Value = ShapeStream, reflect.TypeFor[K](), reflect.TypeFor[V]()
+	n.setStream(typedStream[K, V]{}, reflect.TypeFor[K](), reflect.TypeFor[V]())
 	n.Inspect = inspectStream[K, V]
 	return Stream[K, V]{b: b, node: Add(b, n)}
 }
 
 // AddTable adds a node whose output is a table.
 func AddTable[K comparable, V any](b *Builder, n Node) Table[K, V] {
-	n.Shape, n.Key, n.Value = ShapeTable, reflect.TypeFor[K](), reflect.TypeFor[V]()
+	n.setTable(typedTable[K, V]{}, reflect.TypeFor[K](), reflect.TypeFor[V]())
 	n.Inspect = inspectTable[K, V]
 	return Table[K, V]{b: b, node: Add(b, n)}
+}
+
+// TablePart makes a part of a node, with a table as its output; see Node.Parts.
+func TablePart[K comparable, V any](n Node) *Node {
+	n.setTable(typedTable[K, V]{}, reflect.TypeFor[K](), reflect.TypeFor[V]())
+	return &n
+}
+
+func (n *Node) setStream(typed typedNode, key, value reflect.Type) {
+	n.Shape, n.Key, n.Value, n.typed = ShapeStream, key, value, typed
+}
+
+func (n *Node) setTable(typed typedNode, key, value reflect.Type) {
+	n.Shape, n.Key, n.Value, n.typed = ShapeTable, key, value, typed
 }
 
 // AddGlobalTable adds a source node whose output is a global table.

@@ -62,6 +62,17 @@ type Node struct {
 	// it. Only nodes that say ReadsGlobal may read it: others would compute the same once
 	// a member.
 	Global, ReadsGlobal bool
+	// Needs says how each input has to be divided where the topology is cut; Divided how
+	// the output then is. See Topology.Cut.
+	Needs   []Need
+	Divided Division
+	// Unpartitioned says why the node cannot run in partitions, and what to do instead;
+	// "" if it can.
+	Unpartitioned string
+	// Parts makes the nodes that take the node's place where the topology is cut, each
+	// after its inputs, the one that gives the output last: for operators that work on
+	// both sides of an exchange. They share the node's name. Nil where New will do.
+	Parts func() []*Node
 	// NeedsName says that the user has to name the node: it keeps state or needs an
 	// internal topic when it is scaled out.
 	NeedsName bool
@@ -86,7 +97,8 @@ type Node struct {
 	// Unnamed says that the user gave no name and Name was made up.
 	Unnamed bool
 
-	hash uint64
+	typed typedNode // of nodes with an output
+	hash  uint64
 }
 
 // Source says what a source node reads.

@@ -77,10 +77,33 @@ type Replayer interface {
 	SnapshotOnce() bool
 }
 
+// DividedSource is a SourceOperator that can hold a part of the rows, where the topology
+// is cut. Rows come to it in the order of the log.
+type DividedSource interface {
+	SourceOperator
+	// Route says which partitions a row is for. What it returns is valid until the next
+	// call.
+	Route(row *record.Row) (RowRoute, error)
+	// MoveOut takes a row away that moves to another partition, by an update of its key,
+	// and returns what MoveIn of that partition is to be given.
+	MoveOut(tx *record.Tx, row *record.Row) (moved any, err error)
+	MoveIn(tx *record.Tx, seq uint32, row *record.Row, moved any) error
+}
+
+// RowRoute says which partitions a row is for.
+type RowRoute struct {
+	// Every says that it is for all, as TRUNCATE is.
+	Every bool
+	// From and To are what its key before and after the event is divided by.
+	From, To []byte
+}
+
 // MessageOperator is the running form of a source of logical messages.
 type MessageOperator interface {
 	Operator
 	FeedMessage(tx *record.Tx, seq uint32, m record.Message) error
+	// Division is what a message is divided by.
+	Division(m *record.Message) []byte
 }
 
 // TimedOperator is the running form of a node that acts when stream time reaches a
@@ -92,6 +115,14 @@ type TimedOperator interface {
 	// NextTimer is the earliest stream time it waits for, in Unix microseconds; ok is
 	// false if it waits for none. It may be called between steps only.
 	NextTimer() (at int64, ok bool)
+}
+
+// Resumer is the running form of a part of a node (Node.Parts) that keeps what a node
+// that runs whole need not: after a start with the state of such a one it is called once,
+// stage by stage and before anything is fed, to make that up.
+type Resumer interface {
+	Operator
+	Resume() error
 }
 
 // Step is one unit of computation: the whole source transactions whose rows were
@@ -139,7 +170,12 @@ type Runtime struct {
 	consumers map[*Node]int
 	stores    []state.Store
 	current   *Node
-	active    int
+	active    *int
+	// Of a topology that is cut: which partition this is, how inputs are found, and the
+	// readers of exchanges.
+	partition Partition
+	cut       *Cut
+	readers   map[edge]Operator
 }
 
 // Outputs takes what the sinks of a task put out during an epoch. The slices are
@@ -155,6 +191,7 @@ type Outputs interface {
 func (rt *Runtime) Start(t *Topology) ([]Operator, error) {
 	rt.ops = make(map[*Node]Operator, len(t.nodes))
 	rt.consumers = make(map[*Node]int, len(t.nodes))
+	rt.active = new(int)
 	for _, n := range t.nodes {
 		for _, in := range n.Inputs {
 			rt.consumers[in]++
@@ -162,14 +199,24 @@ func (rt *Runtime) Start(t *Topology) ([]Operator, error) {
 	}
 	ops := make([]Operator, len(t.nodes))
 	for i, n := range t.nodes {
-		rt.current = n
-		op, err := n.New(rt)
+		op, err := rt.make(n)
 		if err != nil {
-			return nil, fmt.Errorf("topology: %s %q: %w", n.Kind, n.Name, err)
+			return nil, err
 		}
-		rt.ops[n], ops[i] = op, op
+		ops[i] = op
 	}
 	return ops, nil
+}
+
+// make makes the running form of a node.
+func (rt *Runtime) make(n *Node) (Operator, error) {
+	rt.current = n
+	op, err := n.New(rt)
+	if err != nil {
+		return nil, fmt.Errorf("topology: %s %q: %w", n.Kind, n.Name, err)
+	}
+	rt.ops[n] = op
+	return op, nil
 }
 
 // Stores returns the stores that the running forms registered.
@@ -187,17 +234,29 @@ func (rt *Runtime) StoreIDFor(store string) uint32 { return rt.StoreID(rt.curren
 // Active points to the id of the node whose code is at work. A driver sets it
 // before it calls a node; an operator that calls user functions sets it before each,
 // since it may do so when another node walks its output.
-func (rt *Runtime) Active() *int { return &rt.active }
+func (rt *Runtime) Active() *int { return rt.active }
 
 // Node returns the node whose running form is being made.
 func (rt *Runtime) Node() *Node { return rt.current }
 
 // TableInput returns the running form of the current node's i-th input, a table.
 func TableInput[K comparable, V any](rt *Runtime, i int) TableOutput[K, V] {
-	return rt.ops[rt.current.Inputs[i]].(TableOutput[K, V])
+	return rt.input(i).(TableOutput[K, V])
 }
 
 // StreamInput returns the running form of the current node's i-th input, a stream.
 func StreamInput[K comparable, V any](rt *Runtime, i int) StreamOutput[K, V] {
-	return rt.ops[rt.current.Inputs[i]].(StreamOutput[K, V])
+	return rt.input(i).(StreamOutput[K, V])
+}
+
+// input is the running form of the current node's i-th input, or the reader of the
+// exchange that lies between.
+func (rt *Runtime) input(i int) Operator {
+	if rt.cut == nil {
+		return rt.ops[rt.current.Inputs[i]]
+	}
+	if r, ok := rt.readers[edge{rt.current, i}]; ok {
+		return r
+	}
+	return rt.ops[rt.cut.input(rt.current, i)]
 }

@@ -75,6 +75,7 @@ func (t *Task) Seal() (*Ready, error) {
 		Replayed:  t.replayed,
 		Checkpoint: Checkpoint{
 			Positions: t.positions.Clone(), StreamTimes: times, Replay: t.replay.Clone(),
+			Cut: t.cut != nil && !t.cut.resume,
 		},
 		Timers: t.timers(),
 	}, nil

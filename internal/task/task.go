@@ -35,6 +35,13 @@ type Config struct {
 	// AfterStep is called at the end of each step, when the outputs of all nodes are
 	// still there: for test drivers. Nil does nothing.
 	AfterStep func(s *topology.Step) error
+	// Partitions cuts the topology at its exchanges and runs it in so many partitions, one
+	// after another in each stage. 0 runs it whole; 1 cuts it all the same. Results do not
+	// depend on it, and it may be another one for each task.
+	Partitions int
+	// Encoded passes what is exchanged through its encoding, as between processes: for
+	// tests.
+	Encoded bool
 	// OneStep makes each transaction a step of its own even where the topology does
 	// not need it: for tests that compare both ways.
 	OneStep bool
@@ -50,6 +57,8 @@ type Checkpoint struct {
 	// Replay says, for a source whose snapshot replaced lost state, up to where events
 	// have been taken: those between there and Positions are still to be taken again.
 	Replay record.Positions
+	// Cut says that the topology ran in partitions, however many.
+	Cut bool
 }
 
 // Task runs one topology. It is not safe for concurrent use.
@@ -57,7 +66,11 @@ type Task struct {
 	topology *topology.Topology
 	env      *state.Env
 	nodes    []*topology.Node
+	// ops are the running forms by node; of a topology that is cut, they show all
+	// partitions as one. schedule has all running forms in the order of a step.
 	ops      []topology.Operator
+	schedule []topology.Running
+	cut      *cut // nil for a topology that runs whole
 	stores   []state.Store
 	names    map[uint32]string // store names by id
 	outputs  *outputs
@@ -111,24 +124,43 @@ func New(cfg Config) (*Task, error) {
 			return id
 		},
 	}
+	ids := len(t.nodes)
 	var err error
-	if t.ops, err = rt.Start(cfg.Topology); err != nil {
+	if cfg.Partitions > 0 {
+		ids, err = t.startCut(cfg, rt)
+	} else {
+		err = t.start(cfg, rt)
+	}
+	if err != nil {
 		return nil, err
 	}
-	t.stores, t.active = sortStores(append(rt.Stores(), t.letters.stores()...)), rt.Active()
-	for i, n := range t.nodes {
-		if op, ok := t.ops[i].(topology.TimedOperator); ok {
-			t.timed = append(t.timed, timedNode{i, op})
+	for _, r := range t.schedule {
+		if op, ok := r.Operator.(topology.TimedOperator); ok {
+			t.timed = append(t.timed, timedNode{r.Node.ID, r.Node.Name, op})
 		}
+	}
+	for i, n := range t.nodes {
 		if n.Source != nil {
 			in := n.Source.Input()
 			t.byTable[in] = append(t.byTable[in], i)
 		}
 	}
-	t.step.Before = make([]int64, len(t.nodes))
-	t.step.After = make([]int64, len(t.nodes))
+	t.step.Before = make([]int64, ids)
+	t.step.After = make([]int64, ids)
 	t.restore(cfg.Checkpoint)
 	return t, nil
+}
+
+// start makes the running forms of a topology that runs whole.
+func (t *Task) start(cfg Config, rt *topology.Runtime) (err error) {
+	if t.ops, err = rt.Start(cfg.Topology); err != nil {
+		return err
+	}
+	t.stores, t.active = sortStores(append(rt.Stores(), t.letters.stores()...)), rt.Active()
+	for i, n := range t.nodes {
+		t.schedule = append(t.schedule, topology.Running{Node: n, Operator: t.ops[i]})
+	}
+	return nil
 }
 
 // restore sets the positions and times to those of a checkpoint.
@@ -142,6 +174,9 @@ func (t *Task) restore(c Checkpoint) {
 		if at, ok := c.StreamTimes[n.Name]; ok && n.Source != nil {
 			t.times[i] = at
 		}
+	}
+	if t.cut != nil {
+		t.cut.restore(c)
 	}
 }
 
@@ -165,6 +200,9 @@ func (t *Task) Replay(source string, position uint64) {
 // Begin starts a transaction. Transactions do not overlap. One that the position
 // covers is replayed: its events are taken and nothing else.
 func (t *Task) Begin(tx *record.Tx) {
+	if t.cut != nil {
+		t.cut.begin(t)
+	}
 	t.txs = append(t.txs, tx)
 	t.again = false
 	if _, ok := t.replay[tx.Source]; !ok || tx.Snapshot {
@@ -223,7 +261,7 @@ func (t *Task) feed(i int, tx *record.Tx, rows []record.Row) (err error) {
 		}
 	}
 	t.fed, t.pending, *t.active = true, true, i
-	op, ok := t.ops[i].(topology.SourceOperator)
+	op, ok := t.source(i).(topology.SourceOperator)
 	if !ok {
 		return fmt.Errorf("task: %q reads a table but its running form takes no rows", t.nodes[i].Name)
 	}
@@ -234,7 +272,7 @@ func (t *Task) feed(i int, tx *record.Tx, rows []record.Row) (err error) {
 // events that the new snapshot covers, and rows of the snapshot that were events long
 // ago.
 func (t *Task) feedRebuild(i int, tx *record.Tx, rows []record.Row) (done bool, err error) {
-	op, events := t.ops[i].(topology.Replayer)
+	op, events := t.source(i).(topology.Replayer)
 	if t.again {
 		if !events {
 			return true, nil
@@ -260,7 +298,7 @@ func (t *Task) Message(tx *record.Tx, m record.Message) (err error) {
 func (t *Task) feedMessage(i int, tx *record.Tx, m record.Message) (err error) {
 	defer t.catch(i, &err)
 	t.fed, t.pending, *t.active = true, true, i
-	op, ok := t.ops[i].(topology.MessageOperator)
+	op, ok := t.source(i).(topology.MessageOperator)
 	if !ok {
 		return fmt.Errorf("task: %q reads messages but its running form takes none", t.nodes[i].Name)
 	}
@@ -314,6 +352,9 @@ func (t *Task) Skip() { t.txs, t.stepped, t.replayed = nil, 0, nil }
 // nothing was, but a heartbeat has let time pass up to where a node waits for, it
 // computes what falls due. After an error the epoch must be rolled back.
 func (t *Task) Step() error {
+	if t.cut != nil && t.cut.failed != nil {
+		return t.cut.failed
+	}
 	t.advanceTimes()
 	if !t.fed && !t.due() {
 		t.keepTimes()
@@ -323,8 +364,8 @@ func (t *Task) Step() error {
 	t.pending = true
 	t.step.Txs = t.txs[t.stepped:]
 	t.step.FirstSeq = uint32(t.stepped)
-	for i := range t.ops {
-		if err := t.run(i); err != nil {
+	for i := range t.schedule {
+		if err := t.run(&t.schedule[i]); err != nil {
 			return err
 		}
 	}
@@ -337,17 +378,32 @@ func (t *Task) Step() error {
 			return err
 		}
 	}
-	for _, op := range t.ops {
-		op.EndStep()
-	}
+	t.endStep()
 	t.stepped, t.fed = len(t.txs), false
 	return nil
 }
 
-func (t *Task) run(i int) (err error) {
-	defer t.catch(i, &err)
-	*t.active = i
-	return t.ops[i].Step(&t.step)
+func (t *Task) endStep() {
+	for i := range t.schedule {
+		t.schedule[i].Operator.EndStep()
+	}
+}
+
+func (t *Task) run(r *topology.Running) (err error) {
+	defer t.catch(r.Node.ID, &err)
+	*t.active = r.Node.ID
+	if t.cut != nil {
+		return t.cut.run(t, r)
+	}
+	return r.Operator.Step(&t.step)
+}
+
+// source is what takes the rows of a source node.
+func (t *Task) source(i int) topology.Operator {
+	if t.cut != nil {
+		return t.cut.sources[i]
+	}
+	return t.ops[i]
 }
 
 // look calls AfterStep, which may be the first to walk a node that nothing reads.
@@ -380,11 +436,17 @@ func panicError(p any) error {
 // failure says where an error comes from: the node, the key at work and the
 // transaction begun last.
 func (t *Task) failure(i int, err error) error {
-	f := &topology.Failure{Node: t.nodes[i], Err: err}
+	f := &topology.Failure{Err: err}
 	if len(t.txs) > 0 {
 		f.Tx = t.txs[len(t.txs)-1]
 	}
-	if c, ok := t.ops[i].(interface{ CurrentKey() any }); ok {
+	var op topology.Operator
+	if t.cut != nil {
+		f.Node, op = t.cut.at(i)
+	} else {
+		f.Node, op = t.nodes[i], t.ops[i]
+	}
+	if c, ok := op.(interface{ CurrentKey() any }); ok {
 		f.Key = c.CurrentKey()
 	}
 	return f
@@ -392,9 +454,7 @@ func (t *Task) failure(i int, err error) error {
 
 // Rollback drops everything since the last commit.
 func (t *Task) Rollback() {
-	for _, op := range t.ops {
-		op.EndStep()
-	}
+	t.endStep()
 	for _, s := range t.stores {
 		s.Rollback()
 	}

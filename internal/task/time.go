@@ -6,8 +6,9 @@ import (
 
 // timedNode is a node that waits for stream time.
 type timedNode struct {
-	id int
-	op topology.TimedOperator
+	id   int
+	name string
+	op   topology.TimedOperator
 }
 
 // AdvanceTime takes a heartbeat of a database, written at the given time in Unix
@@ -27,8 +28,10 @@ func (t *Task) AdvanceTime(database string, at int64) {
 func (t *Task) advanceTimes() {
 	for i, n := range t.nodes {
 		t.step.Before[i], t.step.After[i] = t.times[i], max(t.times[i], t.heartbeats[i])
-		if op, ok := t.ops[i].(topology.SourceOperator); ok {
-			t.step.After[i] = max(t.step.After[i], op.MaxTime())
+		if n.Source != nil {
+			if op, ok := t.source(i).(topology.SourceOperator); ok {
+				t.step.After[i] = max(t.step.After[i], op.MaxTime())
+			}
 		}
 		for _, in := range n.Inputs {
 			t.step.Before[i] = max(t.step.Before[i], t.step.Before[in.ID])
@@ -73,7 +76,9 @@ func (t *Task) timers() map[string]int64 {
 			if next == nil {
 				next = make(map[string]int64, len(t.timed))
 			}
-			next[t.nodes[n.id].Name] = at
+			if first, known := next[n.name]; !known || at < first {
+				next[n.name] = at
+			}
 		}
 	}
 	return next

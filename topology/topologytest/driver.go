@@ -124,7 +124,7 @@ func (d *Driver) open() {
 	d.task, err = task.New(task.Config{
 		Topology: d.topology, Env: d.env, StoreID: d.storeID, Checkpoint: d.checkpoint,
 		Drop:      func(n *topology.Node, reason string, count int) { d.drops[dropKey{n.Name, reason}] += count },
-		AfterStep: d.afterStep,
+		AfterStep: d.afterStep, Partitions: d.opts.partitions, Encoded: d.opts.encoded,
 	})
 	d.check(err)
 }
@@ -303,10 +303,14 @@ func (d *Driver) forget() {
 	d.unstepped = 0
 }
 
-// Reopen commits, stops, and goes on from the committed state: a clean restart.
-func (d *Driver) Reopen() {
+// Reopen commits, stops, and goes on from the committed state: a clean restart. Options
+// that are given take the place of those so far, but for DB.
+func (d *Driver) Reopen(opts ...Option) {
 	d.t.Helper()
 	d.Commit()
+	for _, o := range opts {
+		o(&d.opts)
+	}
 	d.reopen()
 }
 

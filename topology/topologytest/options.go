@@ -15,6 +15,8 @@ type options struct {
 	memory               int64
 	db                   state.DB
 	everything           bool
+	partitions           int
+	encoded              bool
 }
 
 func defaults() options { return options{chunk: math.MaxInt, epochs: 1} }
@@ -33,6 +35,15 @@ func Epochs(n int) Option { return func(o *options) { o.epochs = n } }
 // Memory bounds the memory of the state in bytes; what goes beyond is evicted and
 // spilled. By default there is no bound.
 func Memory(bytes int64) Option { return func(o *options) { o.memory = bytes } }
+
+// Partitions cuts the topology at its exchanges and runs it in n partitions, as an app
+// with tailrace.Config.Partitions does; 1 cuts it, too. By default it runs whole. A
+// topology that cannot be cut fails the test.
+func Partitions(n int) Option { return func(o *options) { o.partitions = n } }
+
+// Encoded passes what is exchanged between partitions through the encoding that it would
+// have between processes. It needs Partitions.
+func Encoded() Option { return func(o *options) { o.encoded = true } }
 
 // DB keeps the state in a database that is given, and closed in the end, instead of
 // one in memory.

@@ -1,0 +1,169 @@
+package task
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/tailrace/tailrace/record"
+	"github.com/tailrace/tailrace/state"
+	"github.com/tailrace/tailrace/topology"
+)
+
+// cut is what a task has besides where its topology runs in partitions: the same running
+// forms once a partition, and exchanges between them. A step runs stage by stage, and in
+// a stage one partition after another, so that it does the same whatever their number.
+type cut struct {
+	count   int
+	cut     *topology.Cut
+	sources []topology.Operator // by node; they divide rows
+	ops     []map[int]topology.Operator
+	nodes   map[int]*topology.Node
+	readers map[*topology.Exchange][]topology.LinkReader
+	encoded bool
+	// part is the partition at work, running what of it is.
+	part    int
+	running *topology.Running
+	// resume says that the state is that of the topology run whole; see begin.
+	resume bool
+	failed error
+}
+
+// startCut makes the running forms of all partitions and returns how many ids nodes have.
+func (t *Task) startCut(cfg Config, whole *topology.Runtime) (ids int, err error) {
+	plan, err := cfg.Topology.Cut()
+	if err != nil {
+		return 0, err
+	}
+	c := &cut{
+		count: cfg.Partitions, cut: plan, encoded: cfg.Encoded, nodes: map[int]*topology.Node{},
+		readers: map[*topology.Exchange][]topology.LinkReader{},
+		sources: make([]topology.Operator, len(t.nodes)),
+	}
+	t.cut, t.active = c, new(int)
+	for _, n := range plan.Nodes {
+		c.nodes[n.ID] = plan.Whole(n)
+	}
+	links := make([]topology.Link, len(plan.Exchanges))
+	for i, e := range plan.Exchanges {
+		if links[i], err = e.NewLink(c.count); err != nil {
+			return 0, err
+		}
+	}
+	stores := make([][]state.Store, 0, c.count)
+	for i := range c.count {
+		rt := *whole
+		rt.Env = cfg.Env.Partition(uint32(i))
+		all, err := rt.StartCut(plan, topology.Partition{Index: i, Count: c.count}, links, t.active)
+		if err != nil {
+			return 0, err
+		}
+		t.schedule = append(t.schedule, all...)
+		stores = append(stores, rt.Stores())
+		c.ops = append(c.ops, map[int]topology.Operator{})
+		for _, r := range all {
+			switch {
+			case r.Reader != nil:
+				c.readers[r.Exchange] = append(c.readers[r.Exchange], r.Reader)
+			case r.Writer == nil:
+				c.ops[i][r.Node.ID] = r.Operator
+			}
+		}
+	}
+	slices.SortStableFunc(t.schedule, func(a, b topology.Running) int { return cmp.Compare(a.Stage, b.Stage) })
+	t.stores = sortStores(append(mergeStores(stores), t.letters.stores()...))
+	c.gather(t)
+	return plan.Ids(), nil
+}
+
+// gather shows the partitions' outputs, and what sources and views are, as one.
+func (c *cut) gather(t *Task) {
+	t.ops = make([]topology.Operator, len(t.nodes))
+	for i, n := range t.nodes {
+		parts := make([]topology.Operator, c.count)
+		for p := range parts {
+			parts[p] = c.ops[p][i]
+		}
+		if t.ops[i] = c.cut.Gather(n, parts); t.ops[i] == nil {
+			t.ops[i] = &gatheredSink{parts}
+		}
+		if n.Source != nil {
+			c.sources[i] = newDividedSource(c, n, parts)
+		}
+	}
+}
+
+// restore prepares for state with the given checkpoint.
+func (c *cut) restore(at Checkpoint) {
+	c.resume, c.failed = !at.Cut && len(at.Positions) > 0, nil
+}
+
+// run runs what one running form does in a step.
+func (c *cut) run(t *Task, r *topology.Running) error {
+	c.part, c.running = r.Partition, r
+	defer func() { c.running = nil }()
+	if r.Writer == nil || !c.encoded {
+		return r.Operator.Step(&t.step)
+	}
+	readers := c.readers[r.Exchange]
+	return r.Writer.Messages(&t.step, func(m topology.Message) error {
+		return readers[m.Partition].Receive(m, func(seq uint32, _ record.Tx) *record.Tx { return t.txs[seq] })
+	})
+}
+
+// at returns the node with an id, or that it is a part of, and its running form at work.
+func (c *cut) at(id int) (*topology.Node, topology.Operator) {
+	if r := c.running; r != nil && r.Writer != nil && r.Node.ID == id {
+		return c.nodes[id], r.Operator
+	}
+	return c.nodes[id], c.ops[c.part][id]
+}
+
+// begin makes of state that the topology run whole has left what the parts of its nodes
+// keep besides: they exchange what they know, as a step does. It is repeated until an
+// epoch with it is committed.
+func (c *cut) begin(t *Task) {
+	if !c.resume {
+		return
+	}
+	c.resume = false
+	for i := range t.schedule {
+		r := &t.schedule[i]
+		if op, ok := r.Operator.(topology.Resumer); ok && c.failed == nil {
+			c.failed = c.resumeOne(t, r, op)
+		}
+	}
+	t.endStep()
+}
+
+func (c *cut) resumeOne(t *Task, r *topology.Running, op topology.Resumer) (err error) {
+	defer t.catch(r.Node.ID, &err)
+	*t.active = r.Node.ID
+	c.part = r.Partition
+	return op.Resume()
+}
+
+// gatheredSink shows what the partitions of a sink have written.
+type gatheredSink struct{ parts []topology.Operator }
+
+// Step does nothing: the parts have been run.
+func (g *gatheredSink) Step(*topology.Step) error { return nil }
+
+// EndStep does nothing.
+func (g *gatheredSink) EndStep() {}
+
+// dirty is the running form of a view; see view.Changed.
+type dirty interface {
+	Dirty(fn func(key, value []byte, deleted bool) bool) error
+}
+
+// Dirty names the rows that all partitions have written since the last commit, in order
+// of their keys.
+func (g *gatheredSink) Dirty(fn func(key, value []byte, deleted bool) bool) error {
+	var parts []pairs
+	for _, op := range g.parts {
+		if v, ok := op.(dirty); ok {
+			parts = append(parts, v.Dirty)
+		}
+	}
+	return mergePairs(parts, fn)
+}

@@ -1,0 +1,271 @@
+package topology
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+)
+
+// Cut is a topology cut at its exchanges into sub-topologies, each of which can run as a
+// task for each partition: in one process by a driver that runs them stage by stage, or
+// scaled out, with a topic between any two that an exchange lies between.
+type Cut struct {
+	Topology *Topology
+	// Nodes are what runs in each partition, each after what it reads: the topology's
+	// nodes, but for those that run in parts on both sides of an exchange. The last part
+	// of such a node has its id and gives its output; the others have ids from the number
+	// of the topology's nodes on.
+	Nodes []*Node
+	// SubTopologies are in order of their first nodes.
+	SubTopologies []*SubTopology
+	// Exchanges are in order of the nodes that read them.
+	Exchanges []*Exchange
+
+	stands  map[*Node]*Node // the part that gives the output of a node in parts
+	links   map[edge]*Exchange
+	stages  map[*Node]int
+	subs    map[*Node]int
+	divided map[*Node]bool // by the keys of its output
+	parted  map[*Node]*Node
+}
+
+// SubTopology is what runs without an exchange in between.
+type SubTopology struct {
+	// Number counts from 1.
+	Number int
+	Nodes  []*Node
+	// Global says that it is a global table, which all sub-topologies hold.
+	Global bool
+	// Reads and Writes are the exchanges that feed it and that it feeds.
+	Reads, Writes []*Exchange
+}
+
+// edge is one input of a node.
+type edge struct {
+	node  *Node
+	input int
+}
+
+// Cut cuts the topology at its exchanges. The error names every node that can run in one
+// partition only.
+func (t *Topology) Cut() (*Cut, error) {
+	c := &Cut{
+		Topology: t, stands: map[*Node]*Node{}, links: map[edge]*Exchange{}, stages: map[*Node]int{},
+		subs: map[*Node]int{}, divided: map[*Node]bool{}, parted: map[*Node]*Node{},
+	}
+	c.expand()
+	var errs []error
+	for _, n := range c.Nodes {
+		if err := c.place(n); err != nil {
+			errs = append(errs, fmt.Errorf("topology %q: %s %q cannot run in partitions: %w",
+				t.name, n.Kind, n.Name, err))
+		}
+	}
+	if len(errs) > 0 {
+		return nil, &BuildError{Topology: t.name, Errs: errs}
+	}
+	c.number()
+	return c, nil
+}
+
+// expand lists the nodes, with the parts of those that run in parts.
+func (c *Cut) expand() {
+	next := len(c.Topology.nodes)
+	for _, n := range c.Topology.nodes {
+		if n.Parts == nil {
+			c.Nodes = append(c.Nodes, n)
+			continue
+		}
+		parts := n.Parts()
+		for i, p := range parts {
+			p.Topology, p.Name, p.Kind = n.Topology, n.Name, n.Kind
+			if p.ID = next; i == len(parts)-1 {
+				p.ID = n.ID
+			} else {
+				next++
+			}
+			c.parted[p] = n
+			c.Nodes = append(c.Nodes, p)
+		}
+		c.stands[n] = parts[len(parts)-1]
+	}
+}
+
+// Ids is how many ids nodes and parts of nodes have.
+func (c *Cut) Ids() int {
+	ids := len(c.Topology.nodes)
+	for _, n := range c.Nodes {
+		ids = max(ids, n.ID+1)
+	}
+	return ids
+}
+
+// input is what a node reads as its i-th input.
+func (c *Cut) input(n *Node, i int) *Node {
+	if p, ok := c.stands[n.Inputs[i]]; ok {
+		return p
+	}
+	return n.Inputs[i]
+}
+
+// place decides how a node's inputs come to it, and in which stage it runs.
+func (c *Cut) place(n *Node) error {
+	if len(n.Inputs) > 0 && len(n.Needs) != len(n.Inputs) {
+		return errors.New("it does not say how its inputs have to be divided; its author has to set Node.Needs")
+	}
+	c.divided[n] = n.Divided != DividedOtherwise
+	for i, need := range n.Needs {
+		up := c.input(n, i)
+		if up.Global {
+			continue // it is in every partition
+		}
+		c.stages[n] = max(c.stages[n], c.stages[up])
+		link, err := c.linkOf(up, need)
+		switch {
+		case err != nil:
+			return err
+		case link != nil:
+			c.links[edge{n, i}] = &Exchange{
+				From: up, To: n, Input: i, Key: up.Key, Value: up.Value, Table: up.Shape == ShapeTable,
+				ToOne: need.kind == needOne, link: link,
+			}
+			c.stages[n] = max(c.stages[n], c.stages[up]+1)
+		}
+		if n.Divided == DividedAsInputs && (need.kind == needNothing && !c.divided[up] || need.kind >= needOther) {
+			c.divided[n] = false
+		}
+	}
+	return c.checkTypes(n)
+}
+
+// linkOf says how an exchange is made that an input needs; nil if it needs none.
+func (c *Cut) linkOf(up *Node, need Need) (func(*Exchange, int) (Link, error), error) {
+	switch {
+	case need.kind == needUnknown:
+		return nil, fmt.Errorf("it does not say how its input %q has to be divided", up.Name)
+	case need.kind == needNothing, need.kind == needKey && c.divided[up]:
+		return nil, nil
+	case up.typed == nil:
+		return nil, fmt.Errorf("its input %q was not made by AddStream or AddTable", up.Name)
+	case need.kind == needOther:
+		return need.link, nil
+	case need.kind == needOne && up.Shape == ShapeTable:
+		return nil, fmt.Errorf("it needs all of its input %q in one partition, which is a table; "+
+			"run the topology with one partition", up.Name)
+	case need.kind == needOne:
+		return up.typed.oneLink, nil
+	}
+	return up.typed.keyLink, nil
+}
+
+// checkTypes makes the exchanges once, to see that their types will do.
+func (c *Cut) checkTypes(n *Node) error {
+	if n.Unpartitioned != "" {
+		return errors.New(n.Unpartitioned)
+	}
+	for i := range n.Inputs {
+		if e := c.links[edge{n, i}]; e != nil {
+			if _, err := e.link(e, 1); err != nil {
+				return fmt.Errorf("input %q: %w", e.From.Name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// number finds the sub-topologies, the parts of the graph between exchanges, and names
+// the exchanges.
+func (c *Cut) number() {
+	root := map[*Node]*Node{}
+	var find func(n *Node) *Node
+	find = func(n *Node) *Node {
+		for root[n] != n {
+			n = root[n]
+		}
+		return n
+	}
+	for _, n := range c.Nodes {
+		root[n] = n
+	}
+	for _, n := range c.Nodes {
+		for i := range n.Inputs {
+			if up := c.input(n, i); c.links[edge{n, i}] == nil && !up.Global {
+				root[find(up)] = find(n)
+			}
+		}
+	}
+	numbers := map[*Node]*SubTopology{}
+	for _, n := range c.Nodes {
+		s := numbers[find(n)]
+		if s == nil {
+			s = &SubTopology{Number: len(c.SubTopologies) + 1, Global: n.Global}
+			numbers[find(n)] = s
+			c.SubTopologies = append(c.SubTopologies, s)
+		}
+		s.Nodes = append(s.Nodes, n)
+		c.subs[n] = s.Number
+	}
+	c.nameExchanges()
+}
+
+func (c *Cut) nameExchanges() {
+	count := map[string]int{} // of exchanges by the node that reads them
+	for e := range c.links {
+		count[e.node.Name]++
+	}
+	taken := map[string]int{}
+	for _, n := range c.Nodes {
+		for i := range n.Inputs {
+			e := c.links[edge{n, i}]
+			if e == nil {
+				continue
+			}
+			e.Name = n.Name
+			if count[n.Name] > 1 {
+				taken[n.Name]++
+				e.Name += "-" + strconv.Itoa(taken[n.Name])
+			}
+			e.FromSub, e.ToSub = c.subs[e.From], c.subs[n]
+			c.Exchanges = append(c.Exchanges, e)
+			from, to := c.SubTopologies[e.FromSub-1], c.SubTopologies[e.ToSub-1]
+			from.Writes, to.Reads = append(from.Writes, e), append(to.Reads, e)
+		}
+	}
+}
+
+// SubTopologyOf returns the number of the sub-topology that a node's output is part of.
+func (c *Cut) SubTopologyOf(n *Node) int {
+	if p, ok := c.stands[n]; ok {
+		n = p
+	}
+	return c.subs[n]
+}
+
+// Stages is the number of stages: how many exchanges lie one behind the other, and one.
+// A step runs stage by stage, each in all partitions.
+func (c *Cut) Stages() int {
+	stages := 0
+	for _, s := range c.stages {
+		stages = max(stages, s+1)
+	}
+	return max(stages, 1)
+}
+
+// Stage is the stage that a node, or part of a node, of Nodes runs in.
+func (c *Cut) Stage(n *Node) int { return c.stages[n] }
+
+// Whole returns the node that a node of Nodes is, or is a part of.
+func (c *Cut) Whole(n *Node) *Node {
+	if whole, ok := c.parted[n]; ok {
+		return whole
+	}
+	return n
+}
+
+// Gather shows what a node puts out in all partitions as one; nil for one without output.
+func (c *Cut) Gather(n *Node, parts []Operator) Operator {
+	if n.typed == nil {
+		return nil
+	}
+	return n.typed.gather(n, parts)
+}
