@@ -70,6 +70,12 @@ func addForeignKey[K, F comparable, L, R, O any](
 		Kind:      kind,
 		Inputs:    []*topology.Node{left.Node(), right.Node()},
 		Stores:    []topology.StoreSpec{{Schema: foreignKeySchema}},
+		Parts: func() []*topology.Node {
+			p := &foreignKeyParts[K, F, L, R, O]{
+				index: "", answers: "answers", codecs: codecs, fk: fk, join: join,
+			}
+			return p.add(left.Node(), right.Node())
+		},
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
 			j := newForeignKeyJoin(rt, "", codecs, topology.TableInput[K, L](rt, 0),
 				topology.TableInput[F, R](rt, 1), fk, join)

@@ -55,20 +55,23 @@ func JoinForeignKeys2[K, F1, F2 comparable, L, R1, R2, O any](
 	equal := bothOf[L, R1](b, joinForeignKeysKind, name)
 	one := foreignKeyStage[K, F1](b, name, equal.equalA, equal.equal)
 	two := foreignKeyStage[K, F2](b, name, equal.equal, equalOf[O](b, joinForeignKeysKind, name))
+	fk2 := func(l *both[L, R1]) (F2, bool) { return second.fk(&l.a) }
+	last := func(l *both[L, R1], hasL bool, r *R2, hasR bool, o *O) bool {
+		if !hasL || !l.hasB && !first.optional || !hasR && !second.optional {
+			return false
+		}
+		*o = joiner(l.a, sql.Null[R1]{V: l.b, Valid: l.hasB}, sql.Null[R2]{V: *r, Valid: hasR})
+		return true
+	}
+	parts := func() []*topology.Node {
+		p1 := partOf(1, one, first.fk, keepLeft[L, R1]).add(left.Node(), first.table.Node())
+		return append(p1, partOf(2, two, fk2, last).add(p1[len(p1)-1], second.table.Node())...)
+	}
 	return addForeignKeys[K, L, O](b, name, left.Node(),
-		[]referenceInfo{first.info(), second.info()},
+		[]referenceInfo{first.info(), second.info()}, parts,
 		func(rt *topology.Runtime, in topology.TableOutput[K, L]) (joinOutput[K, O], []stage[K, L]) {
-			s1 := newForeignKeyJoin(rt, "1", one, in, topology.TableInput[F1, R1](rt, 1), first.fk,
-				keepLeft[L, R1](first.optional))
-			s2 := newForeignKeyJoin(rt, "2", two, s1, topology.TableInput[F2, R2](rt, 2),
-				func(l *both[L, R1]) (F2, bool) { return second.fk(&l.a) },
-				func(l *both[L, R1], hasL bool, r *R2, hasR bool, o *O) bool {
-					if !hasL || !hasR && !second.optional {
-						return false
-					}
-					*o = joiner(l.a, sql.Null[R1]{V: l.b, Valid: l.hasB}, sql.Null[R2]{V: *r, Valid: hasR})
-					return true
-				})
+			s1 := newForeignKeyJoin(rt, "1", one, in, topology.TableInput[F1, R1](rt, 1), first.fk, keepLeft[L, R1])
+			s2 := newForeignKeyJoin(rt, "2", two, s1, topology.TableInput[F2, R2](rt, 2), fk2, last)
 			return s2, []stage[K, L]{stageOf(s1, s1.foreignKeys, first.fk), stageOf(s2, s2.foreignKeys, second.fk)}
 		})
 }
@@ -86,23 +89,28 @@ func JoinForeignKeys3[K, F1, F2, F3 comparable, L, R1, R2, R3, O any](
 	one := foreignKeyStage[K, F1](b, name, equalTwo.equalA, equalTwo.equal)
 	mid := foreignKeyStage[K, F2](b, name, equalTwo.equal, equalThree.equal)
 	last := foreignKeyStage[K, F3](b, name, equalThree.equal, equalOf[O](b, joinForeignKeysKind, name))
+	fk2 := func(l *two) (F2, bool) { return second.fk(&l.a) }
+	fk3 := func(l *three) (F3, bool) { return third.fk(&l.a.a) }
+	result := func(l *three, hasL bool, r *R3, hasR bool, o *O) bool {
+		if !hasL || !l.a.hasB && !first.optional || !l.hasB && !second.optional || !hasR && !third.optional {
+			return false
+		}
+		*o = joiner(l.a.a, sql.Null[R1]{V: l.a.b, Valid: l.a.hasB},
+			sql.Null[R2]{V: l.b, Valid: l.hasB}, sql.Null[R3]{V: *r, Valid: hasR})
+		return true
+	}
+	parts := func() []*topology.Node {
+		p1 := partOf(1, one, first.fk, keepLeft[L, R1]).add(left.Node(), first.table.Node())
+		p2 := partOf(2, mid, fk2, keepLeft[two, R2]).add(p1[len(p1)-1], second.table.Node())
+		p3 := partOf(3, last, fk3, result).add(p2[len(p2)-1], third.table.Node())
+		return append(append(p1, p2...), p3...)
+	}
 	return addForeignKeys[K, L, O](b, name, left.Node(),
-		[]referenceInfo{first.info(), second.info(), third.info()},
+		[]referenceInfo{first.info(), second.info(), third.info()}, parts,
 		func(rt *topology.Runtime, in topology.TableOutput[K, L]) (joinOutput[K, O], []stage[K, L]) {
-			s1 := newForeignKeyJoin(rt, "1", one, in, topology.TableInput[F1, R1](rt, 1), first.fk,
-				keepLeft[L, R1](first.optional))
-			s2 := newForeignKeyJoin(rt, "2", mid, s1, topology.TableInput[F2, R2](rt, 2),
-				func(l *two) (F2, bool) { return second.fk(&l.a) }, keepLeft[two, R2](second.optional))
-			s3 := newForeignKeyJoin(rt, "3", last, s2, topology.TableInput[F3, R3](rt, 3),
-				func(l *three) (F3, bool) { return third.fk(&l.a.a) },
-				func(l *three, hasL bool, r *R3, hasR bool, o *O) bool {
-					if !hasL || !hasR && !third.optional {
-						return false
-					}
-					*o = joiner(l.a.a, sql.Null[R1]{V: l.a.b, Valid: l.a.hasB},
-						sql.Null[R2]{V: l.b, Valid: l.hasB}, sql.Null[R3]{V: *r, Valid: hasR})
-					return true
-				})
+			s1 := newForeignKeyJoin(rt, "1", one, in, topology.TableInput[F1, R1](rt, 1), first.fk, keepLeft[L, R1])
+			s2 := newForeignKeyJoin(rt, "2", mid, s1, topology.TableInput[F2, R2](rt, 2), fk2, keepLeft[two, R2])
+			s3 := newForeignKeyJoin(rt, "3", last, s2, topology.TableInput[F3, R3](rt, 3), fk3, result)
 			return s3, []stage[K, L]{
 				stageOf(s1, s1.foreignKeys, first.fk), stageOf(s2, s2.foreignKeys, second.fk),
 				stageOf(s3, s3.foreignKeys, third.fk),
@@ -110,14 +118,22 @@ func JoinForeignKeys3[K, F1, F2, F3 comparable, L, R1, R2, R3, O any](
 		})
 }
 
-// keepLeft pairs a row with its partner.
-func keepLeft[L, R any](optional bool) joinFunc[L, R, both[L, R]] {
-	return func(l *L, hasL bool, r *R, hasR bool, o *both[L, R]) bool {
-		if !hasL || !hasR && !optional {
-			return false
-		}
+// keepLeft pairs a row with its partner, if there is one: whether there has to be one is
+// for the last join to say.
+func keepLeft[L, R any](l *L, hasL bool, r *R, hasR bool, o *both[L, R]) bool {
+	if hasL {
 		*o = both[L, R]{a: *l, b: *r, hasA: true, hasB: hasR}
-		return true
+	}
+	return hasL
+}
+
+// partOf makes the parts of one of the joins of a node; see foreignKeyParts.
+func partOf[K, F comparable, L, R, O any](
+	number int, codecs foreignKeyCodecs[K, F, L, O], fk func(*L) (F, bool), join joinFunc[L, R, O],
+) *foreignKeyParts[K, F, L, R, O] {
+	store := strconv.Itoa(number)
+	return &foreignKeyParts[K, F, L, R, O]{
+		index: store, answers: "answers-" + store, codecs: codecs, fk: fk, join: join,
 	}
 }
 
@@ -163,6 +179,7 @@ func stageOf[K, F comparable, L any](
 // addForeignKeys adds a node that is a chain of foreign-key joins.
 func addForeignKeys[K comparable, L, O any](
 	b *topology.Builder, name string, left *topology.Node, references []referenceInfo,
+	parts func() []*topology.Node,
 	open func(rt *topology.Runtime, in topology.TableOutput[K, L]) (joinOutput[K, O], []stage[K, L]),
 ) topology.Table[K, O] {
 	inputs := []*topology.Node{left}
@@ -179,6 +196,7 @@ func addForeignKeys[K comparable, L, O any](
 		Inputs: inputs,
 		Stores: stores,
 		Detail: strings.Join(detail, ","),
+		Parts:  parts,
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
 			in := topology.TableInput[K, L](rt, 0)
 			out, stages := open(rt, in)

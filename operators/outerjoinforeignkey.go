@@ -78,23 +78,45 @@ func addOuterForeignKey[K, F comparable, L, R, O any](
 		Stores: []topology.StoreSpec{
 			{Schema: foreignKeySchema}, {Name: "references", Schema: counts.Fingerprint},
 		},
+		Parts: func() []*topology.Node {
+			p := &foreignKeyParts[K, F, L, R, O]{
+				answers: "answers", codecs: codecs, fk: fk, join: withLeft[L, R](joiner),
+				references: func(rt *topology.Runtime) *state.Table[F, int64] { return newReferences(rt, codecs.fk, counts) },
+			}
+			return outerParts(p, left.Node(), right.Node(), unreferenced[L, R](joiner), rightCodec.Equal)
+		},
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
 			rightIn := topology.TableInput[F, R](rt, 1)
-			j := &outerForeignKeyJoin[K, F, L, R, O]{
-				rows: newForeignKeyJoin(rt, "", codecs, topology.TableInput[K, L](rt, 0), rightIn, fk,
-					withLeft[L, R](joiner)),
-			}
-			j.references = state.NewTable(rt.Env, rt.StoreIDFor("references"), codecs.fk, counts)
-			rt.Register(j.references)
-			j.rows.references = j.references
-			j.orphans = &tableJoin[F, R, int64, O]{
-				cursor: newCursor[F](rt), left: rightIn, right: stored[F, int64]{j.references},
-				join: unreferenced[L, R](joiner), equalLeft: rightCodec.Equal, equalOut: codecs.equalOut,
-			}
+			rows := newForeignKeyJoin(rt, "", codecs, topology.TableInput[K, L](rt, 0), rightIn, fk,
+				withLeft[L, R](joiner))
+			rows.references = newReferences(rt, codecs.fk, counts)
+			j := &outerForeignKeyJoin[K, F, L, R, O]{rows: rows, references: rows.references}
+			j.orphans = newOrphans(rt, rightIn, j.references, unreferenced[L, R](joiner), rightCodec.Equal,
+				codecs.equalOut)
 			j.keep = fanOut(rt)
 			return j, nil
 		},
 	})
+}
+
+// newReferences makes the store that counts who refers to each right row.
+func newReferences[F comparable](
+	rt *topology.Runtime, fk state.KeyCodec[F], counts state.Codec[int64],
+) *state.Table[F, int64] {
+	t := state.NewTable(rt.Env, rt.StoreIDFor("references"), fk, counts)
+	rt.Register(t)
+	return t
+}
+
+// newOrphans joins the right rows that have no references with nothing.
+func newOrphans[F comparable, R, O any](
+	rt *topology.Runtime, right topology.TableOutput[F, R], references *state.Table[F, int64],
+	join joinFunc[R, int64, O], equalRight func(a, b *R) bool, equalOut func(a, b *O) bool,
+) *tableJoin[F, R, int64, O] {
+	return &tableJoin[F, R, int64, O]{
+		cursor: newCursor[F](rt), left: right, right: stored[F, int64]{references},
+		join: join, equalLeft: equalRight, equalOut: equalOut,
+	}
 }
 
 // countCodec stores the number of references to a right row. Nobody sees the number
@@ -127,11 +149,17 @@ func unreferenced[L, R, O any](joiner func(L, bool, R, bool) O) joinFunc[R, int6
 	}
 }
 
+// keyedOutput is a table that knows the key at work.
+type keyedOutput[K comparable, O any] interface {
+	topology.TableOutput[K, O]
+	CurrentKey() any
+}
+
 // outerForeignKeyJoin is the left join, and beside it the right rows without
 // references.
 type outerForeignKeyJoin[K, F comparable, L, R, O any] struct {
 	changes[EitherKey[K, F], O]
-	rows       *foreignKeyJoin[K, F, L, R, O]
+	rows       keyedOutput[K, O]
 	orphans    *tableJoin[F, R, int64, O]
 	references *state.Table[F, int64]
 	orphaned   bool // the orphans are at work

@@ -547,21 +547,33 @@ func (h *history) transaction(t *rapid.T, g *graph, tx *topologytest.Tx) {
 type cut struct {
 	chunks, steps, epochs int
 	memory                int64
+	partitions            int
+	encoded               bool
+}
+
+// drawPartitions draws in how many partitions a topology runs; 0 is whole.
+func drawPartitions(t *rapid.T) int {
+	return rapid.SampledFrom([]int{0, 1, 2, 16}).Draw(t, "partitions")
 }
 
 func drawCut(t *rapid.T) cut {
 	return cut{
 		chunks: rapid.IntRange(1, 5).Draw(t, "chunks"), steps: rapid.IntRange(0, 3).Draw(t, "steps"),
-		epochs: rapid.IntRange(1, 4).Draw(t, "epochs"),
-		memory: rapid.SampledFrom([]int64{0, 1, 3000}).Draw(t, "memory"),
+		epochs:     rapid.IntRange(1, 4).Draw(t, "epochs"),
+		memory:     rapid.SampledFrom([]int64{0, 1, 3000}).Draw(t, "memory"),
+		partitions: drawPartitions(t), encoded: rapid.Bool().Draw(t, "encoded"),
 	}
 }
 
 func (c cut) options() []topologytest.Option {
-	return []topologytest.Option{
+	options := []topologytest.Option{
 		topologytest.Chunks(c.chunks), topologytest.Steps(c.steps), topologytest.Epochs(c.epochs),
-		topologytest.Memory(c.memory), topologytest.CheckEverything(),
+		topologytest.Memory(c.memory), topologytest.CheckEverything(), topologytest.Partitions(c.partitions),
 	}
+	if c.encoded {
+		options = append(options, topologytest.Encoded())
+	}
+	return options
 }
 
 // TestRandomTables is the main test of table operators. After every epoch each node
@@ -591,9 +603,18 @@ func TestRandomTables(t *testing.T) {
 				before = committed
 			}
 			g.compare(t, d, committed)
-			if rapid.IntRange(0, 4).Draw(t, "crash") == 0 {
+			switch rapid.IntRange(0, 5).Draw(t, "crash") {
+			case 0:
 				g.states = append(since, committed)
 				d.Crash()
+				g.compare(t, d, committed)
+			case 1:
+				g.states = append(since, committed)
+				d.Reopen(topologytest.Partitions(drawPartitions(t)))
+				if n := len(since); n > 0 {
+					committed, since = since[n-1], nil
+				}
+				before, unstepped = committed, 0
 				g.compare(t, d, committed)
 			}
 		}

@@ -127,19 +127,29 @@ func (c *cut) begin(t *Task) {
 	}
 	c.resume = false
 	for i := range t.schedule {
-		r := &t.schedule[i]
-		if op, ok := r.Operator.(topology.Resumer); ok && c.failed == nil {
-			c.failed = c.resumeOne(t, r, op)
+		if c.failed = c.resumeOne(t, &t.schedule[i]); c.failed != nil {
+			break
 		}
 	}
 	t.endStep()
 }
 
-func (c *cut) resumeOne(t *Task, r *topology.Running, op topology.Resumer) (err error) {
+func (c *cut) resumeOne(t *Task, r *topology.Running) (err error) {
 	defer t.catch(r.Node.ID, &err)
 	*t.active = r.Node.ID
-	c.part = r.Partition
-	return op.Resume()
+	if r.Exchange != nil {
+		e := r.Exchange
+		_, resumes := c.ops[r.Partition][e.From.ID].(topology.Resumer)
+		if resumes && c.cut.Whole(e.From) == c.cut.Whole(e.To) {
+			return c.run(t, r)
+		}
+		return nil
+	}
+	if op, ok := r.Operator.(topology.Resumer); ok {
+		c.part = r.Partition
+		return op.Resume()
+	}
+	return nil
 }
 
 // gatheredSink shows what the partitions of a sink have written.
