@@ -23,7 +23,7 @@ import (
 func randomOptions(r *rand.Rand) []topologytest.Option {
 	return cut{
 		chunks: 1 + r.IntN(5), steps: r.IntN(4), epochs: 1 + r.IntN(4),
-		memory: []int64{0, 1, 3000}[r.IntN(3)],
+		memory: []int64{0, 1, 3000}[r.IntN(3)], partitions: []int{0, 1, 2, 16}[r.IntN(4)], encoded: r.IntN(2) == 0,
 	}.options()
 }
 

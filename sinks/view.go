@@ -28,7 +28,7 @@ func View[K comparable, V any](
 		Name: "view/" + name, Kind: KindView, Inputs: []*topology.Node{in.Node()},
 		Needs: topology.Needs(1, topology.Any()),
 		Sink:  view.Port(v),
-		New:  func(rt *topology.Runtime) (topology.Operator, error) { return newViewOperator(rt, v) },
+		New:   func(rt *topology.Runtime) (topology.Operator, error) { return newViewOperator(rt, v) },
 	}
 	for i, schema := range v.Schemas() {
 		n.Stores = append(n.Stores, topology.StoreSpec{Name: v.Stores()[i], Schema: schema})

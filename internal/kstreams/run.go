@@ -19,7 +19,15 @@ const (
 
 // Run runs a case on Tailrace: each record is a transaction with the record's time as
 // its commit time, and an epoch.
-func Run(c *Case, restart Restart) (r *Result, err error) {
+func Run(c *Case, restart Restart) (*Result, error) {
+	return RunWith(c, func(int) (opts []topologytest.Option, reopen bool) { return nil, restart == Always })
+}
+
+// RunWith is Run with a choice before each record, by its number: whether to restart, and
+// with which options. Those for the first record are also those of the start.
+func RunWith(
+	c *Case, choose func(record int) (opts []topologytest.Option, reopen bool),
+) (r *Result, err error) {
 	t := &failures{}
 	defer t.cleanup()
 	r = &Result{ID: c.ID}
@@ -42,15 +50,16 @@ func Run(c *Case, restart Restart) (r *Result, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("kstreams: %w", err)
 	}
-	d := topologytest.New(t, top)
+	opts, _ := choose(0)
+	d := topologytest.New(t, top, opts...)
 	for i := range c.Records {
 		in := &c.Records[i]
 		feed := b.feeds[in.Topic]
 		if feed == nil {
 			return nil, fmt.Errorf("kstreams: no node reads topic %q", in.Topic)
 		}
-		if restart == Always {
-			d.Reopen()
+		if opts, reopen := choose(i); reopen {
+			d.Reopen(opts...)
 		}
 		d.Tx(func(tx *topologytest.Tx) {
 			tx.CommitTime(time.UnixMicro(in.TS))
@@ -59,6 +68,19 @@ func Run(c *Case, restart Restart) (r *Result, err error) {
 		r.Steps = append(r.Steps, b.take(d))
 	}
 	return r, nil
+}
+
+// Streams are the compared nodes that are streams, whose records have an order.
+func Streams(c *Case) (map[string]bool, error) {
+	b, err := newBuild(c)
+	if err != nil {
+		return nil, err
+	}
+	streams := map[string]bool{}
+	for _, id := range c.Out {
+		_, streams[id] = b.nodes[id].(Stream)
+	}
+	return streams, nil
 }
 
 // take returns what the compared nodes put out since the last call.
