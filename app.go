@@ -84,7 +84,7 @@ func (a *App) Run(ctx context.Context) (err error) {
 	eng, err := engine.New(engine.Config{
 		App: a.cfg.App, Topologies: a.topologies, Dir: dir, Sources: in, Targets: out,
 		Host: a.host, Logger: a.log, Observe: a.metrics, Limits: a.cfg.limits(),
-		StopOnLostState: a.cfg.StopOnLostState,
+		StopOnLostState: a.cfg.StopOnLostState, Partitions: a.cfg.Partitions,
 	})
 	// Views hold snapshots of the state, which must be gone before it is closed.
 	defer func() {

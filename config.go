@@ -51,6 +51,13 @@ type Config struct {
 	// can forget its log. Defaults to 10 s.
 	IdleCommit time.Duration
 
+	// Partitions is how many partitions each topology is divided into, as it is where an
+	// app is scaled out: results, their order and ids of events do not depend on it, and
+	// it may be another number at each start. Partitions run one after another, so more
+	// than one costs throughput; it is for tests of what will be scaled out. A topology
+	// that cannot be divided is an error that names the node. Defaults to 1.
+	Partitions int
+
 	// StopOnLostState stops the app with ErrStateLost where its state directory is new
 	// although a source shows that it ran before, and events would be delivered again.
 	// By default tables are read anew, and the events that the source still holds are
@@ -77,6 +84,9 @@ func (c *Config) BindTarget(target string, connector sinks.Connector) {
 	c.targets[target] = connector
 }
 
+// maxPartitions bounds Config.Partitions.
+const maxPartitions = 4096
+
 // validate reports everything that is wrong.
 func (c *Config) validate(topologies []*topology.Topology) error {
 	var errs []error
@@ -99,6 +109,14 @@ func (c *Config) validate(topologies []*topology.Topology) error {
 		default:
 			names[t.Name()] = true
 		}
+		if t != nil && c.Partitions > 1 {
+			if _, err := t.Cut(); err != nil {
+				errs = append(errs, fmt.Errorf("Config.Partitions is %d: %w", c.Partitions, err))
+			}
+		}
+	}
+	if c.Partitions < 0 || c.Partitions > maxPartitions {
+		errs = append(errs, fmt.Errorf("Config.Partitions is %d: at most %d", c.Partitions, maxPartitions))
 	}
 	if len(errs) > 0 {
 		return fmt.Errorf("%w: %w", ErrConfig, errors.Join(errs...))

@@ -81,7 +81,9 @@ func addOuterForeignKey[K, F comparable, L, R, O any](
 		Parts: func() []*topology.Node {
 			p := &foreignKeyParts[K, F, L, R, O]{
 				answers: "answers", codecs: codecs, fk: fk, join: withLeft[L, R](joiner),
-				references: func(rt *topology.Runtime) *state.Table[F, int64] { return newReferences(rt, codecs.fk, counts) },
+				references: func(rt *topology.Runtime) *state.Table[F, int64] {
+					return newReferences(rt, codecs.fk, counts)
+				},
 			}
 			return outerParts(p, left.Node(), right.Node(), unreferenced[L, R](joiner), rightCodec.Equal)
 		},

@@ -1,10 +1,10 @@
 package topology_test
 
 import (
+	"path/filepath"
 	"strings"
 	"testing"
-
-	"path/filepath"
+	"time"
 
 	"github.com/cockroachdb/datadriven"
 
@@ -13,7 +13,6 @@ import (
 	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/sources"
 	"github.com/tailrace/tailrace/topology"
-	"time"
 )
 
 // streams is a topology of streams, with every reason to cut one.
@@ -27,11 +26,13 @@ func streams() *topology.Topology {
 	byCustomer := operators.Rekey(events, func(_ int64, o order) int64 { return o.CustomerID })
 	operators.ToTable("last", byCustomer)
 	operators.ToTable("same", operators.Filter(events, func(int64, order) bool { return true }))
-	here := operators.EnrichGlobal("here", events, regions, func(k int64, _ order) int64 { return k }, line)
+	here := operators.EnrichGlobal("here", events, regions,
+		func(k int64, _ order) int64 { return k }, line)
 	operators.Aggregate("counts", operators.GroupByKey(here), aggregate.Count[lineOf]())
 	named := operators.Enrich("named", events, customers, func(o order) int64 { return o.CustomerID }, line)
 	operators.Aggregate("again", operators.GroupByKey(named), aggregate.Count[lineOf]())
-	operators.Foreach(operators.Repartition("spread", events), func(record.Context, int64, order) error { return nil })
+	operators.Foreach(operators.Repartition("spread", events),
+		func(record.Context, int64, order) error { return nil })
 	return b.MustBuild()
 }
 
@@ -39,7 +40,8 @@ type lineOf = line
 
 // TestCut compares with testdata/cut.txt; -rewrite writes it.
 func TestCut(t *testing.T) {
-	datadriven.RunTest(t, filepath.Join("testdata", "cut.txt"), func(t *testing.T, d *datadriven.TestData) string {
+	path := filepath.Join("testdata", "cut.txt")
+	datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
 		top := streams()
 		if d.HasArg("revenue") {
 			top = build("revenue", change{window: time.Hour})
@@ -73,7 +75,9 @@ func TestCutRefuses(t *testing.T) {
 	if err == nil {
 		t.Fatal("the topology was cut")
 	}
-	for _, want := range []string{`suppress "few" cannot run in partitions`, "MaxRecords", `mine "own"`, "Node.Needs"} {
+	for _, want := range []string{
+		`suppress "few" cannot run in partitions`, "MaxRecords", `mine "own"`, "Node.Needs",
+	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not in %v", want, err)
 		}

@@ -16,7 +16,8 @@ func (c *Cut) Describe() string {
 		fmt.Fprintf(&b, "sub-topology %d%s\n", s.Number, c.globalMark(s))
 		rows := make([][]string, 0, len(s.Nodes))
 		for _, n := range s.Nodes {
-			rows = append(rows, []string{n.Name, c.label(n), n.output(), n.reads(), fmt.Sprintf("stage %d", c.stages[n]+1)})
+			stage := fmt.Sprintf("stage %d", c.stages[n]+1)
+			rows = append(rows, []string{n.Name, c.label(n), n.output(), n.reads(), stage})
 		}
 		writeColumns(&b, rows)
 	}

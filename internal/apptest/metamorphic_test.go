@@ -34,11 +34,14 @@ type variant struct {
 	memory         int64
 	piece, pieces  int // rows a piece, pieces a batch
 	restart        bool
+	// partitions is how many there are, and one more after the restart.
+	partitions int
 }
 
 func (v variant) String() string {
-	return fmt.Sprintf("rows %d, one transaction %v, step each %v, memory %d, pieces of %d by %d, restart %v",
-		v.epochRows, v.oneTransaction, v.stepEach, v.memory, v.piece, v.pieces, v.restart)
+	return fmt.Sprintf("rows %d, one transaction %v, step each %v, memory %d, pieces of %d by %d, restart %v, "+
+		"partitions %d", v.epochRows, v.oneTransaction, v.stepEach, v.memory, v.piece, v.pieces, v.restart,
+		v.partitions)
 }
 
 // reference shows the state after each transaction.
@@ -55,14 +58,14 @@ func variants() []variant {
 				p := pieces[(i+j+k)%len(pieces)]
 				out = append(out, variant{
 					epochRows: rows, stepEach: step, memory: memory, piece: p.piece, pieces: p.pieces,
-					restart: i == 1 && k == 0,
+					restart: i == 1 && k == 0, partitions: []int{1, 2, 16}[(i+j+2*k)%3],
 				})
 			}
 		}
 	}
 	return append(out,
 		variant{epochRows: 1000, oneTransaction: true, memory: 1, piece: 2, pieces: 5},
-		variant{epochRows: math.MaxInt, memory: 1, piece: 1 << 30, pieces: 1 << 30})
+		variant{epochRows: math.MaxInt, memory: 1, piece: 1 << 30, pieces: 1 << 30, partitions: 3})
 }
 
 // outcome is all that an app showed on its way.
@@ -254,7 +257,8 @@ func (w *workload) run(t *testing.T, v variant) outcome {
 	if v.restart {
 		until = []uint64{w.db.log[len(w.db.log)/2].Tx.Position, w.db.end()}
 	}
-	for _, end := range until {
+	for i, end := range until {
+		v.partitions += i
 		w.phase(t, v, dir, end, &out)
 	}
 	return out
@@ -268,7 +272,7 @@ func (w *workload) phase(t *testing.T, v variant, dir string, end uint64, out *o
 	reached := out.target.wait(end)
 	app := start(t, tailrace.Config{
 		App: "metamorphic", StateDir: dir, Logger: slog.New(slog.DiscardHandler),
-		EpochRows: v.epochRows, OneTransaction: v.oneTransaction, Memory: v.memory,
+		EpochRows: v.epochRows, OneTransaction: v.oneTransaction, Memory: v.memory, Partitions: v.partitions,
 	}, topologies...)
 	if err := app.app.WaitReady(ctx); err != nil {
 		t.Fatal(v, err, app.stop())

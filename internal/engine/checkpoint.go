@@ -93,6 +93,7 @@ type checkpoint struct {
 	Positions   map[string]uint64 `json:"positions"`
 	StreamTimes map[string]int64  `json:"stream_times,omitempty"`
 	Replay      map[string]uint64 `json:"replay,omitempty"`
+	Cut         bool              `json:"cut,omitempty"`
 }
 
 // ownKey is a key of the engine's own space, which lies before all stores (invariant S3).
@@ -160,7 +161,10 @@ func (e *Engine) loadTopology(t *topology.Topology) (*topologyRun, error) {
 			}
 			return id
 		},
-		Checkpoint: task.Checkpoint{Positions: r.committed, StreamTimes: c.StreamTimes, Replay: r.replay},
+		Checkpoint: task.Checkpoint{
+			Positions: r.committed, StreamTimes: c.StreamTimes, Replay: r.replay, Cut: c.Cut,
+		},
+		Partitions: e.partitions(),
 		Drop: func(n *topology.Node, reason string, count int) {
 			e.cfg.Observe.Dropped(t.Name(), n.Name, reason, count)
 		},
@@ -169,6 +173,14 @@ func (e *Engine) loadTopology(t *topology.Topology) (*topologyRun, error) {
 		err = idErr
 	}
 	return r, err
+}
+
+// partitions is how many partitions topologies run in, 0 where they run whole.
+func (e *Engine) partitions() int {
+	if e.cfg.Partitions > 1 {
+		return e.cfg.Partitions
+	}
+	return 0
 }
 
 func (e *Engine) loadCheckpoint(topology string) (c checkpoint, ok bool, err error) {

@@ -217,6 +217,7 @@ func (e *Engine) fill(batch state.Batch, sealed []*task.Ready) (queued []int64, 
 		}
 		value, err := json.Marshal(checkpoint{
 			Hash: e.runs[i].hash, Positions: c.Positions, StreamTimes: c.StreamTimes, Replay: c.Replay,
+			Cut: c.Cut,
 		})
 		if err != nil {
 			return nil, err

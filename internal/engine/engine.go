@@ -38,6 +38,8 @@ type Config struct {
 	// StopOnLostState stops with ErrStateLost where the state is gone and events would
 	// be delivered again.
 	StopOnLostState bool
+	// Partitions above 1 cuts topologies and runs them in so many partitions.
+	Partitions int
 }
 
 // Limits bound the work of an epoch and what waits for targets. Zero fields take
