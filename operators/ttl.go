@@ -47,7 +47,7 @@ func TTL[K comparable, V any](
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
 			t := &ttlTable[K, V]{
 				timers: newTimers(rt, "timers", byKey[K](0)),
-				ttl: ttl.Microseconds(), id: rt.Node().ID, keyCodec: keyCodec,
+				ttl:    ttl.Microseconds(), id: rt.Node().ID, keyCodec: keyCodec,
 				marks: state.NewTable(rt.Env, rt.StoreIDFor(""), keyCodec, markCodec),
 			}
 			t.cursor, t.left = newCursor[K](rt), topology.TableInput[K, V](rt, 0)
