@@ -106,6 +106,8 @@ type streamReader[K comparable, V any] struct {
 	link *streamLink[K, V]
 	at   int
 	out  []record.Record[K, V]
+	// received says that messages have come, one partition's after another's.
+	received bool
 }
 
 // Step puts the records of all partitions in order: by transaction, row and place among
@@ -118,7 +120,7 @@ func (r *streamReader[K, V]) Step(*Step) error {
 			from++
 		}
 	}
-	if from > 1 {
+	if from > 1 || r.received {
 		slices.SortStableFunc(r.out, func(a, b record.Record[K, V]) int { return a.Tag.Compare(b.Tag) })
 	}
 	return nil
@@ -137,7 +139,7 @@ func (r *streamReader[K, V]) EndStep() {
 	for _, boxes := range r.link.boxes {
 		boxes[r.at] = forget(boxes[r.at])
 	}
-	r.out = forget(r.out)
+	r.out, r.received = forget(r.out), false
 }
 
 // Receive puts a message into the box of the first partition.
@@ -155,6 +157,7 @@ func (r *streamReader[K, V]) Receive(m Message, tx func(uint32, record.Tx) *reco
 	}
 	boxes := r.link.boxes[0]
 	boxes[r.at] = append(boxes[r.at], rec)
+	r.received = true
 	return nil
 }
 
