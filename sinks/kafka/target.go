@@ -7,7 +7,8 @@
 //
 // A table goes to a compacted topic: the key is the JSON of the key columns (of a
 // single one its value), the value a JSON object of all columns, a deleted row a
-// tombstone. A stream goes to a topic with the JSON of its keys and values, and these
+// tombstone. With the Debezium formats, values are Debezium's change envelopes instead. A
+// stream goes to a topic with the JSON of its keys and values, and these
 // headers:
 //
 //	tailrace-id        the event's id, the same after every crash
@@ -31,6 +32,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tailrace/tailrace/sinks"
+	"github.com/tailrace/tailrace/sources/debezium"
 )
 
 // Defaults of Config.
@@ -82,6 +84,10 @@ type Output struct {
 	// Config, and of the cluster.
 	Partitions int32
 	Configs    map[string]string
+	// Format is how the rows of a table are written. Default Plain.
+	Format Format
+	// Modes are the forms of values under Debezium. The zero value is Debezium's default.
+	Modes debezium.Modes
 }
 
 // Target writes to a Kafka cluster. Nothing is contacted before it is opened.
@@ -150,6 +156,9 @@ func (c *connector) newWriter(req sinks.OpenRequest) (*writer, error) {
 		}
 		out.options = options
 		out.topic = cmp.Or(options.Topic, o.Name)
+		if err := out.setFormat(req.Target); err != nil {
+			return nil, err
+		}
 		if other, dup := topics[out.topic]; dup {
 			return nil, fmt.Errorf("%w: sinks/kafka: target %q: topic %q is that of %s and of output %q; give "+
 				"one another name (kafka.Output.Topic)", sinks.ErrTargetSchema, req.Target, out.topic, other, o.Name)
@@ -165,6 +174,8 @@ func (w *writer) client(opts ...kgo.Opt) (*kgo.Client, error) {
 	all := append([]kgo.Opt{
 		kgo.SeedBrokers(w.cfg.Brokers...), kgo.ClientID("tailrace"),
 		kgo.MetadataMinAge(100 * time.Millisecond), // new topics have no leader for a moment
+		// Kafka's own: murmur2 of the key's bytes.
+		kgo.RecordPartitioner(kgo.StickyKeyPartitioner(nil)),
 	}, w.cfg.Options...)
 	cl, err := kgo.NewClient(append(all, opts...)...)
 	if err != nil {
@@ -180,4 +191,6 @@ type output struct {
 	sinks.Output
 	options Output
 	topic   string
+	// envelopes writes Debezium's envelopes; nil for plain rows.
+	envelopes *envelopes
 }

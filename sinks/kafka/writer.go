@@ -312,8 +312,13 @@ func (w *writer) produceEpoch(
 		case it.Event != nil:
 			w.produceEvent(o, it.Event, events)
 		case i >= lastWholes[it.Output]:
-			var r *kgo.Record
-			if r, failed = enc.row(o, &it); failed != nil {
+			var r, tombstone *kgo.Record
+			if o.envelopes != nil {
+				r, tombstone, failed = o.envelopes.row(o, &it, e.CommitTime, e.Whole(it.Output))
+			} else {
+				r, failed = enc.row(o, &it)
+			}
+			if failed != nil {
 				break
 			}
 			r.Timestamp = e.CommitTime
@@ -321,6 +326,9 @@ func (w *writer) produceEpoch(
 				set.add(r.Key)
 			}
 			w.produce(r)
+			if tombstone != nil {
+				w.produce(tombstone)
+			}
 		}
 		return failed == nil
 	})

@@ -255,6 +255,10 @@ func (m *Modes) timeWire(t sqlType, w *wire) *wire {
 	}
 	i := map[string]int{"date": 0, "time without time zone": 1, "timestamp without time zone": 2}[t.base]
 	w.name, w.kind, w.bits = form[i], kindInt, 64
+	switch w.name {
+	case nameDate, nameTime, connectDate, connectTime:
+		w.bits = 32
+	}
 	if m.Time == "isostring" {
 		w.kind = kindString
 	}
