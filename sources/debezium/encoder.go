@@ -193,8 +193,8 @@ func (e *Encoder) member(dst []byte, i int, row record.Tuple) ([]byte, error) {
 }
 
 // snapshotWords are the words of the snapshot marker.
-var snapshotWords = [...]string{"false", "true", "first", "first_in_data_collection", "last_in_data_collection",
-	"last", "incremental"}
+var snapshotWords = [...]string{"false", "true", "first", "first_in_data_collection",
+	"last_in_data_collection", "last", "incremental"}
 
 // source writes the source block of Debezium's PostgreSQL connector.
 func (e *Encoder) source(dst []byte, s *Source) []byte {
@@ -274,21 +274,24 @@ func (e *Encoder) heads() {
 	for i := range all {
 		all[i] = i
 	}
-	e.keyHead = fmt.Appendf(nil, `{"schema":{"type":"struct","fields":[%s],"optional":false,"name":%q},"payload":`,
+	e.keyHead = fmt.Appendf(nil,
+		`{"schema":{"type":"struct","fields":[%s],"optional":false,"name":%q},"payload":`,
 		fields(e.keys), name+".Key")
 	row := fields(all)
 	side := func(field string) string {
-		return fmt.Sprintf(`{"type":"struct","fields":[%s],"optional":true,"name":%q,"field":%q}`, row, name+".Value",
-			field)
+		return fmt.Sprintf(`{"type":"struct","fields":[%s],"optional":true,"name":%q,"field":%q}`,
+			row, name+".Value", field)
 	}
-	e.valueHead = slices.Concat([]byte(`{"schema":{"type":"struct","fields":[`+side("before")+","+side("after")+","),
-		[]byte(sourceSchema), []byte(`],"optional":false,"name":`+strconv.Quote(name+".Envelope")+
+	rows := side("before") + "," + side("after") + ","
+	e.valueHead = slices.Concat([]byte(`{"schema":{"type":"struct","fields":[`+rows), []byte(sourceSchema),
+		[]byte(`],"optional":false,"name":`+strconv.Quote(name+".Envelope")+
 			`,"version":2},"payload":`))
 }
 
 // sourceSchema are the schemas of what stands beside the rows.
 const sourceSchema = `{"type":"struct","fields":[` +
-	`{"type":"string","optional":false,"field":"version"},{"type":"string","optional":false,"field":"connector"},` +
+	`{"type":"string","optional":false,"field":"version"},` +
+	`{"type":"string","optional":false,"field":"connector"},` +
 	`{"type":"string","optional":false,"field":"name"},{"type":"int64","optional":false,"field":"ts_ms"},` +
 	`{"type":"string","optional":true,"name":"io.debezium.data.Enum","version":1,"parameters":{"allowed":` +
 	`"true,first,first_in_data_collection,last_in_data_collection,last,false,incremental"},"default":"false",` +
@@ -297,7 +300,8 @@ const sourceSchema = `{"type":"struct","fields":[` +
 	`{"type":"int64","optional":true,"field":"ts_ns"},{"type":"string","optional":false,"field":"schema"},` +
 	`{"type":"string","optional":false,"field":"table"},{"type":"int64","optional":true,"field":"txId"},` +
 	`{"type":"int64","optional":true,"field":"lsn"},{"type":"int64","optional":true,"field":"xmin"},` +
-	`{"type":"string","optional":true,"field":"origin"},{"type":"int64","optional":true,"field":"origin_lsn"}],` +
+	`{"type":"string","optional":true,"field":"origin"},` +
+	`{"type":"int64","optional":true,"field":"origin_lsn"}],` +
 	`"optional":false,"name":"io.debezium.connector.postgresql.Source","version":1,"field":"source"},` +
 	`{"type":"struct","fields":[{"type":"string","optional":false,"field":"id"},` +
 	`{"type":"int64","optional":false,"field":"total_order"},` +
