@@ -47,6 +47,7 @@ var workloads = []workload{
 	{"snapshot", "the first snapshot of a table, beside a plain COPY", snapshotFlags},
 	{"algebra", "each operator by itself: time and allocations per record", algebraFlags},
 	{"restart", "kill -9, and the time until a view of a million keys can be read again", restartFlags},
+	{"restore", "state from a changelog on a real Kafka, beside its plain consumer", restoreFlags},
 }
 
 func main() {

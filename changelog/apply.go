@@ -145,6 +145,11 @@ func (o *sorter) at(i int) *Record {
 	return &o.records[p.chunk][p.index]
 }
 
+// sameKey reports whether two places have the same key. Most differ in what is at hand.
+func (o *sorter) sameKey(i, j int) bool {
+	return j < len(o.places) && o.places[i].head == o.places[j].head && bytes.Equal(o.at(i).Key, o.at(j).Key)
+}
+
 func (o *sorter) sort() {
 	slices.SortFunc(o.places, func(a, b place) int {
 		if c := cmp.Compare(a.head, b.head); c != 0 {

@@ -16,8 +16,8 @@ import (
 
 // What a fetch asks for. While one answer is applied, the next is under way.
 const (
-	fetchBytes          = 16 << 20
-	fetchPartitionBytes = 8 << 20
+	fetchBytes          = 8 << 20
+	fetchPartitionBytes = 4 << 20
 	fetchWait           = 500 * time.Millisecond
 )
 
