@@ -27,8 +27,12 @@ type result struct {
 	OtherCPU time.Duration `json:"other_cpu_ns,omitempty"`
 	P50      time.Duration `json:"p50_ns,omitempty"`
 	P99      time.Duration `json:"p99_ns,omitempty"`
-	// Allocs is allocations per record, nil where they weren't counted.
-	Allocs *float64 `json:"allocs_per_record,omitempty"`
+	// Steps is the part of Wall that steps took, without commits.
+	Steps time.Duration `json:"steps_ns,omitempty"`
+	// Allocs is allocations per record in steps, CommitAllocs those of commits; nil where
+	// they weren't counted.
+	Allocs       *float64 `json:"allocs_per_record,omitempty"`
+	CommitAllocs *float64 `json:"commit_allocs_per_record,omitempty"`
 }
 
 // perSecond is records per second of wall time.
@@ -78,10 +82,10 @@ func (r *report) print(out io.Writer) error {
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(table,
 		"workload\tcase\truns\trecords\trecords/s\tspread\tcpu-s/M\tserver cpu-s/M\tpeak MB\t"+
-			"p50 ms\tp99 ms\tallocs\t")
+			"p50 ms\tp99 ms\tstep ns\tallocs\tcommit allocs\t")
 	for _, runs := range r.cases() {
 		rates := sorted(runs, func(x result) float64 { return x.perSecond() })
-		fmt.Fprintf(table, "%s\t%s\t%d\t%d\t%.0f\t%.0f-%.0f\t%.3f\t%s\t%s\t%s\t%s\t%s\t\n",
+		fmt.Fprintf(table, "%s\t%s\t%d\t%d\t%.0f\t%.0f-%.0f\t%.3f\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n",
 			r.workload, runs[0].Case, len(runs), runs[0].Records,
 			middle(rates), rates[0], rates[len(rates)-1],
 			median(runs, func(x result) float64 { return x.cpuPerMillion() }),
@@ -89,7 +93,9 @@ func (r *report) print(out io.Writer) error {
 			dash("%.0f", median(runs, func(x result) float64 { return float64(x.PeakRSS) / 1e6 })),
 			dash("%.2f", median(runs, func(x result) float64 { return milliseconds(x.P50) })),
 			dash("%.2f", median(runs, func(x result) float64 { return milliseconds(x.P99) })),
-			allocs(runs))
+			dash("%.0f", median(runs, func(x result) float64 { return float64(x.Steps) / float64(x.Records) })),
+			allocs(runs, func(x result) *float64 { return x.Allocs }),
+			allocs(runs, func(x result) *float64 { return x.CommitAllocs }))
 	}
 	return errors.Join(table.Flush(), r.appendJSON())
 }
@@ -138,11 +144,11 @@ func quantile[D cmp.Ordered](values []D, q float64) D {
 }
 
 // allocs is the median of allocations per record; 0 of them is worth showing.
-func allocs(runs []result) string {
-	if runs[0].Allocs == nil {
+func allocs(runs []result, of func(result) *float64) string {
+	if of(runs[0]) == nil {
 		return "-"
 	}
-	return fmt.Sprintf("%.3f", median(runs, func(x result) float64 { return *x.Allocs }))
+	return fmt.Sprintf("%.3f", median(runs, func(x result) float64 { return *of(x) }))
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

@@ -151,7 +151,7 @@ type aggregation[G comparable, V, R any] struct {
 	cursor[G]
 	node      *topology.Node
 	in        groupInput[G, V]
-	agg       aggregate.Aggregator[V, R]
+	parts     reusable[V, R]
 	keyCodec  state.KeyCodec[G]
 	table     *state.Table[G, group[V, R]]
 	entries   *aggregate.Entries
@@ -173,7 +173,8 @@ func newAggregation[G comparable, V, R any](
 	keyCodec state.KeyCodec[G], result state.Codec[R], o aggregateOptions,
 ) *aggregation[G, V, R] {
 	a := &aggregation[G, V, R]{
-		cursor: newCursor[G](rt), node: rt.Node(), in: in.open(rt, 0), agg: agg,
+		cursor: newCursor[G](rt), node: rt.Node(), in: in.open(rt, 0),
+		parts:    reusable[V, R]{agg: agg},
 		keyCodec: keyCodec, keepEmpty: o.keepEmpty && !in.merges, onClose: o.onClose,
 	}
 	a.visiting = a.visit
@@ -225,6 +226,7 @@ func (a *aggregation[G, V, R]) conclude() error {
 				a.scope(key)
 				err = g.acc.Clear(a.entries)
 			}
+			a.parts.end(g)
 			return false, err
 		}
 		if a.onClose && !g.shown {
@@ -234,7 +236,8 @@ func (a *aggregation[G, V, R]) conclude() error {
 		a.at(key)
 		r, err := g.acc.Result(a.entries)
 		if g.late != nil {
-			g.late = &lateResult[R]{known: true}
+			a.parts.lates.spend(g.late)
+			g.late = a.parts.late()
 		}
 		*g.value() = r
 		if err != nil {
@@ -272,9 +275,9 @@ func (a *aggregation[G, V, R]) edit(key G, time int64) (*group[V, R], error) {
 	}
 	a.scope(key)
 	if g.acc == nil {
-		g.acc = a.agg.New()
+		g.acc = a.parts.acc()
 		if a.entries != nil {
-			g.late = &lateResult[R]{known: true} // there is no old result to find
+			g.late = a.parts.late() // there is no old result to find
 		}
 	}
 	if !existed && a.opened != nil {
@@ -298,7 +301,7 @@ func (a *aggregation[G, V, R]) merge(from, into G, ended, time int64) error {
 		return err
 	}
 	acc, rows := f.acc, f.rows
-	f.acc, f.rows = a.agg.New(), 0
+	f.acc, f.rows = a.parts.acc(), 0
 	if a.left != nil {
 		if err := a.left(from); err != nil {
 			return err
@@ -315,9 +318,11 @@ func (a *aggregation[G, V, R]) merge(from, into G, ended, time int64) error {
 		}
 	}
 	if g.rows += rows; g.rows == rows {
+		a.parts.accs.spend(g.acc)
 		g.acc = acc
 		return nil
 	}
+	a.parts.accs.spend(acc)
 	if err := g.acc.Merge(acc); err != nil {
 		return &topology.Failure{Node: a.node, Key: into, Err: err}
 	}
@@ -391,4 +396,5 @@ func (a *aggregation[G, V, R]) EndStep() {
 	a.out = a.out[:0]
 	a.inStep = false
 	a.table.EndStep()
+	a.parts.endStep()
 }

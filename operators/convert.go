@@ -95,6 +95,14 @@ type toStream[K comparable, V any] struct {
 	late     lateRows[K, V] // nil where rows have no order but the log's
 	keyCodec state.KeyCodec[K]
 	sorter   keySorter
+	paths    paths
+	permuted []record.Record[K, record.Change[K, V]]
+}
+
+// EndStep forgets the step's records.
+func (t *toStream[K, V]) EndStep() {
+	t.records.EndStep()
+	t.permuted = forget(t.permuted)
 }
 
 // Step turns the changes of the step's one transaction into records.
@@ -114,11 +122,14 @@ func (t *toStream[K, V]) Step(s *topology.Step) error {
 		return err
 	}
 	t.addLate()
-	t.out = permute(t.out, t.sorter.order())
-	for i := range t.out {
+	t.permuted = t.permuted[:0]
+	for _, i := range t.sorter.order() {
+		r := t.out[i]
 		// Changes of a table come after all rows of their transaction.
-		t.out[i].Tag = lateTag(s, t.sorter.key(i))
+		r.Tag = lateTag(s, t.paths.join("", t.sorter.at(i)))
+		t.permuted = append(t.permuted, r)
 	}
+	t.out, t.permuted = t.permuted, t.out
 	return nil
 }
 

@@ -207,9 +207,12 @@ type waitingEnrich[K comparable, V any, F comparable, R, O any] struct {
 	keyCodec state.KeyCodec[K]
 	codec    state.Codec[V]
 	divider  topology.Divider[F]
-	waiting  *state.Ordered // key, place of the record -> value
+	waiting  *state.Ordered      // key, place of the record -> value
+	late     record.Record[K, V] // the one at work that has waited
 	id, val  []byte
 	by       []byte
+	time     []byte
+	paths    paths
 }
 
 // waitingDivision finds what the timer of a waiting record is divided by: that follows
@@ -272,19 +275,20 @@ func (w *waitingEnrich[K, V, F, R, O]) release(s *topology.Step, at int64, timer
 	if err != nil {
 		return err
 	}
-	r := record.Record[K, V]{Time: at}
+	r := &w.late
+	*r = record.Record[K, V]{Time: at}
 	if r.Key, _, err = w.keyCodec.Decode(id); err != nil {
 		return err
 	}
 	if err = w.codec.Decode(val, &r.Value); err != nil {
 		return err
 	}
-	path := appendTime(make([]byte, 0, 8+len(id)), at)
-	r.Tag = lateTag(s, string(append(path, id...)))
+	w.time = appendTime(w.time[:0], at)
+	r.Tag = lateTag(s, w.paths.join("", w.time, id))
 	if err := w.waiting.Delete(id); err != nil {
 		return err
 	}
-	return w.one(&r)
+	return w.one(r)
 }
 
 // NextTimer is the stream time at which the next record goes out.

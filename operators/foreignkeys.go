@@ -17,6 +17,7 @@ type foreignKeys[K, F comparable] struct {
 
 	buf      []byte
 	prefix   []byte
+	upper    []byte // the end of the prefix
 	from     []byte
 	more     bool // there may be children from "from" on
 	children []K
@@ -92,6 +93,7 @@ func (x *foreignKeys[K, F]) count(f F, by, time int64) error {
 func (x *foreignKeys[K, F]) find(f F) {
 	x.prefix = x.fkCodec.Append(x.prefix[:0], f)
 	x.from, x.more = append(x.from[:0], x.prefix...), true
+	x.upper = state.AppendPrefixEnd(x.upper[:0], x.prefix)
 }
 
 // nextChildren collects up to chunkSize left keys of those that find asked for;
@@ -104,7 +106,7 @@ func (x *foreignKeys[K, F]) nextChildren() (found bool, err error) {
 	}
 	var failed error
 	x.more = false
-	err = x.index.ScanRange(x.from, state.PrefixEnd(x.prefix), false, func(key, _ []byte) bool {
+	err = x.index.ScanRange(x.from, x.upper, false, func(key, _ []byte) bool {
 		if len(x.children) == chunkSize {
 			x.from, x.more = append(x.from[:0], key...), true
 			return false

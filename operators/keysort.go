@@ -33,15 +33,3 @@ func (s *keySorter) order() []int {
 	slices.SortFunc(s.perm, func(a, b int) int { return bytes.Compare(s.at(a), s.at(b)) })
 	return s.perm
 }
-
-// key returns the i-th key in ascending order, after order.
-func (s *keySorter) key(i int) string { return string(s.at(s.perm[i])) }
-
-// permute returns the items in the given order.
-func permute[T any](items []T, order []int) []T {
-	out := make([]T, len(items))
-	for i, j := range order {
-		out[i] = items[j]
-	}
-	return out
-}

@@ -35,19 +35,20 @@ func Merge[K comparable, V any](streams ...topology.Stream[K, V]) topology.Strea
 
 type merge[K comparable, V any] struct {
 	records[K, V]
-	in []topology.StreamOutput[K, V]
+	in    []topology.StreamOutput[K, V]
+	paths paths
 }
 
 // Step gathers the inputs' records and puts them in order.
 func (m *merge[K, V]) Step(*topology.Step) error {
 	inputs := 0
 	for i, in := range m.in {
-		before := len(m.out)
+		before, number := len(m.out), []byte{byte(i >> 8), byte(i)}
 		err := in.Records(func(chunk []record.Record[K, V]) bool {
 			for _, r := range chunk {
 				// The input's number makes paths of merged streams distinct, so that
 				// event ids are, and stays out of the way of the order.
-				r.Tag.Path += string([]byte{byte(i >> 8), byte(i)})
+				r.Tag.Path = m.paths.join(r.Tag.Path, number)
 				m.out = append(m.out, r)
 			}
 			return true

@@ -77,6 +77,15 @@ func firstError(a, b error) error {
 // chunkSize bounds the chunks that operators pass on.
 const chunkSize = 1024
 
+// forget empties a buffer of a step, and lets go of it if it has grown large.
+func forget[T any](items []T) []T {
+	if cap(items) > 4*chunkSize {
+		return nil
+	}
+	clear(items)
+	return items[:0]
+}
+
 // stored is a store of the node itself as an input of its joins.
 type stored[K comparable, V any] struct{ *state.Table[K, V] }
 

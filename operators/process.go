@@ -95,6 +95,7 @@ type ProcessContext[K comparable, K2 comparable, V2 any] struct {
 	index    uint32
 	firing   bool
 	buf      []byte
+	paths    paths
 }
 
 // Context returns the context of the input: the event time of the record, or the time
@@ -115,7 +116,7 @@ func (c *ProcessContext[K, K2, V2]) StreamTime() (at time.Time, ok bool) {
 // Forward puts out a record with the event time of the input.
 func (c *ProcessContext[K, K2, V2]) Forward(key K2, value V2) {
 	tag := c.tag
-	tag.Path = indexPath(tag.Path, c.index)
+	tag.Path = c.paths.index(tag.Path, c.index)
 	c.index++
 	c.out = append(c.out, record.Record[K2, V2]{Key: key, Value: value, Time: c.time, Tag: tag})
 }
@@ -194,7 +195,8 @@ func (p *process[K, V, K2, V2]) wake(now int64) error {
 			return err
 		}
 		c := p.ctx
-		c.time, c.index, c.tag.Path = at, 0, string(append(appendTime(nil, at), p.key...))
+		c.buf = appendTime(c.buf[:0], at)
+		c.time, c.index, c.tag.Path = at, 0, c.paths.join("", c.buf, p.key)
 		c.at(key)
 		if err := p.done(p.processor.Timer(c, key, time.UnixMicro(at).UTC())); err != nil {
 			return err

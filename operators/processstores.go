@@ -93,6 +93,7 @@ type Ordered[K comparable, V any] struct {
 	store    *state.Ordered
 	keyCodec state.KeyCodec[K]
 	codec    state.Codec[V]
+	work     V // a local value that is handed to a codec would be an allocation
 	key, val []byte
 }
 
@@ -112,18 +113,20 @@ func OrderedStore[K comparable, V any](s *Stores, name string) *Ordered[K, V] {
 // Get returns the value of a key; ok is false, and the value zero, if there is none.
 func (o *Ordered[K, V]) Get(key K) (v V, ok bool) {
 	o.key = o.keyCodec.Append(o.key[:0], key)
+	o.work = v
 	var err error
 	if o.val, ok, err = o.store.Get(o.val[:0], o.key); err == nil && ok {
-		err = o.codec.Decode(o.val, &v)
+		err = o.codec.Decode(o.val, &o.work)
 	}
 	o.stores.fail(err)
-	return v, ok
+	return o.work, ok
 }
 
 // Put sets the value of a key.
 func (o *Ordered[K, V]) Put(key K, v V) {
 	o.key = o.keyCodec.Append(o.key[:0], key)
-	o.val = o.codec.Append(o.val[:0], &v)
+	o.work = v
+	o.val = o.codec.Append(o.val[:0], &o.work)
 	o.stores.fail(o.store.Set(o.key, o.val))
 }
 

@@ -1,8 +1,6 @@
 package operators
 
 import (
-	"encoding/binary"
-
 	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/topology"
 )
@@ -46,6 +44,7 @@ type stateless[K comparable, V any, K2 comparable, V2 any] struct {
 
 	current *record.Record[K, V]
 	index   uint32
+	paths   paths
 }
 
 // Step calls the function for each record.
@@ -87,9 +86,7 @@ func (o *stateless[K, V, K2, V2]) one() error {
 func (o *stateless[K, V, K2, V2]) emit(k K2, v V2) {
 	tag := o.current.Tag
 	if o.split {
-		var index [4]byte
-		binary.BigEndian.PutUint32(index[:], o.index)
-		tag.Path += string(index[:])
+		tag.Path = o.paths.index(tag.Path, o.index)
 		o.index++
 	}
 	o.out = append(o.out, record.Record[K2, V2]{Key: k, Value: v, Time: o.current.Time, Tag: tag})

@@ -98,6 +98,9 @@ type versioned[K comparable, V any] struct {
 	late     []record.Change[K, V]
 	keepLate bool
 
+	// work is the version at work: a local one that is handed to a codec would be an
+	// allocation.
+	work     version[V]
 	key, val []byte
 	scan     keyRange
 }
@@ -181,8 +184,8 @@ func (v *versioned[K, V]) apply(c *record.Change[K, V]) error {
 		return v.insertLate(c, newest.Time)
 	}
 	if newest.HasNew() && c.Time > newest.Time {
-		err := v.remember(c.Key, newest.Time, &newest.New, addSpan(c.Time, v.retention))
-		if err != nil {
+		v.work = newest.New
+		if err := v.remember(c.Key, newest.Time, addSpan(c.Time, v.retention)); err != nil {
 			return err
 		}
 	}
@@ -218,15 +221,16 @@ func (v *versioned[K, V]) insertLate(c *record.Change[K, V], until int64) error 
 	if err != nil {
 		return err
 	}
-	return v.remember(c.Key, c.Time, &version[V]{Value: c.New, Has: c.HasNew()}, addSpan(until, v.retention))
+	v.work = version[V]{Value: c.New, Has: c.HasNew()}
+	return v.remember(c.Key, c.Time, addSpan(until, v.retention))
 }
 
-// remember puts a version into the history, to be kept until some stream time.
-func (v *versioned[K, V]) remember(key K, at int64, ver *version[V], keep int64) error {
+// remember puts the version at work into the history, to be kept until some stream time.
+func (v *versioned[K, V]) remember(key K, at int64, keep int64) error {
 	v.key = appendTime(v.keyCodec.Append(v.key[:0], key), at)
 	v.val = appendTime(v.val[:0], keep)
-	if ver.Has {
-		v.val = v.codec.Append(append(v.val, 1), &ver.Value)
+	if v.work.Has {
+		v.val = v.codec.Append(append(v.val, 1), &v.work.Value)
 	} else {
 		v.val = append(v.val, 0)
 	}
@@ -277,16 +281,17 @@ func (v *versioned[K, V]) asOf(key K, at, before int64) (value V, has bool, err 
 	}
 	v.key = v.keyCodec.Append(v.key[:0], key)
 	v.scan.set(v.key, math.MinInt64, at)
+	v.work = version[V]{}
 	var failed error
 	err = v.history.ScanRange(v.scan.lower, v.scan.upper, true, func(_, val []byte) bool {
 		if len(val) < 9 {
 			failed = fmt.Errorf("%w: version of %d bytes", state.ErrCorrupt, len(val))
-		} else if has = val[8] == 1; has {
-			failed = v.codec.Decode(val[9:], &value)
+		} else if v.work.Has = val[8] == 1; v.work.Has {
+			failed = v.codec.Decode(val[9:], &v.work.Value)
 		}
 		return false
 	})
-	return value, has, firstError(err, failed)
+	return v.work.Value, v.work.Has, firstError(err, failed)
 }
 
 // lateRows is a table that can tell the rows that came out of order.

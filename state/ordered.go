@@ -1,7 +1,6 @@
 package state
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 )
@@ -20,6 +19,7 @@ type Ordered struct {
 	undone  uint64
 	err     error
 	buf     []byte
+	upper   []byte // the bound of the scan under way
 	// db and scratch stand over the store's range of the DB as of the last commit
 	// and of the scratch space as of the last spill. They are made when needed.
 	db, scratch Iter
@@ -157,17 +157,28 @@ func (o *Ordered) Get(dst, key []byte) (value []byte, ok bool, err error) {
 // descending order, until it returns false. Key and value are valid during the call;
 // the store must not be modified in it.
 func (o *Ordered) Scan(prefix []byte, reverse bool, fn func(key, value []byte) bool) error {
-	return o.ScanRange(prefix, PrefixEnd(prefix), reverse, fn)
+	upper := o.upper
+	if o.walking > 0 {
+		upper = nil // a scan outside of this one has its bound there
+	}
+	upper = AppendPrefixEnd(upper[:0], prefix)
+	if upper != nil && o.walking == 0 {
+		o.upper = upper
+	}
+	return o.ScanRange(prefix, upper, reverse, fn)
 }
 
 // PrefixEnd returns the first key that follows all keys with a prefix, nil if there
 // is none: the upper bound of a walk over the prefix.
-func PrefixEnd(prefix []byte) []byte {
+func PrefixEnd(prefix []byte) []byte { return AppendPrefixEnd(nil, prefix) }
+
+// AppendPrefixEnd appends PrefixEnd to dst; where there is none it returns nil.
+func AppendPrefixEnd(dst, prefix []byte) []byte {
 	for i := len(prefix) - 1; i >= 0; i-- {
 		if prefix[i] != 0xff {
-			upper := bytes.Clone(prefix[:i+1])
-			upper[i]++
-			return upper
+			dst = append(dst, prefix[:i+1]...)
+			dst[len(dst)-1]++
+			return dst
 		}
 	}
 	return nil

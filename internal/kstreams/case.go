@@ -50,6 +50,9 @@ type Node struct {
 	// which loses results; Store gives a table operator a store there. Tailrace has neither.
 	Retention int64 `json:"retention,omitempty"`
 	Store     bool  `json:"store,omitempty"`
+	// AsSQL makes Tailrace aggregate a table as it does by default and SQL does: groups that
+	// lose their last row are deleted, and NULL is a group.
+	AsSQL bool `json:"-"`
 	// Whole makes Tailrace build the node and the joins below it as one operator.
 	Whole *Whole `json:"-"`
 }

@@ -14,6 +14,9 @@ var _ = addOp("aggregate", buildAggregate)
 func buildAggregate(b *Build, n *Node) (any, error) {
 	if t, ok := b.Input(n, 0).(Table); ok {
 		group := func(k string, r Row) Text { return keyOf(n.By, text(k), r.V) }
+		if n.AsSQL {
+			return aggregateOf(n, operators.GroupBy(t, group))
+		}
 		// Tailrace keeps a group for NULL, and Kafka Streams does not.
 		t = operators.Filter(t, func(k string, r Row) bool { return group(k, r).Valid })
 		groups := operators.GroupBy(t, func(k string, r Row) string { return group(k, r).V })

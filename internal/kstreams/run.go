@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/tailrace/tailrace/record"
+	"github.com/tailrace/tailrace/topology"
 	"github.com/tailrace/tailrace/topology/topologytest"
 )
 
@@ -97,6 +98,10 @@ func (b *Build) take(d *topologytest.Driver) []Output {
 		case Table:
 			for _, c := range topologytest.Changes(d, h) {
 				out = append(out, change(id, &c, text(c.Key)))
+			}
+		case topology.Table[Text, Row]:
+			for _, c := range topologytest.Changes(d, h) {
+				out = append(out, change(id, &c, c.Key))
 			}
 		case WindowedTable:
 			for _, c := range topologytest.Changes(d, h) {

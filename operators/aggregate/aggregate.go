@@ -71,93 +71,12 @@ type Accumulator[V, R any] interface {
 	Result(e *Entries) (R, error)
 	// Clear removes what is left in the entries when the group ends.
 	Clear(e *Entries) error
+	// Reset makes the state that of an empty group, for a group that begins.
+	Reset()
 	// AppendState and DecodeState store and load the state. DecodeState gets all of
 	// the bytes that AppendState wrote and must not keep them.
 	AppendState(dst []byte) []byte
 	DecodeState(src []byte) error
-}
-
-// EntryStore is an ordered set of entries; state.Ordered is one.
-type EntryStore interface {
-	Set(key, value []byte) error
-	Delete(key []byte) error
-	Scan(prefix []byte, reverse bool, fn func(key, value []byte) bool) error
-}
-
-// Entries are the ordered entries of one group. Each aggregator of a combination
-// has a slot of its own.
-type Entries struct {
-	store  EntryStore
-	base   []byte
-	buf    []byte
-	prefix []byte
-	moved  []byte // by Move: keys and values, one behind the other
-	ends   []int
-}
-
-// NewEntries makes entries over a store.
-func NewEntries(s EntryStore) *Entries { return &Entries{store: s} }
-
-// Scope points the entries at the group with the given encoded key, which must
-// stay unchanged until the next call.
-func (e *Entries) Scope(group []byte) { e.base = group }
-
-// Set writes the entry under key in a slot.
-func (e *Entries) Set(slot int, key, value []byte) error {
-	return e.store.Set(e.entry(slot, key), value)
-}
-
-// Delete removes the entry under key in a slot.
-func (e *Entries) Delete(slot int, key []byte) error { return e.store.Delete(e.entry(slot, key)) }
-
-// Scan visits the entries of a slot in key order, or in reverse. Keys and values
-// are valid during the call; entries must not be written meanwhile.
-func (e *Entries) Scan(slot int, reverse bool, fn func(key, value []byte) bool) error {
-	e.prefix = append(e.prefix[:0], e.entry(slot, nil)...)
-	n := len(e.prefix)
-	return e.store.Scan(e.prefix, reverse, func(key, value []byte) bool {
-		return fn(key[n:], value)
-	})
-}
-
-// Move puts all entries of a group under another group's key, in all slots.
-func (e *Entries) Move(from, to []byte) error {
-	e.moved, e.ends = e.moved[:0], e.ends[:0]
-	err := e.store.Scan(from, false, func(key, value []byte) bool {
-		e.moved = append(e.moved, key[len(from):]...)
-		e.ends = append(e.ends, len(e.moved))
-		e.moved = append(e.moved, value...)
-		e.ends = append(e.ends, len(e.moved))
-		return true
-	})
-	at := 0
-	for i := 0; i < len(e.ends) && err == nil; i += 2 {
-		key, value := e.moved[at:e.ends[i]], e.moved[e.ends[i]:e.ends[i+1]]
-		at = e.ends[i+1]
-		if err = e.store.Delete(append(append(e.buf[:0], from...), key...)); err == nil {
-			e.buf = append(append(e.buf[:0], to...), key...)
-			err = e.store.Set(e.buf, value)
-		}
-	}
-	return err
-}
-
-// Clear removes all entries of a slot.
-func (e *Entries) Clear(slot int) error {
-	var keys [][]byte
-	err := e.Scan(slot, false, func(key, _ []byte) bool {
-		keys = append(keys, append([]byte(nil), key...))
-		return true
-	})
-	for _, key := range keys {
-		err = errors.Join(err, e.Delete(slot, key))
-	}
-	return err
-}
-
-func (e *Entries) entry(slot int, key []byte) []byte {
-	e.buf = append(append(append(e.buf[:0], e.base...), byte(slot)), key...)
-	return e.buf
 }
 
 // typeName names a type in a schema.

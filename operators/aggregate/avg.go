@@ -66,6 +66,7 @@ type total[T, R any] interface {
 	merge(other total[T, R])
 	// over divides the sum by a count, which is not 0.
 	over(n int64) R
+	reset()
 	append(dst []byte) []byte
 	decode(src []byte) error
 }
@@ -104,6 +105,11 @@ func (m *mean[V, T, R]) Result(*Entries) (r R, err error) {
 
 func (m *mean[V, T, R]) Clear(*Entries) error { return nil }
 
+func (m *mean[V, T, R]) Reset() {
+	m.n = 0
+	m.total.reset()
+}
+
 func (m *mean[V, T, R]) AppendState(dst []byte) []byte {
 	return m.total.append(binary.AppendVarint(dst, m.n))
 }
@@ -128,6 +134,8 @@ func (m *integerMean[N]) merge(o total[N, record.Decimal]) {
 }
 
 func (m *integerMean[N]) over(n int64) record.Decimal { return quotient(m.sum.decimal(), n, 0) }
+
+func (m *integerMean[N]) reset() { m.sum = int128{} }
 
 func (m *integerMean[N]) append(dst []byte) []byte { return m.sum.append(dst) }
 
@@ -165,6 +173,8 @@ func (m *decimalMean) merge(o total[record.Decimal, record.Decimal]) {
 
 func (m *decimalMean) over(n int64) record.Decimal { return quotient(m.sum.value(), n, m.scale) }
 
+func (m *decimalMean) reset() { m.sum = decimalTotal{} }
+
 func (m *decimalMean) append(dst []byte) []byte { return m.sum.append(dst) }
 
 func (m *decimalMean) decode(src []byte) (err error) {
@@ -187,6 +197,8 @@ func (m *floatMean[F]) over(n int64) float64 {
 	}
 	return math.Ldexp(m.sum.value(64)/float64(n), 64)
 }
+
+func (m *floatMean[F]) reset() { m.sum.reset() }
 
 func (m *floatMean[F]) append(dst []byte) []byte { return m.sum.append(dst) }
 

@@ -123,21 +123,18 @@ func (l *list[V, O, R]) Remove(e *Entries, id []byte, v *V) error {
 func (l *list[V, O, R]) Merge(Accumulator[V, []R]) error { return nil }
 
 func (l *list[V, O, R]) Result(e *Entries) ([]R, error) {
-	out := make([]R, 0, l.limit)
-	var failed error
-	err := e.Scan(l.slot, false, func(_, value []byte) bool {
-		if failed = l.codec.Decode(value, &l.item); failed == nil {
-			out = append(out, l.item)
-		}
-		return failed == nil && len(out) != l.limit
-	})
-	if err == nil {
-		err = failed
+	n, err := e.Read(l.slot, l.limit)
+	out := make([]R, n)
+	for i := 0; i < n && err == nil; i++ {
+		err = l.codec.Decode(e.Value(i), &out[i])
 	}
 	return out, err
 }
 
 func (l *list[V, O, R]) Clear(e *Entries) error { return e.Clear(l.slot) }
+
+// Reset does nothing; see Merge.
+func (l *list[V, O, R]) Reset() {}
 
 func (l *list[V, O, R]) AppendState(dst []byte) []byte { return dst }
 

@@ -91,6 +91,11 @@ func (p *pair[V, A, B, R]) Clear(e *Entries) error {
 	return errors.Join(p.a.Clear(e), p.b.Clear(e))
 }
 
+func (p *pair[V, A, B, R]) Reset() {
+	p.a.Reset()
+	p.b.Reset()
+}
+
 func (p *pair[V, A, B, R]) AppendState(dst []byte) []byte {
 	at := len(dst)
 	dst = p.a.AppendState(append(dst, 0, 0, 0, 0))

@@ -48,6 +48,8 @@ func (c *count[V]) Result(*Entries) (int64, error) { return c.n, nil }
 
 func (c *count[V]) Clear(*Entries) error { return nil }
 
+func (c *count[V]) Reset() { c.n = 0 }
+
 func (c *count[V]) AppendState(dst []byte) []byte { return binary.AppendVarint(dst, c.n) }
 
 func (c *count[V]) DecodeState(src []byte) error {

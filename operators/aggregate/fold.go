@@ -36,9 +36,7 @@ func Custom[V, A, R any](f Fold[V, A, R]) Aggregator[V, R] {
 	return Aggregator[V, R]{
 		build: func(int) Accumulator[V, R] {
 			a := &fold[V, A, R]{f: f, codec: codec}
-			if f.Init != nil {
-				a.state = f.Init()
-			}
+			a.Reset()
 			return a
 		},
 		remove:  f.Remove != nil,
@@ -101,6 +99,13 @@ func (a *fold[V, A, R]) Merge(other Accumulator[V, R]) error {
 func (a *fold[V, A, R]) Result(*Entries) (R, error) { return a.f.Result(a.state), nil }
 
 func (a *fold[V, A, R]) Clear(*Entries) error { return nil }
+
+func (a *fold[V, A, R]) Reset() {
+	var none A
+	if a.state = none; a.f.Init != nil {
+		a.state = a.f.Init()
+	}
+}
 
 func (a *fold[V, A, R]) AppendState(dst []byte) []byte { return a.codec.Append(dst, &a.state) }
 

@@ -126,24 +126,19 @@ func (m *extremum[V, T]) Result(e *Entries) (T, error) {
 
 // find reads the first entry.
 func (m *extremum[V, T]) find(e *Entries) error {
-	var failed error
-	found := false
-	err := e.Scan(m.slot, false, func(key, _ []byte) bool {
-		var rest []byte
-		if _, rest, failed = m.decode(key); failed == nil {
-			m.best, found = append(m.best[:0], key[:len(key)-len(rest)]...), true
-		}
-		return false
-	})
-	switch {
-	case err != nil:
+	n, err := e.Read(m.slot, 1)
+	if err != nil {
 		return err
-	case failed != nil:
-		return failed
-	case !found:
+	}
+	if n == 0 {
 		return fmt.Errorf("%w: %d entries are missing", errEntry, m.n)
 	}
-	m.known = true
+	key := e.Key(0)
+	_, rest, err := m.decode(key)
+	if err != nil {
+		return err
+	}
+	m.best, m.known = append(m.best[:0], key[:len(key)-len(rest)]...), true
 	return nil
 }
 
@@ -160,6 +155,8 @@ func (m *extremum[V, T]) Clear(e *Entries) error {
 	m.n, m.known = 0, false
 	return e.Clear(m.slot)
 }
+
+func (m *extremum[V, T]) Reset() { m.n, m.known = 0, false }
 
 func (m *extremum[V, T]) AppendState(dst []byte) []byte {
 	dst = binary.AppendVarint(dst, m.n)

@@ -64,6 +64,11 @@ func (a *nulls[V, T, R]) Result(e *Entries) (out sql.Null[R], err error) {
 
 func (a *nulls[V, T, R]) Clear(e *Entries) error { return a.inner.Clear(e) }
 
+func (a *nulls[V, T, R]) Reset() {
+	a.n = 0
+	a.inner.Reset()
+}
+
 func (a *nulls[V, T, R]) AppendState(dst []byte) []byte {
 	return a.inner.AppendState(binary.AppendVarint(dst, a.n))
 }

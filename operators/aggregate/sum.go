@@ -55,6 +55,8 @@ func (s *sum[V, N]) Result(*Entries) (N, error) { return fitInteger[N](s.total) 
 
 func (s *sum[V, N]) Clear(*Entries) error { return nil }
 
+func (s *sum[V, N]) Reset() { s.total = int128{} }
+
 func (s *sum[V, N]) AppendState(dst []byte) []byte { return s.total.append(dst) }
 
 func (s *sum[V, N]) DecodeState(src []byte) (err error) {

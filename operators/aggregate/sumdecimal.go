@@ -49,6 +49,8 @@ func (s *decimalSum[V]) Result(*Entries) (record.Decimal, error) { return s.tota
 
 func (s *decimalSum[V]) Clear(*Entries) error { return nil }
 
+func (s *decimalSum[V]) Reset() { s.total = decimalTotal{} }
+
 func (s *decimalSum[V]) AppendState(dst []byte) []byte { return s.total.append(dst) }
 
 func (s *decimalSum[V]) DecodeState(src []byte) (err error) {

@@ -51,6 +51,8 @@ func (s *floatSum[V, F]) Result(*Entries) (float64, error) { return s.total.valu
 
 func (s *floatSum[V, F]) Clear(*Entries) error { return nil }
 
+func (s *floatSum[V, F]) Reset() { s.total.reset() }
+
 func (s *floatSum[V, F]) AppendState(dst []byte) []byte { return s.total.append(dst) }
 
 func (s *floatSum[V, F]) DecodeState(src []byte) error { return s.total.decode(src) }
@@ -96,6 +98,10 @@ func (t *floatTotal) value(shift int) float64 {
 		return math.Inf(-1)
 	}
 	return t.sum.round(shift)
+}
+
+func (t *floatTotal) reset() {
+	t.sum, t.special = exactFloat{limbs: t.sum.limbs[:0]}, specials{}
 }
 
 func (t *floatTotal) append(dst []byte) []byte { return t.sum.append(t.special.append(dst)) }

@@ -120,6 +120,7 @@ func (t *timedAggregation[G, V, R]) end(key G, time int64) error {
 	if err := g.acc.Clear(t.entries); err != nil {
 		return err
 	}
+	t.parts.end(g)
 	return t.table.Delete(key, time)
 }
 
