@@ -48,6 +48,11 @@ func NodeVersion(n int) AggregateOption { return func(o *aggregateOptions) { o.v
 // once in a step, and its result is computed once, from values that hold together.
 // Over a stream it adds records in commit order. Aggregators are in package
 // aggregate and combine with Combine2 to Combine4.
+//
+// A group's row is deleted when its last row leaves (see KeepEmpty); of a stream nothing
+// is retracted. A group key that is NULL is a group like any other, and the aggregators
+// say what they make of NULL values. Without windows nothing is late, and the order of
+// event times does not matter: a group's time is the latest of what it is made of.
 func Aggregate[G comparable, V, R any](
 	name string, in Grouped[G, V], agg aggregate.Aggregator[V, R], opts ...AggregateOption,
 ) topology.Table[G, R] {

@@ -18,6 +18,8 @@ import (
 // the outputs of a row; of records that tie, the earlier argument's first. They are
 // facts, never retracted; late ones are judged as Window says. The records of a step
 // are held in memory while they are put in order.
+//
+// A group key or a value that is NULL is one like any other.
 func Cogroup2[G comparable, A, B any](a Grouped[G, A], b Grouped[G, B]) Grouped[G, aggregate.OneOf2[A, B]] {
 	type V = aggregate.OneOf2[A, B]
 	return newCogroup(

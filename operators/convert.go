@@ -9,6 +9,10 @@ import (
 )
 
 // ToTable makes a table of the latest value of each key of a stream.
+//
+// The last record in commit order wins, also if it is out of order by event time:
+// nothing is late. Nothing is deleted, since a record always has a value; TTL ends rows.
+// A key or a value of type sql.Null that is NULL is one like any other.
 func ToTable[K comparable, V any](name string, in topology.Stream[K, V]) topology.Table[K, V] {
 	b := in.Builder()
 	keyCodec, errK := state.KeyCodecOf[K]()
@@ -63,6 +67,9 @@ func (t *toTable[K, V]) Step(*topology.Step) error {
 //
 // Of a Versioned table it also passes on the rows that came out of order, each with what
 // its key had as of then as its old value.
+//
+// A row that is deleted is a record, too, without a new value; records are facts and are
+// not retracted. NULL is a value like any other. Nothing is late.
 func ToStream[K comparable, V any](
 	name string, in topology.Table[K, V],
 ) topology.Stream[K, record.Change[K, V]] {

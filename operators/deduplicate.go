@@ -18,7 +18,7 @@ import (
 // dropped and counted as late: what it would be compared with may be forgotten. Records
 // are judged by stream time before their transaction, so nothing in one transaction is
 // late. An id of type sql.Null is an id like any other when it is NULL. Each
-// transaction becomes a step of its own.
+// transaction becomes a step of its own. Records that went on are never retracted.
 func Deduplicate[K comparable, V any, I comparable](
 	name string, in topology.Stream[K, V], id func(K, V) I, within windows.JoinWindow,
 ) topology.Stream[K, V] {

@@ -12,6 +12,11 @@ import (
 //
 // A later change of the row does not touch records that have gone out. Because of
 // "as of", each transaction becomes a step of its own.
+//
+// Records are facts: nothing is retracted when the row changes or is deleted later.
+// Event times do not matter, so nothing is late, and records come in their own order.
+// EnrichContext knows keys that are NULL, which join nothing; in a key of type sql.Null,
+// NULL finds the row whose key is NULL.
 func Enrich[K comparable, V any, F comparable, R, O any](
 	name string, events topology.Stream[K, V], table topology.Table[F, R],
 	key func(V) F, joiner func(V, R) O,
@@ -40,7 +45,7 @@ func LeftEnrich[K comparable, V any, F comparable, R, O any](
 		})
 }
 
-// EnrichContext is the general form: the key may be missing (NULL joins nothing),
+// EnrichContext is the general form of Enrich: the key may be missing (NULL joins nothing),
 // the joiner decides whether the record goes on, and both are told the record's
 // context and may fail.
 func EnrichContext[K comparable, V any, F comparable, R, O any](

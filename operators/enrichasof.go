@@ -33,6 +33,10 @@ func WaitForRows(grace time.Duration) AsOfOption {
 //
 // Rows that come after a record has gone out do not touch it, whatever their time; see
 // WaitForRows. Each transaction becomes a step of its own.
+//
+// Records that have gone out are never retracted. Without WaitForRows they stay in
+// commit order, and none is too late but for the table's retention. EnrichAsOfContext
+// knows keys that are NULL, which join nothing.
 func EnrichAsOf[K comparable, V any, F comparable, R, O any](
 	name string, events topology.Stream[K, V], table VersionedTable[F, R],
 	key func(V) F, joiner func(V, R) O, opts ...AsOfOption,
@@ -61,7 +65,7 @@ func LeftEnrichAsOf[K comparable, V any, F comparable, R, O any](
 		}, opts...)
 }
 
-// EnrichAsOfContext is the general form: the key may be missing (NULL joins nothing),
+// EnrichAsOfContext is the general form of EnrichAsOf: the key may be missing (NULL joins nothing),
 // the joiner decides whether the record goes on, and both are told the record's context
 // and may fail. The context of a record that has waited tells the transaction that let
 // it go.

@@ -16,6 +16,9 @@ const enrichGlobalKind = "enrich-global"
 // time. In direct mode that is the row as of the record's own transaction, as for
 // Enrich; so each transaction becomes a step of its own. A later change of the row does
 // not touch records that have gone out.
+//
+// Nothing is retracted when a row is deleted; records keep their order, and none is
+// late. EnrichGlobalContext knows keys that are NULL, which join nothing.
 func EnrichGlobal[K comparable, V any, F comparable, R, O any](
 	name string, events topology.Stream[K, V], table topology.GlobalTable[F, R],
 	key func(K, V) F, joiner func(V, R) O,
@@ -44,7 +47,7 @@ func LeftEnrichGlobal[K comparable, V any, F comparable, R, O any](
 		})
 }
 
-// EnrichGlobalContext is the general form: the key may be missing (NULL joins nothing),
+// EnrichGlobalContext is the general form of EnrichGlobal: the key may be missing (NULL joins nothing),
 // the joiner decides whether the record goes on, and both are told the record's context
 // and may fail.
 func EnrichGlobalContext[K comparable, V any, F comparable, R, O any](

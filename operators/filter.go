@@ -11,6 +11,10 @@ import (
 // On a table a row that stops fitting is deleted from the result and one that
 // begins to fit is inserted; a change between two rows that do not fit emits
 // nothing. (Kafka Streams emits a tombstone for every row that does not fit.)
+//
+// NULL in keys and values is a value like any other: keep decides. Order and event times
+// stay as they are, and nothing is late. Records of a stream are facts, which are not
+// retracted.
 func Filter[K comparable, V any, H Handle[K, V]](in H, keep func(K, V) bool) H {
 	switch h := any(in).(type) {
 	case topology.Stream[K, V]:

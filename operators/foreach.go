@@ -9,6 +9,9 @@ import (
 // before the epoch is durable, so f is called again for the same record when an epoch
 // is repeated after a crash, and nothing that f does is undone: use a sink where that
 // matters. An error stops the topology at the transaction.
+//
+// Nothing is retracted and nothing is late; records with NULL in key or value are
+// records like any other.
 func Foreach[K comparable, V any](in topology.Stream[K, V], f func(record.Context, K, V) error) {
 	topology.Add(in.Builder(), topology.Node{
 		Kind:        "foreach",

@@ -62,6 +62,10 @@ type contribution[V any] struct {
 // table's row that moves to another group is taken from the old one and added to
 // the new one in the same step. A group key of type sql.Null keeps a group of its
 // own for NULL, as SQL's GROUP BY does.
+//
+// Rows are added and taken out in no particular order, so aggregators over tables must
+// not depend on it; records are added in commit order and never retracted. A row that is
+// deleted leaves its group. Nothing is late, unless the groups are windowed (Window).
 func GroupBy[K comparable, V any, G comparable, H Handle[K, V]](
 	in H, group func(K, V) G,
 ) Grouped[G, V] {
@@ -76,6 +80,8 @@ func GroupBy[K comparable, V any, G comparable, H Handle[K, V]](
 
 // GroupByKey groups the records of a stream by their keys. (The rows of a table have
 // a key each, so such groups would hold one row.)
+//
+// It is GroupBy with the key as it is.
 func GroupByKey[K comparable, V any](in topology.Stream[K, V]) Grouped[K, V] {
 	g := groupStream(in, func(k K, _ V) K { return k })
 	g.needs = topology.Needs(1, topology.ByKey())

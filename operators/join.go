@@ -9,6 +9,12 @@ import (
 // Join joins two tables on their keys (INNER JOIN): a result row exists while both
 // sides have one. However many rows of both sides a transaction touches, each key
 // of the result changes at most once.
+//
+// A row that is deleted on either side deletes the result. Keys match where they are
+// equal: unlike SQL's, a NULL key (of type sql.Null) matches a NULL key, since both are
+// keys of rows. The last written row of a side counts, also if it comes out of order by
+// event time, so nothing is late; the event time of a result is the later one of its
+// sides'.
 func Join[K comparable, L, R, O any](
 	name string, left topology.Table[K, L], right topology.Table[K, R], joiner func(L, R) O,
 ) topology.Table[K, O] {
@@ -18,6 +24,9 @@ func Join[K comparable, L, R, O any](
 // LeftJoin joins two tables on their keys (LEFT JOIN): a result row exists while
 // the left side has one. The joiner is told whether there is a right row; without
 // one it gets the zero value.
+//
+// What Join says of deletes, NULL and order holds here; see Join. When the right row is
+// deleted, the result changes and stays.
 func LeftJoin[K comparable, L, R, O any](
 	name string, left topology.Table[K, L], right topology.Table[K, R],
 	joiner func(l L, r R, hasRight bool) O,
@@ -28,6 +37,9 @@ func LeftJoin[K comparable, L, R, O any](
 // OuterJoin joins two tables on their keys (FULL OUTER JOIN): a result row exists
 // while either side has one. The joiner is told which sides there are; a missing
 // one is the zero value.
+//
+// For deletes, NULL and order see Join. The result ends when the last of both sides is
+// deleted.
 func OuterJoin[K comparable, L, R, O any](
 	name string, left topology.Table[K, L], right topology.Table[K, R],
 	joiner func(l L, hasLeft bool, r R, hasRight bool) O,

@@ -12,6 +12,11 @@ import (
 // names (INNER JOIN ON right.key = fk(left)). The result has left's key. A change
 // of a right row changes the result of every left row that refers to it; a left
 // row whose foreign key moves changes once, from its old result to its new one.
+//
+// A row that is deleted on either side deletes its results. A foreign key that is NULL
+// needs JoinForeignKeyNull. As for all tables the last written row counts, also if it
+// comes out of order by event time, so nothing is late; the event time of a result is
+// the later one of its two rows', in whatever order they came.
 func JoinForeignKey[K, F comparable, L, R, O any](
 	name string, left topology.Table[K, L], right topology.Table[F, R],
 	fk func(L) F, joiner func(L, R) O,

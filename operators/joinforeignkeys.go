@@ -19,6 +19,9 @@ type Reference[L any, F comparable, R any] struct {
 }
 
 // Refer says that rows of type L refer to rows of a table by fk.
+//
+// For what becomes of rows that change, are deleted or come out of order see
+// JoinForeignKeys2.
 func Refer[L any, F comparable, R any](table topology.Table[F, R], fk func(L) F) Reference[L, F, R] {
 	return Reference[L, F, R]{table: table, fk: notNull(fk)}
 }
@@ -47,6 +50,8 @@ func (r Reference[L, F, R]) Optional() Reference[L, F, R] {
 // A result ends when its left row is deleted or a partner of a reference that is not
 // Optional is. As for all tables the last written row counts, also if its event time is
 // older; the event time of a result is the latest of its rows'.
+//
+// Nothing is late, in whatever order rows come.
 func JoinForeignKeys2[K, F1, F2 comparable, L, R1, R2, O any](
 	name string, left topology.Table[K, L], first Reference[L, F1, R1], second Reference[L, F2, R2],
 	joiner func(l L, r1 sql.Null[R1], r2 sql.Null[R2]) O,

@@ -11,6 +11,9 @@ import (
 // two: every pair of records of a key within the window, both ways round, and every
 // record with itself. A record that comes puts out its pairs with it on the left, then
 // those with it on the right, then itself.
+//
+// For NULL keys, order and what is late see JoinWindow: a record counts as late when it
+// is too late for both roles.
 func SelfJoinWindow[K comparable, V, O any](
 	name string, in topology.Stream[K, V], within windows.JoinWindow, joiner func(left, right V) O,
 ) topology.Stream[K, O] {

@@ -15,9 +15,13 @@ type Side[K comparable, V any] struct {
 }
 
 // Required is a side without which there is no result row.
+//
+// See JoinSides3.
 func Required[K comparable, V any](t topology.Table[K, V]) Side[K, V] { return Side[K, V]{table: t} }
 
 // Optional is a side that may be missing: the joiner then gets NULL for it.
+//
+// See JoinSides3.
 func Optional[K comparable, V any](t topology.Table[K, V]) Side[K, V] {
 	return Side[K, V]{table: t, optional: true}
 }
@@ -30,6 +34,9 @@ func Optional[K comparable, V any](t topology.Table[K, V]) Side[K, V] {
 // As for Join, the last written row of a side counts, also if its event time is older;
 // a row that is deleted on any side ends the result; the event time of a result is the
 // latest of its sides'.
+//
+// NULL keys match one another, as for Join, and nothing is late, in whatever order rows
+// come.
 func Join3[K comparable, A, B, C, O any](
 	name string, a topology.Table[K, A], b topology.Table[K, B], c topology.Table[K, C],
 	joiner func(A, B, C) O,

@@ -96,6 +96,8 @@ func OuterJoinWindow[K comparable, L, R, O any](
 // JoinWindowContext is the general form: the joiner is told the context of the record
 // that completes the pair, with the time of the result, and the key; it may fail, and
 // it may leave a result out.
+//
+// For NULL keys, order and what is late see JoinWindow.
 func JoinWindowContext[K comparable, L, R, O any](
 	name string, kind JoinKind, left topology.Stream[K, L], right topology.Stream[K, R],
 	within windows.JoinWindow, joiner WindowJoiner[K, L, R, O],

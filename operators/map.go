@@ -6,6 +6,10 @@ import (
 )
 
 // Map computes a new key and a new value for each record of a stream.
+//
+// One record comes of each, in the same order and at the same event time, so nothing is
+// late. Records are facts: nothing is retracted or deleted. NULL in keys and values is
+// for f to judge.
 func Map[K comparable, V any, K2 comparable, V2 any](
 	in topology.Stream[K, V], f func(K, V) (K2, V2),
 ) topology.Stream[K2, V2] {
@@ -31,6 +35,8 @@ func MapContext[K comparable, V any, K2 comparable, V2 any](
 
 // MapStreamValues computes a new value for each record of a stream; keys stay.
 // For tables there is MapValues.
+//
+// For order, time and NULL see Map.
 func MapStreamValues[K comparable, V, R any](
 	in topology.Stream[K, V], f func(K, V) R,
 ) topology.Stream[K, R] {
@@ -41,6 +47,8 @@ func MapStreamValues[K comparable, V, R any](
 }
 
 // Rekey gives each record of a stream a new key (selectKey in Kafka Streams).
+//
+// For order, time and NULL see Map; a new key of type sql.Null may be NULL.
 func Rekey[K comparable, V any, K2 comparable](
 	in topology.Stream[K, V], key func(K, V) K2,
 ) topology.Stream[K2, V] {
@@ -52,6 +60,8 @@ func Rekey[K comparable, V any, K2 comparable](
 
 // FlatMap turns each record of a stream into any number of records, in the order
 // in which f emits them.
+//
+// For time and NULL see Map.
 func FlatMap[K comparable, V any, K2 comparable, V2 any](
 	in topology.Stream[K, V], f func(k K, v V, emit func(K2, V2)),
 ) topology.Stream[K2, V2] {
@@ -71,6 +81,8 @@ func FlatMapContext[K comparable, V any, K2 comparable, V2 any](
 
 // Peek calls f for each record and passes the stream on. f is called again when
 // an epoch is repeated after a crash: use it to look, not to act.
+//
+// For order, time and NULL see Map.
 func Peek[K comparable, V any](
 	in topology.Stream[K, V], f func(record.Context, K, V),
 ) topology.Stream[K, V] {

@@ -8,6 +8,9 @@ import (
 
 // MapValues computes a new value for every row of a table. A change that leaves
 // the computed value as it is emits nothing.
+//
+// A row that is deleted is deleted from the result. NULL is for f to judge. Order and
+// event times stay as they are, and nothing is late.
 func MapValues[K comparable, V, R any](
 	in topology.Table[K, V], f func(K, V) R,
 ) topology.Table[K, R] {

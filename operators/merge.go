@@ -9,6 +9,9 @@ import (
 
 // Merge joins streams into one, in commit order: by transaction, row and place
 // among the outputs of a row; of records that tie, the earlier argument's first.
+//
+// Records are facts, not retracted or deleted; NULL in keys and values is passed on, and
+// nothing is late: event times do not matter.
 func Merge[K comparable, V any](streams ...topology.Stream[K, V]) topology.Stream[K, V] {
 	if len(streams) == 0 {
 		var none topology.Stream[K, V]

@@ -40,6 +40,9 @@ func RightKey[K, F comparable](f F) EitherKey[K, F] {
 // As for all tables the last written row counts, also if its event time is older. The
 // event time of a result is the later one of its sides'; that of an unreferenced right
 // row that of the row or of the last reference that ended.
+//
+// A row that is deleted ends its results. A foreign key that is NULL needs
+// OuterJoinForeignKeyNull. Nothing is late, in whatever order rows come.
 func OuterJoinForeignKey[K, F comparable, L, R, O any](
 	name string, left topology.Table[K, L], right topology.Table[F, R],
 	fk func(L) F, joiner func(l L, hasLeft bool, r R, hasRight bool) O,

@@ -40,6 +40,9 @@ type Processor[K comparable, V any, K2 comparable, V2 any] interface {
 // A record that is forwarded by Process has the event time of the input, one that is
 // forwarded by Timer the timer's. Nothing is late: ctx.StreamTime tells how a record
 // stands. Since stream time is seen, each transaction becomes a step of its own.
+//
+// What was forwarded is not retracted or deleted. Records come in commit order, whatever
+// their event times, and NULL in key or value is for the processor to judge.
 func Process[K comparable, V any, K2 comparable, V2 any](
 	name string, in topology.Stream[K, V], open func(s *Stores) Processor[K, V, K2, V2],
 ) topology.Stream[K2, V2] {

@@ -9,6 +9,9 @@ import (
 // keys anew, under a name of its own. In direct mode it passes the stream on as it is,
 // at no cost: what needs a division by key, such as an aggregate, brings it about
 // itself, and any number of partitions gives the same results in the same order.
+//
+// Records with a NULL key are passed on, unlike in Kafka Streams; nothing is late,
+// retracted or deleted.
 func Repartition[K comparable, V any](name string, in topology.Stream[K, V]) topology.Stream[K, V] {
 	return topology.AddStream[K, V](in.Builder(), topology.Node{
 		Name:      name,

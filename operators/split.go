@@ -15,6 +15,8 @@ type Branch[K comparable, V any] struct {
 
 // Split divides a stream: each record goes to the first branch whose When accepts
 // it, and nowhere if none does. The result has a stream for each branch name.
+//
+// Records keep their order; NULL, time and the rest are as for Filter; see Filter.
 func Split[K comparable, V any](
 	in topology.Stream[K, V], branches ...Branch[K, V],
 ) map[string]topology.Stream[K, V] {

@@ -30,6 +30,9 @@ func MaxRecords(n int) SuppressOption { return func(o *suppressOptions) { o.maxR
 // What follows, a join for example, sees the value that went out last. What time does
 // is part of the transaction that let it pass, a heartbeat on an idle database; each
 // transaction becomes a step of its own.
+//
+// NULL in keys and values is a value like any other. Nothing is late: a change that
+// comes late waits shorter.
 func SuppressUntilTimeLimit[K comparable, V any](
 	name string, in topology.Table[K, V], limit time.Duration, opts ...SuppressOption,
 ) topology.Table[K, V] {
@@ -73,6 +76,10 @@ func SuppressUntilTimeLimit[K comparable, V any](
 //
 // Any number of windows may close together: none is lost. What went out is kept for
 // good; TTL bounds it.
+//
+// What has gone out is never retracted or deleted. NULL in keys and values is a value
+// like any other. Results that are due together go out in order of their windows'
+// closing.
 func SuppressUntilWindowCloses[K comparable, V any](
 	name string, in topology.Table[windows.Windowed[K], V], definition windows.Definition,
 ) topology.Table[windows.Windowed[K], V] {

@@ -18,6 +18,9 @@ import (
 //
 // It bounds windowed tables, which otherwise keep their windows for good. The input
 // keeps its rows: TTL hides them from what follows.
+//
+// NULL in keys and values is a value like any other. A row that is deleted is deleted at
+// once, and nothing is late.
 func TTL[K comparable, V any](
 	name string, in topology.Table[K, V], ttl time.Duration,
 ) topology.Table[K, V] {

@@ -37,6 +37,9 @@ type VersionedTable[K comparable, V any] struct {
 // Over a source table every row event is a version, also if a later one of the same
 // transaction covers it; over other tables the net changes of each transaction are.
 // Each transaction becomes a step of its own.
+//
+// NULL in keys and values is a value like any other. What is too late for the history is
+// what is counted as expired.
 func Versioned[K comparable, V any](
 	name string, in topology.Table[K, V], retention time.Duration,
 ) VersionedTable[K, V] {

@@ -65,6 +65,9 @@ func Window[G comparable, V any](
 // each change that it would have taken is counted as late. Aggregators must be able to
 // take values out, as over all tables. Sliding and session windows, which depend on
 // all rows at once, are refused.
+//
+// A row that is deleted leaves its window. Rows may come in any order. A group key that
+// is NULL is a group like any other.
 func WindowBy[G comparable, V any](
 	in Grouped[G, V], def windows.Definition, at func(V) time.Time,
 ) Grouped[windows.Windowed[G], V] {

@@ -38,7 +38,9 @@ func streamCases() []Case {
 		{Name: "foreach", Events: true, add: func(s *shop) {
 			operators.Foreach(s.clicks, func(record.Context, int64, Click) error { return nil })
 		}},
-		{Name: "merge", Events: true, add: func(s *shop) { drainStream(operators.Merge(s.clicks, s.someClicks())) }},
+		{Name: "merge", Events: true, add: func(s *shop) {
+			drainStream(operators.Merge(s.clicks, s.someClicks()))
+		}},
 		{Name: "split", Events: true, add: func(s *shop) {
 			branches := operators.Split(s.clicks,
 				operators.Branch[int64, Click]{Name: "even", When: func(k int64, _ Click) bool { return k%2 == 0 }},
@@ -141,7 +143,10 @@ func windowCases() []Case {
 			drainTable(operators.Aggregate("aggregate", s.clicksByCustomer(), aggregate.Count[Click]()))
 		}},
 		{Name: "tumbling", Events: true, add: windowed(windows.Tumbling(Span), kept)},
-		{Name: "tumbling-close", Events: true, add: windowed(windows.Tumbling(Span), kept, operators.EmitOnClose())},
+		{
+			Name: "tumbling-close", Events: true,
+			add: windowed(windows.Tumbling(Span), kept, operators.EmitOnClose()),
+		},
 		{Name: "hopping", Events: true, add: windowed(windows.Hopping(Span, Span/4), kept)},
 		{Name: "sliding", Events: true, add: windowed(windows.Sliding(near), kept)},
 		{Name: "session", Events: true, add: windowed(windows.Session(near), kept)},

@@ -153,7 +153,10 @@ var groupsKnown = []known{
 		"stream time of what is filtered", []kstreams.Node{
 			{ID: "l", Op: "stream", Topic: "l"},
 			{ID: "f", Op: "filter", In: []string{"l"}, Fn: "not-a"},
-			{ID: "o", Op: "aggregate", In: []string{"f"}, Fn: "count", Window: &kstreams.Window{Kind: "tumbling", Size: 10}},
+			{
+				ID: "o", Op: "aggregate", In: []string{"f"}, Fn: "count",
+				Window: &kstreams.Window{Kind: "tumbling", Size: 10},
+			},
 		},
 		"l:a=x@5 l:z=a@100 l:a=x@6", "a[0,10]=1@5 a[0,10]=2@6", "a[0,10]=1@5",
 	},
@@ -167,6 +170,17 @@ var groupsKnown = []known{
 			"processor=KSTREAM-AGGREGATE-0000000002, topic=l, partition=0, offset=0: " +
 			"java.lang.IllegalArgumentException: Window endMs must be greater than window startMs.",
 		"a[5,5]=1@5",
+	},
+	{ // Nothing is there to join a record without a key, and a left join passes it on.
+		"a NULL key that waits crashes", []kstreams.Node{
+			{ID: "l", Op: "stream", Topic: "l"}, {ID: "r", Op: "table", Topic: "r", History: 100},
+			{ID: "o", Op: "join", Kind: "left", In: []string{"l", "r"}, Grace: new(int64(5))},
+		},
+		"l:~=x@5 l:a=y@20",
+		"org.apache.kafka.streams.errors.StreamsException: Exception caught in process. taskId=0_0, " +
+			"processor=KSTREAM-LEFTJOIN-0000000003, topic=l, partition=0, offset=0: " +
+			"java.lang.NullPointerException: key cannot be null",
+		"null=x-null@5",
 	},
 }
 

@@ -67,6 +67,12 @@ func TestRulesFindBreaches(t *testing.T) {
 		{"clock in a test", "operators/a_test.go", "package a\n\nvar t = time.Now()\n", ""},
 		{"clock elsewhere", "internal/engine/a.go", "package a\n\nvar t = time.Now()\n", ""},
 		{"duration", "operators/a.go", "package a\n\nvar t = time.Second\n", ""},
+		{
+			"operator", "operators/a.go",
+			"package a\n\n// F keeps the order of NULL.\nfunc F(in topology.Stream[int, int]) {}\n",
+			"F says nothing of deletes or retraction, what is late",
+		},
+		{"form of an operator", "operators/a.go", "package a\n\n// F is Gamma twice.\nfunc F(in topology.Stream) {}\n", ""},
 		{"unfinished", "docs/a.md", "one\nTO" + "DO: two\n", "docs/a.md:2"},
 		{"unfinished lower case", "docs/a.md", "to" + "do\n", ""},
 		{"registry", "Makefile", "curl https://proxy.gol" + "ang.org/x\n", "Makefile:1"},
