@@ -116,8 +116,10 @@ func (a *App) setDir(d *state.Dir) {
 // closeTimeout bounds how long the end of Run waits for readers of views.
 const closeTimeout = 10 * time.Second
 
-// WaitReady waits until the views can be read: until the first snapshot is in, or at
-// once where there is state from before. It fails where Run ends first; Run's error
+// WaitReady waits until the views can be read, those of new and rebuilt topologies too:
+// until the first snapshots are in and their topologies have come to where the others are,
+// or hardly at all where there is state from before. The views of others can be read
+// earlier; see Host. It fails where Run ends first; Run's error
 // says why.
 func (a *App) WaitReady(ctx context.Context) error {
 	select {
@@ -131,7 +133,20 @@ func (a *App) WaitReady(ctx context.Context) error {
 	if errors.Is(err, view.ErrClosed) {
 		return ErrStopped
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	a.mu.Lock()
+	joined := a.engine.Joined()
+	a.mu.Unlock()
+	select {
+	case <-joined:
+		return nil
+	case <-a.ended:
+		return ErrStopped
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // Host returns what serves the app's views, for reading several views at one

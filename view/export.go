@@ -44,6 +44,9 @@ func (m *Moment) ExportJSON(ctx context.Context, p Port, fn func(key, value []by
 	if m.done.Load() {
 		return fmt.Errorf("%w (the Moment has been closed)", ErrClosed)
 	}
+	if err := m.m.shows(c.topology); err != nil {
+		return err
+	}
 	defer func() {
 		if p := recover(); p != nil {
 			failed, ok := p.(*serde.EncodeError)

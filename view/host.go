@@ -133,7 +133,8 @@ type Commit struct {
 	// views were complete up to there.
 	Positions record.Positions
 	// Held is where topologies stand that are at an earlier position, by name, such
-	// as one that a schema change stopped. Nil for none.
+	// as one that a schema change stopped. Without positions they are not shown: what
+	// their stores hold is of no moment. Nil for none.
 	Held map[string]Standing
 	// AsOf is the source's commit time of the last transaction, in Unix
 	// microseconds; 0 keeps the time of the commit before.
@@ -299,17 +300,15 @@ func (h *Host) acquire() (*moment, error) {
 	}
 }
 
-// acquireFor is acquire for the views of a topology, which may stand still before its
-// first snapshot.
+// acquireFor is acquire for the views of a topology, which may not be shown yet.
 func (h *Host) acquireFor(topology string) (*moment, error) {
 	m, err := h.acquire()
 	if err != nil {
 		return nil, err
 	}
-	if held, ok := m.held[topology]; ok && len(held.Positions) == 0 {
+	if err := m.shows(topology); err != nil {
 		m.snap.release()
-		return nil, fmt.Errorf("%w: topology %q stands still before its first snapshot; the app's status "+
-			"says why", ErrNotReady, topology)
+		return nil, err
 	}
 	return m, nil
 }

@@ -48,6 +48,15 @@ func (m *moment) position(topology string) Position {
 	return p
 }
 
+// shows fails where the views of a topology cannot be read at the moment.
+func (m *moment) shows(topology string) error {
+	if held, ok := m.held[topology]; ok && len(held.Positions) == 0 {
+		return fmt.Errorf("%w: topology %q has no snapshot yet: it is on its way to where the others are, or "+
+			"stands still; the app's status says which", ErrNotReady, topology)
+	}
+	return nil
+}
+
 // keepUp raises positions to those that old has shown, and fills in the time.
 func (m *moment) keepUp(old *moment) {
 	if m.asOf == 0 {
@@ -137,8 +146,8 @@ func At(ctx context.Context, views ...Port) (*Moment, error) {
 func samePosition(m *moment, views []Port) error {
 	first := m.position(views[0].Topology())
 	for _, v := range views {
-		if held, ok := m.held[v.Topology()]; ok && len(held.Positions) == 0 {
-			return fmt.Errorf("%w: topology %q stands still before its first snapshot", ErrNotReady, v.Topology())
+		if err := m.shows(v.Topology()); err != nil {
+			return err
 		}
 	}
 	for _, v := range views[1:] {

@@ -108,6 +108,9 @@ func (v *View[K, V]) At(m *Moment) Reader[K, V] {
 	if r.err == nil && r.binding.host != m.host {
 		r.err = fmt.Errorf("%w: view %q belongs to another app than the moment", ErrPositions, v.core.name)
 	}
+	if r.err == nil {
+		r.err = m.m.shows(v.core.topology)
+	}
 	return r
 }
 

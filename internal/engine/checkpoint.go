@@ -33,6 +33,9 @@ type topologyRun struct {
 	asOf int64
 	// held is why the topology stands still, nil if it does not.
 	held error
+	// joining says that the topology is brought up to the others by a joiner of its own,
+	// which has a topologyRun for it too: this one is idle until the topology joins.
+	joining bool
 	// takes says whether the transaction at hand is for this topology.
 	takes bool
 	// noted says that the topology's summary is stored beside its checkpoint.
@@ -94,6 +97,9 @@ type checkpoint struct {
 	StreamTimes map[string]int64  `json:"stream_times,omitempty"`
 	Replay      map[string]uint64 `json:"replay,omitempty"`
 	Cut         bool              `json:"cut,omitempty"`
+	// Joining says that the topology had not joined the others yet: what it wrote is
+	// dropped at the next start.
+	Joining bool `json:"joining,omitempty"`
 }
 
 // ownKey is a key of the engine's own space, which lies before all stores (invariant S3).
@@ -134,6 +140,12 @@ func (e *Engine) loadTopology(t *topology.Topology) (*topologyRun, error) {
 	if err != nil {
 		return nil, err
 	}
+	if ok && c.Joining {
+		if err := e.dropCheckpoint(t.Name()); err != nil {
+			return nil, err
+		}
+		c, ok = checkpoint{}, false
+	}
 	if ok && c.Hash != r.hash {
 		e.log.Warn("the topology has changed: its state is rebuilt from a new snapshot",
 			"topology", t.Name(), "was", c.Hash, "is", r.hash)
@@ -151,9 +163,18 @@ func (e *Engine) loadTopology(t *topology.Topology) (*topologyRun, error) {
 	}
 	r.fresh, r.committed = !ok, record.Positions(c.Positions).Clone()
 	r.replay = record.Positions(c.Replay).Clone()
+	r.task, err = e.newTask(r, e.env, task.Checkpoint{
+		Positions: r.committed, StreamTimes: c.StreamTimes, Replay: r.replay, Cut: c.Cut,
+	})
+	return r, err
+}
+
+// newTask makes a topology's task as of a checkpoint.
+func (e *Engine) newTask(r *topologyRun, env *state.Env, at task.Checkpoint) (*task.Task, error) {
+	t := r.topology
 	var idErr error
-	r.task, err = task.New(task.Config{
-		Topology: t, Env: e.env, Logger: e.log,
+	made, err := task.New(task.Config{
+		Topology: t, Env: env, Logger: e.log,
 		StoreID: func(store string) uint32 {
 			id, err := e.storeID(r, store)
 			if err != nil {
@@ -161,9 +182,7 @@ func (e *Engine) loadTopology(t *topology.Topology) (*topologyRun, error) {
 			}
 			return id
 		},
-		Checkpoint: task.Checkpoint{
-			Positions: r.committed, StreamTimes: c.StreamTimes, Replay: r.replay, Cut: c.Cut,
-		},
+		Checkpoint: at,
 		Partitions: e.partitions(),
 		Drop: func(n *topology.Node, reason string, count int) {
 			e.cfg.Observe.Dropped(t.Name(), n.Name, reason, count)
@@ -172,7 +191,7 @@ func (e *Engine) loadTopology(t *topology.Topology) (*topologyRun, error) {
 	if err == nil {
 		err = idErr
 	}
-	return r, err
+	return made, err
 }
 
 // partitions is how many partitions topologies run in, 0 where they run whole.

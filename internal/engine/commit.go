@@ -31,7 +31,7 @@ func (e *Engine) commit(ctx context.Context) error {
 	}
 	pending := false
 	for _, r := range e.runs {
-		pending = pending || r.task.Pending()
+		pending = pending || !r.joining && r.task.Pending()
 	}
 	if !pending && !e.hasFreshSnapshot() {
 		// Nothing for any topology: only positions moved, which need not be durable
@@ -105,7 +105,7 @@ func (e *Engine) writeCommit(ctx context.Context) error {
 		seq: e.seq + 1, sealed: make([]*task.Ready, len(e.runs)), epoch: e.epoch, snapshot: e.hasFreshSnapshot(),
 	}
 	for i, r := range e.runs {
-		if r.held != nil {
+		if r.held != nil || r.joining {
 			continue
 		}
 		ready, err := r.task.Seal()
@@ -174,6 +174,7 @@ func (e *Engine) finish(f *inflight) error {
 		}
 	}
 	e.ackMu.Unlock()
+	e.joiner.follow(e.durable())
 	if err := e.publish(f.moment, &f.epoch); err != nil {
 		return err
 	}
@@ -198,8 +199,10 @@ func hit(always, also string, applies bool) error {
 // fill writes the epoch into a batch in ascending key order (invariant S3): the
 // engine's own space, then all stores, then the queues.
 func (e *Engine) fill(batch state.Batch, sealed []*task.Ready) (queued []int64, err error) {
-	if err := batch.Set(seqKey, binary.BigEndian.AppendUint64(nil, e.seq+1)); err != nil {
-		return nil, err
+	if e.joins == nil {
+		if err := batch.Set(seqKey, binary.BigEndian.AppendUint64(nil, e.seq+1)); err != nil {
+			return nil, err
+		}
 	}
 	var stores []state.Store
 	order := make([]int, 0, len(e.runs))
@@ -217,7 +220,7 @@ func (e *Engine) fill(batch state.Batch, sealed []*task.Ready) (queued []int64, 
 		}
 		value, err := json.Marshal(checkpoint{
 			Hash: e.runs[i].hash, Positions: c.Positions, StreamTimes: c.StreamTimes, Replay: c.Replay,
-			Cut: c.Cut,
+			Cut: c.Cut, Joining: e.joins != nil,
 		})
 		if err != nil {
 			return nil, err
@@ -300,7 +303,7 @@ func (e *Engine) through() record.Positions {
 func (e *Engine) publish(moment state.Snapshot, of *epoch) error {
 	for _, r := range e.runs {
 		for _, d := range e.databases {
-			if _, ok := r.committed[d.name]; !ok && r.held == nil && r.reads(d.name) {
+			if _, ok := r.committed[d.name]; !ok && r.held == nil && !r.joining && r.reads(d.name) {
 				e.cfg.Host.Discard()
 				return moment.Close()
 			}
@@ -312,7 +315,7 @@ func (e *Engine) publish(moment state.Snapshot, of *epoch) error {
 	}
 	held := map[string]view.Standing{}
 	for _, r := range e.runs {
-		if r.held != nil {
+		if r.held != nil || r.joining {
 			held[r.name()] = view.Standing{Positions: r.committed, AsOf: r.asOf}
 		}
 	}
@@ -364,8 +367,8 @@ func (e *Engine) acknowledge() {
 		at, first := uint64(0), true
 		for _, r := range d.runs {
 			p := r.done(d.name)
-			if p == 0 && r.held != nil {
-				continue // held before its first snapshot: there is nothing to keep for it
+			if p == 0 && (r.held != nil || r.joining) {
+				continue // it has no snapshot yet: there is nothing to keep for it
 			}
 			if first || p < at {
 				at, first = p, false

@@ -69,7 +69,7 @@ func (e *Engine) request(d *databaseRun, app string, runs []*topologyRun, resume
 	req := sources.OpenRequest{
 		App: app, Database: d.name, Resume: resume, System: e.cfg.Dir.System(d.name), Logger: e.log,
 		Timeline: e.cfg.Dir.Timeline(d.name),
-		Observe:  e.cfg.Observe.Source(d.name), Partial: len(runs) < len(d.runs) || resume != 0 && d.changed(),
+		Observe:  e.cfg.Observe.Source(d.name), Partial: len(runs) < len(d.runs) || resume != 0 && e.keepsOld(d),
 	}
 	at := map[string]int{}
 	for _, spec := range specsOf(d, runs) {
@@ -331,7 +331,10 @@ func checkRelations(d *databaseRun, s sources.Session) error {
 
 // read starts the goroutine that reads a session, so that receiving and computing
 // overlap.
-func (e *Engine) read(ctx context.Context, d *databaseRun) {
+func (e *Engine) read(ctx context.Context, d *databaseRun) { e.readInto(ctx, d, func() {}) }
+
+// readInto is read that says when something has come.
+func (e *Engine) readInto(ctx context.Context, d *databaseRun, came func()) {
 	ctx, d.stop = context.WithCancel(ctx)
 	d.batches, d.done = make(chan readBatch, 4), make(chan struct{})
 	session, batches, done := d.session, d.batches, d.done
@@ -347,6 +350,7 @@ func (e *Engine) read(ctx context.Context, d *databaseRun) {
 			}
 			select {
 			case batches <- readBatch{b, err}:
+				came()
 			case <-ctx.Done():
 				release(b)
 				return

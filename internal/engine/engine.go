@@ -143,7 +143,17 @@ type Engine struct {
 	forgotten bool
 	pins      chan *pin
 	due       []*pin
-	ended     chan struct{} // closed when Run has ended
+	// joiner brings new topologies up to the others, nil where there are none; asked is
+	// its request to be let in. joins is set in the engine that a joiner runs: it names
+	// the one that the topologies are to join.
+	joiner *joiner
+	asked  *joinAsk
+	joins  *Engine
+	// chosen says that it has been decided who joins by a joiner, joinedAll that none does
+	// any more, when joined is closed.
+	chosen, joinedAll bool
+	joined            chan struct{}
+	ended             chan struct{} // closed when Run has ended
 
 	status status
 	// nullGaps are the columns that warnNullGaps has named.
@@ -159,7 +169,7 @@ type Engine struct {
 func New(cfg Config) (*Engine, error) {
 	e := &Engine{
 		cfg: cfg, limits: cfg.Limits.withDefaults(), log: cfg.Logger,
-		pins: make(chan *pin, 16), ended: make(chan struct{}),
+		pins: make(chan *pin, 16), ended: make(chan struct{}), joined: make(chan struct{}),
 		lingering: time.NewTimer(0),
 	}
 	if e.log == nil {
@@ -203,6 +213,13 @@ func (e *Engine) Run(asked context.Context) (err error) {
 	}
 	if err := e.start(ctx); err != nil {
 		return e.outcome(asked, ctx, err)
+	}
+	if j := e.joiner; j != nil {
+		workers.Go(func() {
+			if err := j.run(ctx); err != nil && ctx.Err() == nil {
+				cancel(err)
+			}
+		})
 	}
 	for _, t := range e.targets {
 		workers.Go(func() {

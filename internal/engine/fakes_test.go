@@ -32,8 +32,8 @@ type scriptedSource struct {
 	idle  uint64 // the frontier of which each session tells once the log has been read
 	mu    sync.Mutex
 	log   []sources.TxRows
-	more  chan struct{}
-	asked int // calls of Next that found a transaction
+	more  chan struct{} // closed, and made anew, when there is more
+	asked int           // calls of Next that found a transaction
 	acks  chan uint64
 	acked uint64
 	// fails ends a session once the log has been read, refuses fails Open, and
@@ -42,10 +42,14 @@ type scriptedSource struct {
 	// timeline is what sessions tell, opens what Open was asked.
 	timeline atomic.Uint32
 	opens    []sources.OpenRequest
+	// gate holds up the snapshots of sessions beside another until it is closed, if it is
+	// not nil; dropped names the apps whose slots were dropped.
+	gate    chan struct{}
+	dropped []string
 }
 
 func newSource() *scriptedSource {
-	return &scriptedSource{name: "shop", more: make(chan struct{}, 1), acks: make(chan uint64, 1000)}
+	return &scriptedSource{name: "shop", more: make(chan struct{}), acks: make(chan uint64, 1000)}
 }
 
 // tx appends a transaction that inserts items, named for their keys.
@@ -67,7 +71,13 @@ func (s *scriptedSource) tx(snapshot bool, keys ...int) {
 		}})
 	}
 	s.log = append(s.log, p)
-	signal(s.more)
+	s.tell()
+}
+
+// tell lets all sessions look again. s.mu is held.
+func (s *scriptedSource) tell() {
+	close(s.more)
+	s.more = make(chan struct{})
 }
 
 // handedOut is how many transactions sessions have given away.
@@ -87,11 +97,13 @@ func (s *scriptedSource) Open(_ context.Context, req sources.OpenRequest) (sourc
 	if s.refuses != nil {
 		return nil, s.refuses
 	}
+	s.mu.Lock()
 	s.opens = append(s.opens, req)
+	s.mu.Unlock()
 	if req.Joins != "" && s.refusesJoining != nil {
 		return nil, s.refusesJoining
 	}
-	session := &scriptedSession{source: s, resume: req.Resume}
+	session := &scriptedSession{source: s, resume: req.Resume, joins: req.Joins != ""}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i, p := range s.log {
@@ -102,13 +114,19 @@ func (s *scriptedSource) Open(_ context.Context, req sources.OpenRequest) (sourc
 	return session, nil
 }
 
-func (s *scriptedSource) Drop(context.Context, sources.DropRequest) error { return nil }
+func (s *scriptedSource) Drop(_ context.Context, req sources.DropRequest) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dropped = append(s.dropped, req.App)
+	return nil
+}
 
 type scriptedSession struct {
 	source *scriptedSource
 	resume uint64
 	at     int
 	idle   uint64 // what it has said of that
+	joins  bool
 }
 
 func (s *scriptedSession) System() string { return "scripted" }
@@ -121,22 +139,30 @@ func (s *scriptedSession) Relations() map[string]*record.Relation {
 }
 
 func (s *scriptedSession) Next(ctx context.Context) (*sources.Batch, error) {
+	if s.joins && s.source.gate != nil {
+		select {
+		case <-s.source.gate:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
 	for {
-		if b := s.take(); b != nil {
+		b, more := s.take()
+		if b != nil {
 			return b, nil
 		}
 		if s.source.fails != nil {
 			return nil, s.source.fails
 		}
 		select {
-		case <-s.source.more:
+		case <-more:
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
 	}
 }
 
-func (s *scriptedSession) take() *sources.Batch {
+func (s *scriptedSession) take() (*sources.Batch, <-chan struct{}) {
 	s.source.mu.Lock()
 	defer s.source.mu.Unlock()
 	for s.at < len(s.source.log) {
@@ -144,17 +170,20 @@ func (s *scriptedSession) take() *sources.Batch {
 		s.at++
 		if p.Tx.Snapshot && s.resume == 0 || !p.Tx.Snapshot && p.Tx.CommitStart >= s.resume {
 			s.source.asked++
-			return &sources.Batch{Txs: []sources.TxRows{p}}
+			return &sources.Batch{Txs: []sources.TxRows{p}}, nil
 		}
 	}
 	if s.source.idle > s.idle {
 		s.idle = s.source.idle
-		return &sources.Batch{Idle: s.source.idle}
+		return &sources.Batch{Idle: s.source.idle}, nil
 	}
-	return nil
+	return nil, s.source.more
 }
 
 func (s *scriptedSession) Ack(position uint64) {
+	if s.joins {
+		return // of a slot of its own
+	}
 	s.source.mu.Lock()
 	s.source.acked = position
 	s.source.mu.Unlock()

@@ -49,8 +49,8 @@ func TestIdleDatabaseAfterAFailureElsewhere(t *testing.T) {
 	for _, at := range []uint64{100, 200} { // only the first is made durable
 		shop.mu.Lock()
 		shop.idle = at
+		shop.tell()
 		shop.mu.Unlock()
-		signal(shop.more)
 		if err := items.WaitFor(ctx, record.Positions{"shop": at}); err != nil {
 			t.Fatal(err)
 		}
@@ -77,6 +77,6 @@ func (s *scriptedSource) misfit() {
 			{Kind: record.Text, Data: []byte("7")},
 		}}},
 	})
+	s.tell()
 	s.mu.Unlock()
-	signal(s.more)
 }

@@ -147,8 +147,8 @@ func (s *scriptedSource) poison() {
 			{Kind: record.Text, Data: []byte("no number")}, {Kind: record.Text, Data: []byte("x")},
 		}}},
 	})
+	s.tell()
 	s.mu.Unlock()
-	signal(s.more)
 }
 
 // checkpoint is where the state stands that an engine has left.

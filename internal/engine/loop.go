@@ -131,7 +131,8 @@ func (e *Engine) next(
 		reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(ctx.Done())},
 		reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(e.pins)},
 		reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(e.underWay())},
-		reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(e.lingered(linger))})
+		reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(e.lingered(linger))},
+		reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(e.joiner.asking())})
 	if !wait {
 		cases = append(cases, reflect.SelectCase{Dir: reflect.SelectDefault})
 	}
@@ -155,6 +156,11 @@ func (e *Engine) next(
 	case i == n+3:
 		if !e.closed() || e.inflight != nil {
 			return e.next(ctx, wait, 0)
+		}
+	case i == n+4:
+		e.asked = v.Interface().(*joinAsk)
+		if !e.closed() {
+			return e.next(ctx, wait, linger)
 		}
 	}
 	return nil, nil, nil
@@ -252,6 +258,10 @@ func (e *Engine) begin(d *databaseRun, tx *record.Tx) {
 	d.open = tx
 	e.epoch.txs = append(e.epoch.txs, tx)
 	for _, r := range d.runs {
+		if r.joining {
+			r.takes = false
+			continue
+		}
 		if tx.Snapshot {
 			_, known := r.task.Positions()[d.name]
 			r.takes = !known && r.held == nil && (d.session != nil && d.resume() == 0 || r.takes)
@@ -273,7 +283,7 @@ func (e *Engine) begin(d *databaseRun, tx *record.Tx) {
 func (e *Engine) commitOrRecover(ctx context.Context) error {
 	err := e.commit(ctx)
 	if err == nil {
-		return e.resolvePins(ctx)
+		return errors.Join(e.resolvePins(ctx), e.admit(ctx))
 	}
 	return e.recover(ctx, err)
 }
@@ -383,6 +393,7 @@ func (e *Engine) advanceIdle(ctx context.Context, d *databaseRun, to uint64) err
 	if err := e.cfg.Host.Advance(e.frontier()); err != nil {
 		return fmt.Errorf("engine: views: %w", err)
 	}
+	e.joiner.follow(e.frontier())
 	if now := time.Now(); now.Sub(d.idleAt) >= e.limits.IdleCommit {
 		d.idleAt = now
 		if err := e.writeCommit(ctx); err != nil {

@@ -12,14 +12,16 @@ import (
 	"github.com/tailrace/tailrace/sources"
 )
 
-// joining is the snapshot of topologies that have no position in a database whose
+// paused is the snapshot of topologies that the others wait for: those that take events
+// again which only the app's own slot has, and those without others that could go on. They
+// have no position in a database whose
 // other topologies have one, or whose events they take again. It comes through a slot of
 // its own and stands at some X at or after the others' position; the database's own
 // session, which has not been read from yet, delivers everything after X too, so
 // each topology simply skips what its position covers. A crash before the
 // newcomer's first commit leaves nothing but an orphaned slot of its own, which the
 // next start drops.
-type joining struct {
+type paused struct {
 	database *databaseRun
 	runs     []*topologyRun
 	session  sources.Session
@@ -27,13 +29,13 @@ type joining struct {
 
 // openNewcomers opens the snapshot for the newcomers of a database, one for all of
 // them, so that they stand at one position; nil where there are none.
-func (e *Engine) openNewcomers(ctx context.Context, d *databaseRun) (*joining, error) {
+func (e *Engine) openNewcomers(ctx context.Context, d *databaseRun) (*paused, error) {
 	if d.resume() == 0 {
 		return nil, nil // all are new: the session itself begins with the snapshot
 	}
 	runs := slices.DeleteFunc(d.active(), func(r *topologyRun) bool {
 		_, ok := r.committed[d.name]
-		return ok
+		return ok || r.joining
 	})
 	if len(runs) == 0 {
 		return nil, nil
@@ -50,11 +52,11 @@ func (e *Engine) openNewcomers(ctx context.Context, d *databaseRun) (*joining, e
 	if err != nil {
 		return nil, err
 	}
-	return &joining{d, runs, session}, nil
+	return &paused{d, runs, session}, nil
 }
 
 // endJoining closes the session of a snapshot and drops its slot.
-func (e *Engine) endJoining(ctx context.Context, j *joining) error {
+func (e *Engine) endJoining(ctx context.Context, j *paused) error {
 	err := j.session.Close()
 	// Detached from ctx: a slot left behind would hold the source's log.
 	cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
@@ -89,7 +91,7 @@ func NewcomerApp(app, topology string) string {
 }
 
 // takeSnapshot feeds newcomers their snapshot and commits it.
-func (e *Engine) takeSnapshot(ctx context.Context, j *joining) error {
+func (e *Engine) takeSnapshot(ctx context.Context, j *paused) error {
 	others := make([]bool, len(e.runs))
 	for i, other := range e.runs {
 		others[i], other.takes = other.takes, slices.Contains(j.runs, other)

@@ -59,20 +59,27 @@ func (r *topologyRun) afterDrop(was *checkpoint) checkpoint {
 // keeps its state for the program of before.
 func (e *Engine) dropChanged() error {
 	for _, r := range e.runs {
-		if r.old == nil || r.held != nil {
+		if r.joining || r.old == nil || r.held != nil {
 			continue
 		}
-		e.log.Warn("the sources are open: the state of the topology's other form is dropped", "topology", r.name())
-		if err := e.resetCheckpoint(r); err != nil {
+		if err := e.dropOld(r); err != nil {
 			return err
 		}
-		if err := e.cfg.Dir.ReplaceStores(r.name()); err != nil {
-			return err
-		}
-		e.ackMu.Lock()
-		r.old = nil
-		e.ackMu.Unlock()
 	}
+	return nil
+}
+
+func (e *Engine) dropOld(r *topologyRun) error {
+	e.log.Warn("the sources are open: the state of the topology's other form is dropped", "topology", r.name())
+	if err := e.resetCheckpoint(r); err != nil {
+		return err
+	}
+	if err := e.cfg.Dir.ReplaceStores(r.name()); err != nil {
+		return err
+	}
+	e.ackMu.Lock()
+	r.old = nil
+	e.ackMu.Unlock()
 	return nil
 }
 
@@ -88,7 +95,10 @@ func (e *Engine) resetCheckpoint(r *topologyRun) error {
 	return e.write(checkpointKey(r.name()), value)
 }
 
-// changed reports whether state of another form of a database's topologies is still kept.
-func (d *databaseRun) changed() bool {
+// keepsOld reports whether state of another form of a database's topologies is still
+// kept. A joiner may be about to drop it.
+func (e *Engine) keepsOld(d *databaseRun) bool {
+	e.ackMu.Lock()
+	defer e.ackMu.Unlock()
 	return slices.ContainsFunc(d.runs, func(r *topologyRun) bool { return r.old != nil })
 }

@@ -10,7 +10,7 @@ import (
 // start opens all databases and brings new topologies up to the others. Nothing is
 // fed, and no state of a topology that has changed is dropped, before all is open.
 func (e *Engine) start(ctx context.Context) (err error) {
-	var newcomers []*joining
+	var newcomers []*paused
 	defer func() {
 		for _, j := range newcomers {
 			err = errors.Join(err, e.endJoining(ctx, j))
@@ -21,7 +21,11 @@ func (e *Engine) start(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	e.chooseJoining()
 	for _, d := range e.openingOrder() {
+		if d.joiningOnly() {
+			continue // the joiner opens it, and hands the session over
+		}
 		if err := e.openSession(ctx, d); err != nil {
 			return err
 		}
@@ -47,7 +51,7 @@ func (e *Engine) start(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	return nil
+	return e.prepareJoiner()
 }
 
 // openingOrder returns the databases, those last that begin with a snapshot: their source

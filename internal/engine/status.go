@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"slices"
 	"sync"
 	"time"
 )
@@ -14,6 +15,9 @@ type Status struct {
 	Err     error
 	// LastCommit is when the last epoch was committed.
 	LastCommit time.Time
+	// Joining are the new and rebuilt topologies that are on their way to where the others
+	// are. Their views cannot be read yet.
+	Joining []string
 	// Held are the topologies that stand still, and why.
 	Held map[string]error
 	// Targets are the targets that do not take what is queued, and why.
@@ -34,6 +38,7 @@ func (e *Engine) Status() Status {
 	e.status.mu.Lock()
 	defer e.status.mu.Unlock()
 	s := e.status.s
+	s.Joining = slices.Clone(s.Joining)
 	s.Held, s.Targets, s.Sources = clone(s.Held), clone(s.Targets), clone(s.Sources)
 	return s
 }
@@ -64,6 +69,10 @@ func (s *status) stopped(err error) { s.set(func(s *Status) { s.Stopped, s.Err =
 
 func (s *status) held(topology string, err error) {
 	s.set(func(s *Status) { s.Held = with(s.Held, topology, err) })
+}
+
+func (s *status) joining(topologies []string) {
+	s.set(func(s *Status) { s.Joining = topologies })
 }
 
 func (s *status) targetError(target string, err error) {

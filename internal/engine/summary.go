@@ -26,7 +26,7 @@ func (e *Engine) isNoted(t *topology.Topology) (bool, error) {
 
 // note stores a topology's summary with its first checkpoint.
 func (e *Engine) note(batch state.Batch, r *topologyRun, ready *task.Ready) error {
-	if r.noted || len(ready.Checkpoint.Positions) == 0 {
+	if r.noted || e.joins != nil || len(ready.Checkpoint.Positions) == 0 {
 		return nil
 	}
 	value, err := json.Marshal(r.topology.Summary())
@@ -52,6 +52,9 @@ func ReadStored(dir *state.Dir) (map[string]*Stored, error) {
 	err := each(dir, checkpointKey(""), func(name string, value []byte) error {
 		var c checkpoint
 		err := json.Unmarshal(value, &c)
+		if c.Joining {
+			c.Positions = nil // what it holds is dropped at the next start
+		}
 		out[name] = &Stored{Summary: &topology.Summary{Name: name, Hash: c.Hash}, Positions: c.Positions}
 		return err
 	})

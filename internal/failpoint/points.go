@@ -41,6 +41,12 @@ const (
 	// SinkReconcile: a reconciling sink transaction has staged its rows and not yet
 	// deleted what is not staged (DP12).
 	SinkReconcile = "dp12-sink-reconcile"
+	// JoinerSync: the batch of topologies that are on their way to the others is built, its
+	// commit not yet asked for.
+	JoinerSync = "joiner-sync"
+	// Joining: topologies are where the others are, the commit by which they join is not
+	// yet built.
+	Joining = "joining"
 	// FileWritten: the file sink's events are written and synced, the new length is
 	// not yet recorded.
 	FileWritten = "file-written"
@@ -53,7 +59,7 @@ const (
 var points = []string{
 	Received, MidTransaction, BatchSync, BatchApplied, BeforeAck, AfterAck, AfterAckServer, SinkApplied,
 	SinkCommit, SinkCommitted, SnapshotTable, SnapshotRows, SnapshotSwitch, SnapshotDone,
-	SlotCreated, Reconnect, SinkReconcile, FileWritten, FileTorn,
+	SlotCreated, Reconnect, SinkReconcile, JoinerSync, Joining, FileWritten, FileTorn,
 }
 
 // Points returns the names of all crash points.

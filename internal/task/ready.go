@@ -81,6 +81,14 @@ func (t *Task) Seal() (*Ready, error) {
 	}, nil
 }
 
+// Checkpoint returns a copy of that of the last commit.
+func (t *Task) Checkpoint() Checkpoint {
+	return Checkpoint{
+		Positions: t.committed.Positions.Clone(), StreamTimes: maps.Clone(t.committed.StreamTimes),
+		Replay: t.committed.Replay.Clone(),
+	}
+}
+
 // Committed says that what Seal returned is in the database as the stores read it, and
 // will be durable or the task is not used again.
 func (t *Task) Committed(c Checkpoint) {

@@ -1,0 +1,110 @@
+package engine
+
+import (
+	"context"
+
+	"github.com/tailrace/tailrace/internal/failpoint"
+)
+
+// admit lets topologies join that have asked to, between two transactions. The loop
+// stands still meanwhile, for joinPause at most and mostly for much less.
+func (e *Engine) admit(ctx context.Context) error {
+	if e.asked == nil {
+		select {
+		case e.asked = <-e.joiner.asking():
+		default:
+		}
+	}
+	if e.asked == nil || !e.closed() || e.snapshotPending() {
+		return nil
+	}
+	ask := e.asked
+	e.asked = nil
+	if ask.failed != nil {
+		return e.holdJoining(ask.failed)
+	}
+	if err := e.settle(); err != nil {
+		return err
+	}
+	ask.at <- e.frontier()
+	var answer joinAnswer
+	select {
+	case answer = <-ask.done:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	if answer.checkpoints == nil {
+		return nil
+	}
+	return e.join(ctx, answer)
+}
+
+// join makes topologies the loop's own. What they hold is shown from the commit on that
+// this makes, whose checkpoints carry no mark.
+func (e *Engine) join(ctx context.Context, answer joinAnswer) error {
+	j := e.joiner
+	e.joiner = nil
+	for i, r := range j.runs {
+		c := answer.checkpoints[i]
+		made, err := e.newTask(r, e.env, c)
+		if err != nil {
+			return err
+		}
+		e.ackMu.Lock()
+		r.task, r.fresh, r.noted, r.joining = made, true, false, false
+		r.committed = c.Positions.Clone() // is what it is read from
+		e.ackMu.Unlock()
+		e.log.Info("the topology has joined the others", "topology", r.name(), "position", c.Positions.String())
+	}
+	for _, d := range e.databases {
+		if d.session != nil || d.joiningOnly() {
+			continue
+		}
+		if err := e.openSession(ctx, d); err != nil {
+			return err
+		}
+	}
+	if err := failpoint.Hit(failpoint.Joining); err != nil {
+		return err
+	}
+	if err := e.writeCommit(ctx); err != nil {
+		return err
+	}
+	if err := e.settle(); err != nil {
+		return err
+	}
+	e.noneJoining()
+	return nil
+}
+
+// holdJoining holds the topologies that cannot join, since a table does not fit.
+func (e *Engine) holdJoining(cause error) error {
+	j := e.joiner
+	e.joiner = nil
+	for _, r := range j.runs {
+		e.leaveJoining(r)
+		if err := e.hold(r, cause); err != nil {
+			return err
+		}
+	}
+	e.noneJoining()
+	return e.publish(e.cfg.Dir.DB.NewSnapshot(), &epoch{})
+}
+
+func (e *Engine) leaveJoining(r *topologyRun) {
+	e.ackMu.Lock()
+	defer e.ackMu.Unlock()
+	r.joining = false
+}
+
+// noneJoining lets those know who wait until all topologies can be read.
+func (e *Engine) noneJoining() {
+	e.status.joining(nil)
+	if !e.joinedAll {
+		e.joinedAll = true
+		close(e.joined)
+	}
+}
+
+// Joined is closed when no topology is on its way to where the others are.
+func (e *Engine) Joined() <-chan struct{} { return e.joined }

@@ -1,0 +1,509 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/tailrace/tailrace/internal/failpoint"
+	"github.com/tailrace/tailrace/internal/task"
+	"github.com/tailrace/tailrace/record"
+	"github.com/tailrace/tailrace/sinks"
+	"github.com/tailrace/tailrace/sources"
+	"github.com/tailrace/tailrace/state"
+	"github.com/tailrace/tailrace/topology"
+)
+
+// joiner brings new topologies up to where the others are while these go on: it reads
+// their databases through slots of its own, snapshot and what follows, into their own
+// stores, by commits of its own. It trails the shared loop: it takes no transaction that
+// the loop has not made durable for the others. So both can meet at a position, J: when
+// the joiner has everything up to there, the loop stands still between two transactions,
+// the joiner takes the few that are left, and the topologies are the loop's from the
+// next one on (admit).
+//
+// Until J their checkpoints are marked, and a start that finds the mark drops what they
+// have written. No reader sees any of it before.
+type joiner struct {
+	parent *Engine
+	// sub runs the topologies until they join. Only the joiner's goroutine uses it.
+	sub       *Engine
+	runs      []*topologyRun // the parent's
+	followers []*follower
+	asks      chan *joinAsk
+	wake      chan struct{} // a batch has come, or the loop has moved
+
+	mu    sync.Mutex
+	goals record.Positions // what the loop has made durable
+}
+
+// follower is a database as a joiner reads it.
+type follower struct {
+	d    *databaseRun // of sub
+	main *databaseRun // the parent's
+	req  sources.OpenRequest
+	// whole says that nobody else reads the database: its session is the app's own, which
+	// the loop takes over, and there is no position of others to meet at.
+	whole bool
+
+	in     *sources.Batch // what has been received and not been fed, from at on
+	at     int
+	begun  bool   // the snapshot is in
+	passed uint64 // every transaction that begins before it has been fed
+}
+
+// joinAsk asks the loop to let topologies join, or tells it that they cannot.
+type joinAsk struct {
+	failed error
+	at     chan record.Positions // where the loop stands
+	done   chan joinAnswer
+}
+
+// joinAnswer has the checkpoints of the topologies, nil if they could not get to where
+// the loop stands in time.
+type joinAnswer struct{ checkpoints []task.Checkpoint }
+
+const (
+	// joinPause bounds how long the loop stands still for those who join.
+	joinPause = 250 * time.Millisecond
+	// joinAgain is how long a joiner that was not in time waits before it asks again, so
+	// that the loop moves on most of the time.
+	joinAgain = time.Second
+	// joinMemory is the part of Limits.Memory that joining topologies have beside the
+	// others'.
+	joinMemory = 4
+)
+
+// chooseJoining decides, at the first start, which topologies are brought up by a joiner:
+// those without state, if there are others that have some and can go on. Topologies that
+// take events again are not among them: what they need is in the app's own slot alone.
+func (e *Engine) chooseJoining() {
+	if e.joiner != nil || e.chosen {
+		return
+	}
+	e.chosen = true
+	goesOn := func(r *topologyRun) bool { return r.held == nil && len(r.committed) > 0 }
+	if !slices.ContainsFunc(e.runs, goesOn) {
+		return
+	}
+	for _, r := range e.runs {
+		if r.held == nil && len(r.committed) == 0 && len(r.replay) == 0 && !r.writesTargets() {
+			e.ackMu.Lock()
+			r.joining = true
+			e.ackMu.Unlock()
+		}
+	}
+}
+
+// writesTargets reports whether the topology has outputs for targets.
+func (r *topologyRun) writesTargets() bool {
+	return slices.ContainsFunc(r.topology.Nodes(), func(n *topology.Node) bool {
+		_, ok := n.Sink.(*sinks.Spec)
+		return ok
+	})
+}
+
+// joiningOnly reports whether nobody but topologies that are joining reads a database.
+func (d *databaseRun) joiningOnly() bool {
+	return !slices.ContainsFunc(d.runs, func(r *topologyRun) bool { return !r.joining })
+}
+
+// prepareJoiner makes the joiner of those that chooseJoining has chosen; Run starts it.
+func (e *Engine) prepareJoiner() error {
+	if e.joiner != nil || e.joinedAll {
+		return nil
+	}
+	j := &joiner{parent: e, asks: make(chan *joinAsk, 1), wake: make(chan struct{}, 1), goals: e.durable()}
+	for _, r := range e.runs {
+		switch {
+		case r.joining && r.held != nil:
+			e.leaveJoining(r)
+		case r.joining:
+			j.runs = append(j.runs, r)
+		}
+	}
+	if len(j.runs) == 0 {
+		e.noneJoining()
+		return nil
+	}
+	j.sub = &Engine{
+		cfg: e.cfg, limits: Limits{EpochRows: e.limits.EpochRows}, log: e.log, joins: e,
+		env: &state.Env{
+			DB: e.cfg.Dir.DB, Memory: state.NewBudget(max(e.limits.Memory/joinMemory, 1)), Scratch: e.cfg.Dir.Scratch,
+		},
+	}
+	e.joiner = j
+	names := make([]string, len(j.runs))
+	for i, r := range j.runs {
+		names[i] = r.name()
+		own := &topologyRun{topology: r.topology, hash: r.hash, fresh: true}
+		var err error
+		if own.task, err = e.newTask(r, j.sub.env, task.Checkpoint{}); err != nil {
+			return err
+		}
+		j.sub.runs = append(j.sub.runs, own)
+	}
+	e.status.joining(names)
+	for _, d := range e.databases {
+		j.prepare(d)
+	}
+	// The others' views need not wait.
+	return e.publish(e.cfg.Dir.DB.NewSnapshot(), &epoch{})
+}
+
+// prepare decides how a database is read for those who join.
+func (j *joiner) prepare(d *databaseRun) {
+	f := &follower{main: d, whole: d.joiningOnly(), d: &databaseRun{name: d.name, connector: d.connector}}
+	var runs []*topologyRun
+	for i, r := range j.runs {
+		if slices.Contains(d.runs, r) {
+			runs = append(runs, r)
+			f.d.runs = append(f.d.runs, j.sub.runs[i])
+		}
+	}
+	if len(runs) == 0 {
+		return
+	}
+	app := j.parent.cfg.App
+	if f.whole {
+		f.req = j.parent.request(d, app, runs, 0)
+	} else {
+		f.req = j.parent.request(d, NewcomerApp(app, runs[0].name()), runs, 0)
+		f.req.Joins = app
+	}
+	j.followers = append(j.followers, f)
+	j.sub.databases = append(j.sub.databases, f.d)
+}
+
+// asking is where a joiner's requests come from; never ready without one.
+func (j *joiner) asking() <-chan *joinAsk {
+	if j == nil {
+		return nil
+	}
+	return j.asks
+}
+
+// follow tells how far the loop is durably.
+func (j *joiner) follow(at record.Positions) {
+	if j == nil {
+		return
+	}
+	j.mu.Lock()
+	j.goals = at
+	j.mu.Unlock()
+	signal(j.wake)
+}
+
+// goal is up to where a database may be read now.
+func (j *joiner) goal(f *follower, at record.Positions) uint64 {
+	if at == nil {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		at = j.goals
+	}
+	if p, shared := at[f.d.name]; shared {
+		return p
+	}
+	return math.MaxUint64
+}
+
+// run brings the topologies up, until they have joined or ctx ends. What is permanent is
+// returned and ends the engine; a table that does not fit holds those who join.
+func (j *joiner) run(ctx context.Context) error {
+	err := j.open(ctx)
+	if err == nil {
+		err = j.work(ctx)
+	}
+	var misfit misfits
+	if err != nil && ctx.Err() == nil && (errors.Is(err, sources.ErrSchema) || errors.As(err, &misfit)) {
+		ask := &joinAsk{failed: err}
+		select {
+		case j.asks <- ask:
+			err = nil
+		case <-ctx.Done():
+		}
+	}
+	return errors.Join(err, j.close(ctx), j.sub.env.Close())
+}
+
+// open opens all sessions, and then drops what other forms of the topologies have left.
+func (j *joiner) open(ctx context.Context) error {
+	e := j.parent
+	for _, f := range j.followers {
+		for _, r := range f.d.runs {
+			e.log.Info("a new topology is brought up beside the others", "topology", r.name(), "database", f.d.name)
+		}
+		if !f.whole {
+			if err := e.dropJoining(ctx, f.d, f.d.runs); err != nil {
+				return err
+			}
+		}
+		session, err := e.openRetry(ctx, f.main, f.req)
+		if err != nil {
+			return err
+		}
+		j.sub.setSession(f.d, session)
+		if err := e.cfg.Dir.BindSystem(f.d.name, session.System()); err != nil {
+			return fmt.Errorf("%w: %w", sources.ErrWrongSystem, err)
+		}
+		if err := j.sub.noteTimeline(f.d, session); err != nil {
+			return err
+		}
+		if err := checkRelations(f.d, session); err != nil {
+			return err
+		}
+	}
+	for _, r := range j.runs {
+		if r.old != nil {
+			if err := e.dropOld(r); err != nil {
+				return err
+			}
+		}
+	}
+	for _, f := range j.followers {
+		j.sub.readInto(ctx, f.d, func() { signal(j.wake) })
+	}
+	return nil
+}
+
+// close ends the sessions that the loop has not taken over, and drops their slots.
+func (j *joiner) close(ctx context.Context) (err error) {
+	for _, f := range j.followers {
+		release(f.in)
+		if f.d.session == nil {
+			continue
+		}
+		j.sub.closeSession(f.d)
+		if f.whole {
+			continue
+		}
+		// Detached from ctx: a slot left behind would hold the source's log.
+		cleanup, done := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+		err = errors.Join(err, j.parent.dropJoining(cleanup, f.d, f.d.runs[:1]))
+		done()
+	}
+	return err
+}
+
+// work takes the snapshots, follows the loop, and asks to be let in.
+func (j *joiner) work(ctx context.Context) error {
+	for _, f := range j.followers {
+		if err := j.takeSnapshot(ctx, f); err != nil {
+			return err
+		}
+	}
+	if err := j.commit(); err != nil {
+		return err
+	}
+	again := time.NewTimer(0)
+	<-again.C
+	var later <-chan time.Time
+	for {
+		there, err := j.catchUp(nil)
+		if err != nil {
+			return err
+		}
+		if there && later == nil {
+			if err := j.commit(); err != nil {
+				return err
+			}
+			if joined, err := j.ask(ctx); joined || err != nil {
+				return err
+			}
+			again.Reset(joinAgain)
+			later = again.C
+			continue
+		}
+		select {
+		case <-j.wake:
+		case <-later:
+			later = nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+func (j *joiner) takeSnapshot(ctx context.Context, f *follower) error {
+	for {
+		if err := j.feed(f, 0); err != nil || f.begun {
+			return err
+		}
+		select {
+		case <-j.wake:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// catchUp feeds what has arrived, up to positions or, without any, to where the loop is;
+// there says that everything up to that has been fed.
+func (j *joiner) catchUp(at record.Positions) (there bool, err error) {
+	there = true
+	for _, f := range j.followers {
+		goal := j.goal(f, at)
+		if err := j.feed(f, goal); err != nil {
+			return false, err
+		}
+		there = there && f.d.open == nil && (f.passed >= goal || goal == math.MaxUint64)
+	}
+	return there, nil
+}
+
+// feed feeds what has arrived of a database without waiting, up to the first transaction
+// that begins at or behind the goal.
+func (j *joiner) feed(f *follower, goal uint64) error {
+	for {
+		if f.in == nil {
+			select {
+			case next := <-f.d.batches:
+				if next.err != nil {
+					return fmt.Errorf("engine: database %q: %w", f.d.name, next.err)
+				}
+				f.in, f.at = next.batch, 0
+			default:
+				return nil
+			}
+		}
+		for f.at < len(f.in.Txs) {
+			p := &f.in.Txs[f.at]
+			if f.begun && f.d.open == nil && p.Tx.CommitStart >= goal {
+				f.passed = max(f.passed, p.Tx.CommitStart)
+				return nil
+			}
+			if !f.begun && !p.Tx.Snapshot {
+				return fmt.Errorf("engine: database %q: a newcomer's snapshot did not come first", f.d.name)
+			}
+			if err := j.sub.feedPiece(f.d, p); err != nil {
+				return err
+			}
+			f.at++
+			if p.Last {
+				f.passed = max(f.passed, p.Tx.Position)
+				if !f.begun {
+					f.begun = true
+					return nil
+				}
+			}
+			if err := j.commitFull(); err != nil {
+				return err
+			}
+		}
+		f.passed = max(f.passed, f.in.Idle)
+		release(f.in)
+		f.in = nil
+	}
+}
+
+func (j *joiner) commitFull() error {
+	if !j.sub.full() || !j.sub.closed() {
+		return nil
+	}
+	return j.commit()
+}
+
+// commit makes what has been fed durable, marked as that of topologies that have not
+// joined (invariants S2, S3). Nobody reads it before they have.
+func (j *joiner) commit() error {
+	s := j.sub
+	if len(s.epoch.txs) == 0 || s.snapshotPending() {
+		return nil
+	}
+	sealed := make([]*task.Ready, len(s.runs))
+	for i, r := range s.runs {
+		var err error
+		if sealed[i], err = r.task.Seal(); err != nil {
+			return err
+		}
+	}
+	batch := s.cfg.Dir.DB.NewBatch()
+	defer batch.Close()
+	if _, err := s.fill(batch, sealed); err != nil {
+		return err
+	}
+	if err := failpoint.Hit(failpoint.JoinerSync); err != nil {
+		return err
+	}
+	if err := s.cfg.Dir.DB.Commit(batch, true); err != nil {
+		return fmt.Errorf("engine: commit: %w", err)
+	}
+	for i, r := range s.runs {
+		r.task.Committed(sealed[i].Checkpoint)
+	}
+	s.epoch = epoch{}
+	for _, f := range j.followers {
+		at := uint64(math.MaxUint64)
+		for _, r := range f.d.runs {
+			at = min(at, r.task.Positions()[f.d.name])
+		}
+		f.d.session.Ack(at)
+	}
+	return nil
+}
+
+// ask asks the loop to stand still, and takes what is left up to there.
+func (j *joiner) ask(ctx context.Context) (joined bool, err error) {
+	ask := &joinAsk{at: make(chan record.Positions, 1), done: make(chan joinAnswer, 1)}
+	var at record.Positions
+	select {
+	case j.asks <- ask:
+	case <-ctx.Done():
+		return false, context.Cause(ctx)
+	}
+	select {
+	case at = <-ask.at:
+	case <-ctx.Done():
+		return false, context.Cause(ctx)
+	}
+	var answer joinAnswer
+	defer func() { ask.done <- answer }()
+	enough := time.NewTimer(joinPause)
+	defer enough.Stop()
+	for {
+		there, err := j.catchUp(at)
+		if err != nil {
+			return false, err
+		}
+		if there {
+			break
+		}
+		select {
+		case <-j.wake:
+		case <-enough.C:
+			return false, nil
+		case <-ctx.Done():
+			return false, context.Cause(ctx)
+		}
+	}
+	if err := j.commit(); err != nil {
+		return false, err
+	}
+	for _, r := range j.sub.runs {
+		c := r.task.Checkpoint()
+		for name, p := range at {
+			if _, reads := c.Positions[name]; reads {
+				c.Positions[name] = p
+			}
+		}
+		answer.checkpoints = append(answer.checkpoints, c)
+	}
+	for _, f := range j.followers {
+		if f.whole {
+			j.handOver(f)
+		}
+	}
+	return true, nil
+}
+
+// handOver gives the loop the session of a database that it does not read yet.
+func (j *joiner) handOver(f *follower) {
+	d := f.main
+	d.batches, d.stop, d.done = f.d.batches, f.d.stop, f.d.done
+	j.parent.setSession(d, f.d.session)
+	f.d.session = nil
+}

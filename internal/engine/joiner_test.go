@@ -1,0 +1,197 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"testing"
+
+	"github.com/tailrace/tailrace/internal/failpoint"
+	"github.com/tailrace/tailrace/record"
+	"github.com/tailrace/tailrace/sinks"
+	"github.com/tailrace/tailrace/sources"
+	"github.com/tailrace/tailrace/topology"
+	"github.com/tailrace/tailrace/view"
+)
+
+// joining is a bench with a topology that has run, beside which others are added.
+type joining struct {
+	*bench
+	first, second *view.View[int64, item]
+}
+
+func newJoining(t *testing.T) *joining {
+	j := &joining{}
+	j.bench = newBench(t, func(b *topology.Builder, db *sources.Database, _ *sinks.Target) {
+		j.first = sinks.View(sources.Table[int64, item](b, db, "public.items"), "first")
+	})
+	j.source.tx(true, 1)
+	j.source.tx(false, 2)
+	if err := j.run(func(*Engine) { j.reaches(j.first, 32) }); err != nil {
+		t.Fatal(err)
+	}
+	j.beside = func(b *topology.Builder, db *sources.Database) {
+		j.second = sinks.View(sources.Table[int64, item](b, db, "public.items"), "second")
+	}
+	j.source.tx(true, 1, 2)
+	j.source.gate = make(chan struct{})
+	return j
+}
+
+// reaches waits until a view shows a position.
+func (j *joining) reaches(v *view.View[int64, item], at uint64) {
+	j.t.Helper()
+	done := make(chan error, 1)
+	go func() { done <- v.WaitFor(j.t.Context(), record.Positions{"shop": at}) }()
+	if err := wait(j.t, done); err != nil {
+		j.t.Fatal(err)
+	}
+}
+
+// holds compares both views at one moment.
+func (j *joining) holds(keys ...int64) {
+	j.t.Helper()
+	m, err := view.At(j.t.Context(), j.first, j.second)
+	if err != nil {
+		j.t.Fatal(err)
+	}
+	defer m.Close()
+	for name, v := range map[string]*view.View[int64, item]{"first": j.first, "second": j.second} {
+		var got []int64
+		rows := v.At(m).Range(j.t.Context(), view.All[int64]())
+		for key := range rows.All() {
+			got = append(got, key)
+		}
+		if rows.Err() != nil {
+			j.t.Fatal(rows.Err())
+		}
+		if !slices.Equal(got, keys) {
+			j.t.Errorf("%s holds %v, want %v", name, got, keys)
+		}
+	}
+}
+
+// hidden checks that nothing of the newcomer can be read, at a moment either.
+func (j *joining) hidden() {
+	j.t.Helper()
+	m, err := view.At(j.t.Context(), j.first)
+	if err != nil {
+		j.t.Fatal(err)
+	}
+	defer m.Close()
+	if _, _, err := j.second.At(m).Get(1); !errors.Is(err, view.ErrNotReady) {
+		j.t.Errorf("at a moment a view before its snapshot gives %v", err)
+	}
+}
+
+// A topology that is added takes its snapshot and what follows while the others go on,
+// and is shown from the moment on at which it stands where they do.
+func TestNewcomerBesideOthers(t *testing.T) {
+	j := newJoining(t)
+	if err := j.run(func(e *Engine) {
+		j.source.tx(false, 3)
+		j.source.tx(false, 4)
+		j.reaches(j.first, 80)
+		for wait(t, j.source.acks) != 80 {
+		}
+		if _, _, _, err := j.second.Get(t.Context(), 1); !errors.Is(err, view.ErrNotReady) {
+			t.Errorf("a view before its snapshot gives %v", err)
+		}
+		if got := e.Status().Joining; !slices.Equal(got, []string{"beside"}) {
+			t.Errorf("%v are joining", got)
+		}
+		j.hidden()
+		close(j.source.gate)
+		wait(t, e.Joined())
+		j.holds(1, 2, 3, 4)
+		if got := e.Status().Joining; len(got) > 0 {
+			t.Errorf("%v are joining", got)
+		}
+		j.source.tx(false, 5)
+		j.reaches(j.second, 96)
+		j.holds(1, 2, 3, 4, 5)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if want := NewcomerApp("app", "beside"); len(j.source.dropped) != 2 || j.source.dropped[1] != want {
+		t.Errorf("the slots of %q were dropped", j.source.dropped)
+	}
+	opens := len(j.source.opens)
+	if err := j.run(func(*Engine) { j.reaches(j.second, 96) }); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(j.source.opens) - opens; n != 1 {
+		t.Errorf("%d sessions were opened", n)
+	}
+}
+
+// A crash on the way drops what the newcomer has written, and the next start begins anew;
+// the others lose nothing.
+func TestNewcomerAfterCrash(t *testing.T) {
+	died := errors.New("died")
+	for point, nth := range map[string]int{failpoint.JoinerSync: 1, "again " + failpoint.JoinerSync: 2, failpoint.Joining: 1} {
+		t.Run(point, func(t *testing.T) {
+			j := newJoining(t)
+			j.source.tx(false, 3)
+			name := point
+			if nth == 2 {
+				name = failpoint.JoinerSync
+			}
+			off := failpoint.Set(name, func(hit int) error {
+				if hit == nth {
+					return died
+				}
+				return nil
+			})
+			close(j.source.gate)
+			err := j.run(nil)
+			off()
+			if !errors.Is(err, died) {
+				t.Fatalf("got %v", err)
+			}
+			// What is there is another one, so that rows that have stayed would show.
+			j.source.tx(true, 1, 3)
+			j.source.tx(false, 4)
+			if err := j.run(func(e *Engine) {
+				wait(t, e.Joined())
+				j.reaches(j.second, 96)
+				got := map[int64]bool{}
+				rows := j.second.Range(t.Context(), view.All[int64]())
+				for key := range rows.All() {
+					got[key] = true
+				}
+				if rows.Err() != nil {
+					t.Fatal(rows.Err())
+				}
+				if want := map[int64]bool{1: true, 3: true, 4: true}; !maps.Equal(got, want) {
+					t.Errorf("the newcomer's view holds %v", got)
+				}
+			}); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// A topology whose shape does not fit while it is on its way is held; the others go on.
+func TestNewcomerThatFails(t *testing.T) {
+	j := newJoining(t)
+	broken := errors.New("no room")
+	off := failpoint.Set(failpoint.JoinerSync, func(int) error { return errors.Join(broken, sources.ErrSchema) })
+	defer off()
+	close(j.source.gate)
+	if err := j.run(func(e *Engine) {
+		wait(t, e.Joined())
+		if err := e.Status().Held["beside"]; !errors.Is(err, broken) {
+			t.Errorf("held with %v", err)
+		}
+		j.source.tx(false, 3)
+		j.reaches(j.first, 64)
+		if _, _, _, err := j.second.Get(context.Background(), 1); !errors.Is(err, view.ErrNotReady) {
+			t.Errorf("its view gives %v", err)
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
