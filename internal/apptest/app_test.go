@@ -158,8 +158,19 @@ func TestNewcomer(t *testing.T) {
 	stop()
 	again.equal(t, db, "shop")
 	second.equal(t, db, "shop")
-	if n := db.String("select count(*) from pg_replication_slots"); n != "1" {
-		t.Errorf("%s slots are left, want the app's only", n)
+	oneSlot(t, db)
+}
+
+// oneSlot waits until there is no slot but the app's.
+func oneSlot(t *testing.T, db *pgservertest.DB) {
+	t.Helper()
+	ctx := deadline(t)
+	for db.String("select count(*) from pg_replication_slots") != "1" {
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			t.Fatal("slots are left, want the app's only")
+		}
 	}
 }
 

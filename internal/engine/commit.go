@@ -89,6 +89,7 @@ func (e *Engine) advanceQuietly() error {
 	if e.seq == 0 || len(e.frontier()) == 0 {
 		return nil
 	}
+	e.joiner.follow(e.frontier())
 	return e.cfg.Host.Advance(e.frontier())
 }
 

@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/tailrace/tailrace/internal/failpoint"
 	"github.com/tailrace/tailrace/internal/task"
 	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/sinks"
@@ -37,8 +36,10 @@ type joiner struct {
 	asks      chan *joinAsk
 	wake      chan struct{} // a batch has come, or the loop has moved
 
-	mu    sync.Mutex
-	goals record.Positions // what the loop has made durable
+	mu sync.Mutex
+	// goals is how far the loop is, without what it has not committed or has found to hold
+	// nothing for the others.
+	goals record.Positions
 }
 
 // follower is a database as a joiner reads it.
@@ -187,7 +188,7 @@ func (j *joiner) asking() <-chan *joinAsk {
 	return j.asks
 }
 
-// follow tells how far the loop is durably.
+// follow tells how far the loop is.
 func (j *joiner) follow(at record.Positions) {
 	if j == nil {
 		return
@@ -299,10 +300,8 @@ func (j *joiner) work(ctx context.Context) error {
 	if err := j.commit(); err != nil {
 		return err
 	}
-	again := time.NewTimer(0)
-	<-again.C
 	var later <-chan time.Time
-	for {
+	for tries := 0; ; {
 		there, err := j.catchUp(nil)
 		if err != nil {
 			return err
@@ -314,8 +313,9 @@ func (j *joiner) work(ctx context.Context) error {
 			if joined, err := j.ask(ctx); joined || err != nil {
 				return err
 			}
-			again.Reset(joinAgain)
-			later = again.C
+			// Not in step with what the server tells each second.
+			tries++
+			later = time.After(joinAgain + time.Duration(tries%4)*joinAgain/5)
 			continue
 		}
 		select {
@@ -339,111 +339,6 @@ func (j *joiner) takeSnapshot(ctx context.Context, f *follower) error {
 			return context.Cause(ctx)
 		}
 	}
-}
-
-// catchUp feeds what has arrived, up to positions or, without any, to where the loop is;
-// there says that everything up to that has been fed.
-func (j *joiner) catchUp(at record.Positions) (there bool, err error) {
-	there = true
-	for _, f := range j.followers {
-		goal := j.goal(f, at)
-		if err := j.feed(f, goal); err != nil {
-			return false, err
-		}
-		there = there && f.d.open == nil && (f.passed >= goal || goal == math.MaxUint64)
-	}
-	return there, nil
-}
-
-// feed feeds what has arrived of a database without waiting, up to the first transaction
-// that begins at or behind the goal.
-func (j *joiner) feed(f *follower, goal uint64) error {
-	for {
-		if f.in == nil {
-			select {
-			case next := <-f.d.batches:
-				if next.err != nil {
-					return fmt.Errorf("engine: database %q: %w", f.d.name, next.err)
-				}
-				f.in, f.at = next.batch, 0
-			default:
-				return nil
-			}
-		}
-		for f.at < len(f.in.Txs) {
-			p := &f.in.Txs[f.at]
-			if f.begun && f.d.open == nil && p.Tx.CommitStart >= goal {
-				f.passed = max(f.passed, p.Tx.CommitStart)
-				return nil
-			}
-			if !f.begun && !p.Tx.Snapshot {
-				return fmt.Errorf("engine: database %q: a newcomer's snapshot did not come first", f.d.name)
-			}
-			if err := j.sub.feedPiece(f.d, p); err != nil {
-				return err
-			}
-			f.at++
-			if p.Last {
-				f.passed = max(f.passed, p.Tx.Position)
-				if !f.begun {
-					f.begun = true
-					return nil
-				}
-			}
-			if err := j.commitFull(); err != nil {
-				return err
-			}
-		}
-		f.passed = max(f.passed, f.in.Idle)
-		release(f.in)
-		f.in = nil
-	}
-}
-
-func (j *joiner) commitFull() error {
-	if !j.sub.full() || !j.sub.closed() {
-		return nil
-	}
-	return j.commit()
-}
-
-// commit makes what has been fed durable, marked as that of topologies that have not
-// joined (invariants S2, S3). Nobody reads it before they have.
-func (j *joiner) commit() error {
-	s := j.sub
-	if len(s.epoch.txs) == 0 || s.snapshotPending() {
-		return nil
-	}
-	sealed := make([]*task.Ready, len(s.runs))
-	for i, r := range s.runs {
-		var err error
-		if sealed[i], err = r.task.Seal(); err != nil {
-			return err
-		}
-	}
-	batch := s.cfg.Dir.DB.NewBatch()
-	defer batch.Close()
-	if _, err := s.fill(batch, sealed); err != nil {
-		return err
-	}
-	if err := failpoint.Hit(failpoint.JoinerSync); err != nil {
-		return err
-	}
-	if err := s.cfg.Dir.DB.Commit(batch, true); err != nil {
-		return fmt.Errorf("engine: commit: %w", err)
-	}
-	for i, r := range s.runs {
-		r.task.Committed(sealed[i].Checkpoint)
-	}
-	s.epoch = epoch{}
-	for _, f := range j.followers {
-		at := uint64(math.MaxUint64)
-		for _, r := range f.d.runs {
-			at = min(at, r.task.Positions()[f.d.name])
-		}
-		f.d.session.Ack(at)
-	}
-	return nil
 }
 
 // ask asks the loop to stand still, and takes what is left up to there.
@@ -483,21 +378,34 @@ func (j *joiner) ask(ctx context.Context) (joined bool, err error) {
 	if err := j.commit(); err != nil {
 		return false, err
 	}
-	for _, r := range j.sub.runs {
-		c := r.task.Checkpoint()
-		for name, p := range at {
-			if _, reads := c.Positions[name]; reads {
-				c.Positions[name] = p
-			}
-		}
-		answer.checkpoints = append(answer.checkpoints, c)
+	checkpoints, ok := j.checkpoints(at)
+	if !ok {
+		return false, nil
 	}
+	answer.checkpoints = checkpoints
 	for _, f := range j.followers {
 		if f.whole {
 			j.handOver(f)
 		}
 	}
 	return true, nil
+}
+
+// checkpoints are those of the topologies at the position where they join; ok is false if
+// they are ahead of it, since the loop has gone back to its last commit after a failure.
+func (j *joiner) checkpoints(at record.Positions) (out []task.Checkpoint, ok bool) {
+	for _, r := range j.sub.runs {
+		c := r.task.Checkpoint()
+		for name, p := range c.Positions {
+			to, shared := at[name]
+			if shared && p > to {
+				return nil, false
+			}
+			c.Positions[name] = max(p, to)
+		}
+		out = append(out, c)
+	}
+	return out, true
 }
 
 // handOver gives the loop the session of a database that it does not read yet.

@@ -130,7 +130,9 @@ func TestNewcomerBesideOthers(t *testing.T) {
 // the others lose nothing.
 func TestNewcomerAfterCrash(t *testing.T) {
 	died := errors.New("died")
-	for point, nth := range map[string]int{failpoint.JoinerSync: 1, "again " + failpoint.JoinerSync: 2, failpoint.Joining: 1} {
+	for point, nth := range map[string]int{
+		failpoint.JoinerSync: 1, "again " + failpoint.JoinerSync: 2, failpoint.Joining: 1,
+	} {
 		t.Run(point, func(t *testing.T) {
 			j := newJoining(t)
 			j.source.tx(false, 3)
