@@ -64,6 +64,9 @@ func (e *Engine) join(ctx context.Context, answer joinAnswer) error {
 			return err
 		}
 	}
+	for _, t := range e.targets {
+		t.staged, t.joined, t.joinedAt = 0, t.staged, answer.commitTime
+	}
 	if err := failpoint.Hit(failpoint.Joining); err != nil {
 		return err
 	}
@@ -74,6 +77,11 @@ func (e *Engine) join(ctx context.Context, answer joinAnswer) error {
 		return err
 	}
 	e.noneJoining()
+	// From here on it is what is queued that is kept for.
+	e.ackMu.Lock()
+	e.keep = nil
+	e.ackMu.Unlock()
+	e.acknowledge()
 	return nil
 }
 
@@ -88,6 +96,9 @@ func (e *Engine) holdJoining(cause error) error {
 		}
 	}
 	e.noneJoining()
+	e.ackMu.Lock()
+	e.keep = nil
+	e.ackMu.Unlock()
 	return e.publish(e.cfg.Dir.DB.NewSnapshot(), &epoch{})
 }
 

@@ -256,7 +256,7 @@ func (e *Engine) forgetQueues() error {
 		return err
 	}
 	for _, name := range slices.Sorted(maps.Keys(queues)) {
-		if slices.ContainsFunc(e.targets, func(t *targetRun) bool { return t.name == name }) {
+		if slices.ContainsFunc(e.targets, func(t *targetRun) bool { return t.name == name }) || isStaged(name) {
 			continue
 		}
 		gone := &targetRun{name: name, queue: queues[name]}

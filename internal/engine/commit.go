@@ -290,13 +290,19 @@ func (e *Engine) durable() record.Positions {
 func (e *Engine) through() record.Positions {
 	out := e.durable()
 	for _, r := range e.runs {
-		for name, at := range r.replay {
-			if p, ok := out[name]; ok {
-				out[name] = min(p, at)
-			}
+		lower(out, r.replay)
+	}
+	lower(out, e.keep)
+	return out
+}
+
+// lower lowers positions to others, where these are lower.
+func lower(positions, to record.Positions) {
+	for name, at := range to {
+		if p, ok := positions[name]; ok {
+			positions[name] = min(p, at)
 		}
 	}
-	return out
 }
 
 // publish shows a committed state to readers. Before every topology has its snapshots
@@ -379,6 +385,9 @@ func (e *Engine) acknowledge() {
 			if t.appends {
 				at = min(at, t.deliveredTo(d.name, at))
 			}
+		}
+		if kept, ok := e.keep[d.name]; ok {
+			at = min(at, kept)
 		}
 		if d.session != nil && at > d.acked {
 			d.acked = at

@@ -149,6 +149,9 @@ type Engine struct {
 	joiner *joiner
 	asked  *joinAsk
 	joins  *Engine
+	// keep is what the sources have to keep for events of topologies that are joining,
+	// which are not delivered before they have joined. Guarded by ackMu.
+	keep record.Positions
 	// chosen says that it has been decided who joins by a joiner, joinedAll that none does
 	// any more, when joined is closed.
 	chosen, joinedAll bool
@@ -191,7 +194,10 @@ func New(cfg Config) (*Engine, error) {
 		}
 		e.runs = append(e.runs, r)
 	}
-	return e, errors.Join(e.groupDatabases(), e.groupTargets(), e.bindViews())
+	if err := errors.Join(e.groupDatabases(), e.groupTargets(), e.bindViews()); err != nil {
+		return e, err
+	}
+	return e, e.dropOrphans()
 }
 
 // Run processes until ctx ends or something cannot go on; what was committed stays.

@@ -11,10 +11,8 @@ import (
 
 	"github.com/tailrace/tailrace/internal/task"
 	"github.com/tailrace/tailrace/record"
-	"github.com/tailrace/tailrace/sinks"
 	"github.com/tailrace/tailrace/sources"
 	"github.com/tailrace/tailrace/state"
-	"github.com/tailrace/tailrace/topology"
 )
 
 // joiner brings new topologies up to where the others are while these go on: it reads
@@ -33,8 +31,10 @@ type joiner struct {
 	sub       *Engine
 	runs      []*topologyRun // the parent's
 	followers []*follower
-	asks      chan *joinAsk
-	wake      chan struct{} // a batch has come, or the loop has moved
+	// commitTime is that of the last transaction in a commit.
+	commitTime int64
+	asks       chan *joinAsk
+	wake       chan struct{} // a batch has come, or the loop has moved
 
 	mu sync.Mutex
 	// goals is how far the loop is, without what it has not committed or has found to hold
@@ -66,7 +66,10 @@ type joinAsk struct {
 
 // joinAnswer has the checkpoints of the topologies, nil if they could not get to where
 // the loop stands in time.
-type joinAnswer struct{ checkpoints []task.Checkpoint }
+type joinAnswer struct {
+	checkpoints []task.Checkpoint
+	commitTime  int64 // of the last transaction that they hold, in Unix microseconds
+}
 
 const (
 	// joinPause bounds how long the loop stands still for those who join.
@@ -92,20 +95,12 @@ func (e *Engine) chooseJoining() {
 		return
 	}
 	for _, r := range e.runs {
-		if r.held == nil && len(r.committed) == 0 && len(r.replay) == 0 && !r.writesTargets() {
+		if r.held == nil && len(r.committed) == 0 && len(r.replay) == 0 {
 			e.ackMu.Lock()
 			r.joining = true
 			e.ackMu.Unlock()
 		}
 	}
-}
-
-// writesTargets reports whether the topology has outputs for targets.
-func (r *topologyRun) writesTargets() bool {
-	return slices.ContainsFunc(r.topology.Nodes(), func(n *topology.Node) bool {
-		_, ok := n.Sink.(*sinks.Spec)
-		return ok
-	})
 }
 
 // joiningOnly reports whether nobody but topologies that are joining reads a database.
@@ -151,6 +146,9 @@ func (e *Engine) prepareJoiner() error {
 	e.status.joining(names)
 	for _, d := range e.databases {
 		j.prepare(d)
+	}
+	if err := j.prepareTargets(); err != nil {
+		return err
 	}
 	// The others' views need not wait.
 	return e.publish(e.cfg.Dir.DB.NewSnapshot(), &epoch{})
@@ -382,7 +380,7 @@ func (j *joiner) ask(ctx context.Context) (joined bool, err error) {
 	if !ok {
 		return false, nil
 	}
-	answer.checkpoints = checkpoints
+	answer.checkpoints, answer.commitTime = checkpoints, j.commitTime
 	for _, f := range j.followers {
 		if f.whole {
 			j.handOver(f)

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/sinks"
 	"github.com/tailrace/tailrace/sources"
+	"github.com/tailrace/tailrace/state"
 	"github.com/tailrace/tailrace/topology"
 	"github.com/tailrace/tailrace/view"
 )
@@ -19,11 +21,13 @@ import (
 type joining struct {
 	*bench
 	first, second *view.View[int64, item]
+	out           *sinks.Target
 }
 
 func newJoining(t *testing.T) *joining {
 	j := &joining{}
-	j.bench = newBench(t, func(b *topology.Builder, db *sources.Database, _ *sinks.Target) {
+	j.bench = newBench(t, func(b *topology.Builder, db *sources.Database, out *sinks.Target) {
+		j.out = out
 		j.first = sinks.View(sources.Table[int64, item](b, db, "public.items"), "first")
 	})
 	j.source.tx(true, 1)
@@ -195,5 +199,89 @@ func TestNewcomerThatFails(t *testing.T) {
 		}
 	}); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// What a newcomer puts out for a target is seen by it from the moment on at which the
+// newcomer stands where the others do: the rows as of then in one epoch, and the events
+// of the way there in order. Until the target has taken the events, the source keeps them,
+// also over a crash.
+func TestNewcomerWithTarget(t *testing.T) {
+	for _, crash := range []bool{false, true} {
+		t.Run(fmt.Sprintf("crash=%v", crash), func(t *testing.T) {
+			j := newJoining(t)
+			plain := j.beside
+			j.beside = func(b *topology.Builder, db *sources.Database) {
+				plain(b, db)
+				sinks.Stream(sources.Stream[int64, item](b, db, "public.items", sources.As[item]("events")), j.out, "events")
+				sinks.Table(sources.Table[int64, item](b, db, "public.items", sources.As[item]("rows")), j.out, "rows")
+			}
+			refused := make(chan struct{}, 100)
+			j.target.refuse = func() error {
+				refused <- struct{}{}
+				return errDown
+			}
+			held := func(e *Engine) {
+				j.source.tx(false, 3)
+				j.source.tx(false, 4)
+				j.reaches(j.first, 80)
+				if len(refused) > 0 {
+					t.Error("the target was given something before the newcomer had joined")
+				}
+				close(j.source.gate)
+				wait(t, e.Joined())
+				j.holds(1, 2, 3, 4)
+				wait(t, refused)
+				j.source.tx(false, 5)
+				j.reaches(j.second, 96)
+				if at := j.source.durable(); at > 32 {
+					t.Errorf("the source forgets up to %d, and events from 64 on are not delivered", at)
+				}
+			}
+			taken := func() {
+				var events, rows []string
+				for len(rows) < 5 || len(events) < 3 {
+					d := wait(t, j.target.taken)
+					if d.event.ID != "" {
+						events = append(events, fmt.Sprintf("%s %v", d.event.Key, d.event.Last))
+					} else {
+						rows = append(rows, fmt.Sprintf("%s %v", d.columns[0], d.fresh))
+					}
+				}
+				want := []string{"1 true", "2 true", "3 true", "4 true", "5 false"}
+				if !slices.Equal(rows, want) {
+					t.Errorf("rows %q, want %q", rows, want)
+				}
+				if want := []string{"3 true", "4 true", "5 true"}; !slices.Equal(events, want) {
+					t.Errorf("events %q, want %q", events, want)
+				}
+				for wait(t, j.source.acks) != 96 {
+				}
+			}
+			accept := func() {
+				j.target.mu.Lock()
+				j.target.refuse = nil
+				j.target.mu.Unlock()
+			}
+			if err := j.run(func(e *Engine) {
+				if held(e); !crash {
+					accept()
+					taken()
+				}
+			}); err != nil {
+				t.Fatal(err)
+			}
+			if crash {
+				accept()
+				if err := j.run(func(*Engine) { taken() }); err != nil {
+					t.Fatal(err)
+				}
+			}
+			j.atRest(func(dir *state.Dir) {
+				if got, err := ReadQueues(dir); err != nil || len(got) != 1 || got["warehouse"] != 0 {
+					t.Errorf("%v wait, %v", got, err)
+				}
+			})
+		})
 	}
 }

@@ -103,7 +103,9 @@ func (j *joiner) commit() error {
 	for i, r := range s.runs {
 		r.task.Committed(sealed[i].Checkpoint)
 	}
+	j.commitTime = s.epoch.txs[len(s.epoch.txs)-1].CommitTime
 	s.epoch = epoch{}
+	s.seq++
 	for _, f := range j.followers {
 		at := uint64(math.MaxUint64)
 		for _, r := range f.d.runs {

@@ -42,6 +42,9 @@ type queueHeader struct {
 	Fresh []uint32 `json:"fresh,omitempty"`
 	// Txs are the transactions that the epoch's events refer to by place.
 	Txs []queueTx `json:"txs,omitempty"`
+	// Staged is the queue, if not 0, that holds what topologies put out before they joined
+	// with this epoch; see staged.go.
+	Staged uint32 `json:"staged,omitempty"`
 }
 
 type queueTx struct {
@@ -121,6 +124,9 @@ func queueItems(queue uint32) (lower, upper []byte) {
 func (e *Engine) enqueue(batch state.Batch, t *targetRun, sealed []*task.Ready) error {
 	events := e.eventsOf(t, sealed)
 	header := e.queueHeader(t, sealed, events)
+	if e.joins != nil {
+		return e.stage(batch, t, sealed, events, header)
+	}
 	seq := e.seq + 1
 	wrote := false
 	var key []byte
@@ -165,9 +171,11 @@ func (e *Engine) enqueue(batch state.Batch, t *targetRun, sealed []*task.Ready) 
 
 // queueHeader makes the epoch's header.
 func (e *Engine) queueHeader(t *targetRun, sealed []*task.Ready, events *epochEvents) *queueHeader {
-	h := &queueHeader{Positions: e.frontier(), Txs: events.txs}
+	h := &queueHeader{Positions: e.frontier(), Txs: events.txs, Staged: t.joined}
 	if n := len(e.epoch.txs); n > 0 {
 		h.CommitTime = e.epoch.txs[n-1].CommitTime
+	} else if t.joined != 0 {
+		h.CommitTime = t.joinedAt
 	}
 	for _, o := range t.outputs {
 		ready := sealed[e.indexOf(o.run)]

@@ -102,35 +102,75 @@ func (e *Engine) items(
 	snap state.Reader, t *targetRun, seq uint64, h *queueHeader,
 ) func(func(sinks.Item) bool) error {
 	return func(yield func(sinks.Item) bool) error {
-		lower := itemKey(nil, t.queue, seq, itemRow)
-		upper := itemKey(nil, t.queue, seq+1, itemHeader)
-		it, err := snap.NewIter(lower, upper)
-		if err != nil {
-			return err
+		w := &itemWalk{snap: snap, target: t, yield: yield}
+		err := w.epoch(h, t.queue, seq)
+		if errors.Is(err, errStopItems) {
+			return nil
 		}
-		defer it.Close()
-		var item sinks.Item
-		var held *heldEvent
-		for ok := it.First(); ok; ok = it.Next() {
-			kind, rest := it.Key()[12], it.Key()[13:]
-			if kind == itemEvent {
-				held, err = t.nextEvent(h, rest, it.Value(), held, yield)
-				if errors.Is(err, errStopItems) {
-					return nil
-				}
-			} else if err = t.decodeItem(h, kind, rest, it.Value(), &item); err == nil && !yield(item) {
-				return nil
-			}
-			if err != nil && !errors.Is(err, errNoOutput) {
+		return err
+	}
+}
+
+// itemWalk is a walk over items.
+type itemWalk struct {
+	snap   state.Reader
+	target *targetRun
+	yield  func(sinks.Item) bool
+	item   sinks.Item
+	held   *heldEvent
+}
+
+// epoch walks one epoch: its rows, and its events; of each, what was staged comes first.
+func (w *itemWalk) epoch(h *queueHeader, queue uint32, seq uint64) error {
+	for _, kind := range []byte{itemRow, itemEvent} {
+		if h.Staged != 0 {
+			if err := w.staged(h.Staged, kind); err != nil {
 				return err
 			}
 		}
-		if held != nil {
-			held.item.Event.Last = true
-			yield(held.item)
+		if err := w.items(h, itemKey(nil, queue, seq, kind), itemKey(nil, queue, seq, kind+1)); err != nil {
+			return err
 		}
-		return it.Error()
+		if err := w.flush(); err != nil {
+			return err
+		}
 	}
+	return nil
+}
+
+// items walks the items of one epoch that lie between two keys.
+func (w *itemWalk) items(h *queueHeader, lower, upper []byte) error {
+	it, err := w.snap.NewIter(lower, upper)
+	if err != nil {
+		return err
+	}
+	defer it.Close()
+	for ok := it.First(); ok; ok = it.Next() {
+		kind, rest := it.Key()[12], it.Key()[13:]
+		if kind == itemEvent {
+			w.held, err = w.target.nextEvent(h, rest, it.Value(), w.held, w.yield)
+		} else if err = w.target.decodeItem(h, kind, rest, it.Value(), &w.item); err == nil && !w.yield(w.item) {
+			err = errStopItems
+		}
+		if err != nil && !errors.Is(err, errNoOutput) {
+			return err
+		}
+	}
+	return it.Error()
+}
+
+// flush yields the event that is held, which is the last of its transaction.
+func (w *itemWalk) flush() error {
+	held := w.held
+	w.held = nil
+	if held == nil {
+		return nil
+	}
+	held.item.Event.Last = true
+	if !w.yield(held.item) {
+		return errStopItems
+	}
+	return nil
 }
 
 // heldEvent is an event of which the successor is not known yet.

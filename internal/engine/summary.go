@@ -103,9 +103,16 @@ func ReadQueues(dir *state.Dir) (map[string]int64, error) {
 	}
 	out := map[string]int64{}
 	for name, id := range queues {
-		if out[name], err = dir.RangeBytes(queueItems(id)); err != nil {
+		lower, upper := queueItems(id)
+		target, _, staged := strings.Cut(name, stagedInfix)
+		if staged {
+			lower = itemKey(nil, id, 0, itemHeader)
+		}
+		bytes, err := dir.RangeBytes(lower, upper)
+		if err != nil {
 			return nil, err
 		}
+		out[target] += bytes
 	}
 	return out, nil
 }

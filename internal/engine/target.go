@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -30,6 +31,11 @@ type targetRun struct {
 	room chan struct{} // the queue has shrunk
 	size atomic.Int64
 
+	// staged is the queue of what joining topologies put out, 0 if there is none; joined is
+	// that of those that join with the epoch at hand. They are the loop's.
+	staged, joined uint32
+	joinedAt       int64 // the commit time of the last transaction in joined
+
 	mu sync.Mutex
 	// delivered is the newest epoch that the target has taken.
 	delivered uint64
@@ -40,6 +46,7 @@ type pendingEpoch struct {
 	seq       uint64
 	positions record.Positions // before this epoch
 	bytes     int64
+	staged    uint32 // the queue of what topologies put out before they joined, or 0
 }
 
 // deliveredTo limits an acknowledgement to what an append-only target has taken: the
@@ -71,7 +78,11 @@ func (e *Engine) loadQueue(t *targetRun) error {
 		if n := len(t.pending); n == 0 || t.pending[n-1].seq != seq {
 			// What came before the epoch is not known any more: nothing is acknowledged
 			// until it has been delivered.
-			t.pending = append(t.pending, pendingEpoch{seq: seq, positions: record.Positions{}})
+			h := &queueHeader{}
+			if json.Unmarshal(it.Value(), h) != nil {
+				return fmt.Errorf("%w: header of epoch %d in the queue of %q", state.ErrCorrupt, seq, t.name)
+			}
+			t.pending = append(t.pending, pendingEpoch{seq: seq, positions: record.Positions{}, staged: h.Staged})
 		}
 		t.pending[len(t.pending)-1].bytes += size
 	}
@@ -93,7 +104,10 @@ func (e *Engine) noteQueued(f *inflight) {
 			continue
 		}
 		t.mu.Lock()
-		t.pending = append(t.pending, pendingEpoch{seq: f.seq, positions: e.before, bytes: f.queued[i]})
+		t.pending = append(t.pending, pendingEpoch{
+			seq: f.seq, positions: e.before, bytes: f.queued[i], staged: t.joined,
+		})
+		t.joined = 0
 		t.mu.Unlock()
 		e.cfg.Observe.Queued(t.name, t.size.Add(f.queued[i]))
 	}
@@ -281,7 +295,11 @@ func (e *Engine) taken(t *targetRun, seq uint64) error {
 	if len(t.pending) > 0 {
 		first = t.pending[0].seq
 	}
+	var staged []uint32
 	for len(t.pending) > 0 && t.pending[0].seq <= seq {
+		if id := t.pending[0].staged; id != 0 {
+			staged = append(staged, id)
+		}
 		freed += t.pending[0].bytes
 		t.pending = t.pending[1:]
 	}
@@ -301,6 +319,11 @@ func (e *Engine) taken(t *targetRun, seq uint64) error {
 	lower, upper := itemKey(nil, t.queue, first, itemHeader), itemKey(nil, t.queue, seq+1, itemHeader)
 	if err := e.cfg.Dir.DB.DeleteRange(lower, upper); err != nil {
 		return err
+	}
+	for _, id := range staged {
+		if err := e.dropStaged(id); err != nil {
+			return err
+		}
 	}
 	e.cfg.Observe.Queued(t.name, t.size.Add(-freed))
 	signal(t.room)
