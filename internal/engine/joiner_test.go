@@ -210,10 +210,15 @@ func TestNewcomerWithTarget(t *testing.T) {
 	for _, crash := range []bool{false, true} {
 		t.Run(fmt.Sprintf("crash=%v", crash), func(t *testing.T) {
 			j := newJoining(t)
+			j.limits.EpochRows = 1 // The newcomer commits each transaction.
 			plain := j.beside
 			j.beside = func(b *topology.Builder, db *sources.Database) {
 				plain(b, db)
-				sinks.Stream(sources.Stream[int64, item](b, db, "public.items", sources.As[item]("events")), j.out, "events")
+				sinks.Stream(
+					sources.Stream[int64, item](b, db, "public.items", sources.As[item]("events")),
+					j.out,
+					"events",
+				)
 				sinks.Table(sources.Table[int64, item](b, db, "public.items", sources.As[item]("rows")), j.out, "rows")
 			}
 			refused := make(chan struct{}, 100)

@@ -12,13 +12,12 @@ import (
 	"github.com/tailrace/tailrace/sources"
 )
 
-// paused is the snapshot of topologies that the others wait for: those that take events
-// again which only the app's own slot has, and those without others that could go on. They
-// have no position in a database whose
-// other topologies have one, or whose events they take again. It comes through a slot of
-// its own and stands at some X at or after the others' position; the database's own
-// session, which has not been read from yet, delivers everything after X too, so
-// each topology simply skips what its position covers. A crash before the
+// paused is the snapshot of topologies that the others wait for, unlike those that a
+// joiner brings up: they take events again, and these are in the app's own slot alone. The
+// snapshot comes through a slot of its own and stands at some X at or after the position
+// from which events are taken; the database's own session, which has not been read from
+// yet, delivers everything after X too, so each topology simply skips what its position
+// covers. A crash before the
 // newcomer's first commit leaves nothing but an orphaned slot of its own, which the
 // next start drops.
 type paused struct {

@@ -169,7 +169,11 @@ func (w *itemWalk) staged(queue uint32, kind byte) error {
 		if err != nil || !ok {
 			return err
 		}
-		if err := w.items(h, itemKey(nil, queue, seq, itemEvent), itemKey(nil, queue, seq+1, itemHeader)); err != nil {
+		if err := w.items(
+			h,
+			itemKey(nil, queue, seq, itemEvent),
+			itemKey(nil, queue, seq+1, itemHeader),
+		); err != nil {
 			return err
 		}
 		if err := w.flush(); err != nil {
