@@ -130,7 +130,7 @@ func Enable(spec, log string) error {
 
 func parse(term, log string) (string, func(int) error, error) {
 	name, what, _ := strings.Cut(term, "=")
-	if !slices.Contains(points, name) {
+	if !slices.Contains(points, name) && !slices.Contains(kafkaPoints, name) {
 		return "", nil, fmt.Errorf("failpoint: %q is no failpoint; there are %s", name,
 			strings.Join(points, ", "))
 	}

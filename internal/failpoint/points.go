@@ -64,3 +64,31 @@ var points = []string{
 
 // Points returns the names of all crash points.
 func Points() []string { return append([]string(nil), points...) }
+
+// The crash points of Kafka mode, numbered as CP1 to CP19 of the design.
+const (
+	// KafkaPolled is after records were polled and computed, before the transaction.
+	KafkaPolled = "cp1-polled"
+	// KafkaProducing is amid the records of a transaction.
+	KafkaProducing = "cp2-producing"
+	// KafkaProduced is after all records of a transaction were handed to the client.
+	KafkaProduced = "cp3-produced"
+	// KafkaCommitted is after the transaction has committed, before anything is on the disk.
+	KafkaCommitted = "cp9-committed"
+	// KafkaApplied is after the state is on the disk.
+	KafkaApplied = "cp11-applied"
+	// KafkaAssigned is between an assignment and the end of the restoring.
+	KafkaAssigned = "cp14-assigned"
+	// KafkaRestoring is amid a batch of restoring.
+	KafkaRestoring = "cp15-restoring"
+	// KafkaClosing is amid a graceful end.
+	KafkaClosing = "cp19-closing"
+)
+
+var kafkaPoints = []string{
+	KafkaPolled, KafkaProducing, KafkaProduced, KafkaCommitted, KafkaApplied, KafkaAssigned, KafkaRestoring,
+	KafkaClosing,
+}
+
+// KafkaPoints returns the names of the crash points of Kafka mode.
+func KafkaPoints() []string { return append([]string(nil), kafkaPoints...) }

@@ -18,10 +18,22 @@ import (
 // prepareTopics creates the topics that are missing and may be created, and checks
 // those that are there. All problems are reported at once.
 func (w *writer) prepareTopics(ctx context.Context) error {
-	want := map[string]*output{w.progressTopic(): nil}
+	want := w.outputTopics()
+	want[w.progressTopic()] = nil
+	return w.prepareOnly(ctx, want)
+}
+
+// outputTopics are the topics of the outputs.
+func (w *writer) outputTopics() map[string]*output {
+	topics := map[string]*output{}
 	for _, o := range w.outputs {
-		want[o.topic] = o
+		topics[o.topic] = o
 	}
+	return topics
+}
+
+// prepareOnly is prepareTopics for the given topics.
+func (w *writer) prepareOnly(ctx context.Context, want map[string]*output) error {
 	names := slices.Sorted(maps.Keys(want))
 	details, err := w.admin.ListTopics(ctx, names...)
 	if err != nil {

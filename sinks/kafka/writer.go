@@ -357,6 +357,11 @@ func (w *writer) produceEvent(o *output, ev *sinks.Event, events map[string]reco
 		return
 	}
 	at[ev.Source] = max(at[ev.Source], ev.Position)
+	w.produce(eventRecord(o, ev))
+}
+
+// eventRecord is the record of an event.
+func eventRecord(o *output, ev *sinks.Event) *kgo.Record {
 	headers := []kgo.RecordHeader{
 		{Key: "tailrace-id", Value: []byte(ev.ID)},
 		{Key: "tailrace-source", Value: []byte(ev.Source)},
@@ -370,8 +375,8 @@ func (w *writer) produceEvent(o *output, ev *sinks.Event, events map[string]reco
 			headers = append(headers, kgo.RecordHeader{Key: flag.name, Value: []byte("true")})
 		}
 	}
-	w.produce(&kgo.Record{
+	return &kgo.Record{
 		Topic: o.topic, Key: append([]byte(nil), ev.Key...), Value: append([]byte(nil), ev.Value...),
 		Headers: headers, Timestamp: time.UnixMicro(ev.Time).UTC(),
-	})
+	}
 }

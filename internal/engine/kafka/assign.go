@@ -1,0 +1,119 @@
+package kafka
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/tailrace/tailrace/internal/kafka"
+)
+
+// order is the order that tasks are worked through in.
+func (e *Engine) order() []taskID {
+	ids := make([]taskID, 0, len(e.tasks))
+	for id := range e.tasks {
+		ids = append(ids, id)
+	}
+	slices.SortFunc(ids, func(a, b taskID) int {
+		return cmp.Or(cmp.Compare(a.sub, b.sub), cmp.Compare(a.partition, b.partition))
+	})
+	return ids
+}
+
+// assign makes the tasks those that this member owns all inputs of, restores their state
+// and lets their inputs flow. No transaction is open here.
+func (e *Engine) assign(ctx context.Context) error {
+	owned, rounds := e.session.Owned()
+	if rounds == e.rounds {
+		return nil
+	}
+	if err := e.dropRevoked(); err != nil {
+		return err
+	}
+	e.rounds = rounds
+	for i, sub := range e.subs {
+		for p := range sub.partitions {
+			id := taskID{i, p}
+			if e.tasks[id] != nil || !ownsAll(sub, p, owned) {
+				continue
+			}
+			r, err := e.newTask(id, owned)
+			if err != nil {
+				return err
+			}
+			e.tasks[id] = r
+		}
+	}
+	for _, id := range e.order() {
+		r := e.tasks[id]
+		if r.ready {
+			continue
+		}
+		if err := e.restore(ctx, r); err != nil {
+			return sessionError(err)
+		}
+		if err := e.begin(r); err != nil {
+			return err
+		}
+		e.log.Info("a task begins", "task", r.owner())
+		e.session.Resume(r.partitions())
+	}
+	return e.publish(nil)
+}
+
+func ownsAll(sub *subTopology, partition int32, owned map[kafka.Partition]kafka.Offset) bool {
+	for _, in := range sub.inputs {
+		if _, ok := owned[kafka.Partition{Topic: in.topic, Number: partition}]; !ok {
+			return false
+		}
+	}
+	return true
+}
+
+// dropRevoked ends the tasks of which an input was taken away. Their state stays: it is
+// what the changelogs hold, and saves restoring if they come back.
+func (e *Engine) dropRevoked() error {
+	owned, rounds := e.session.Owned()
+	if rounds == e.rounds {
+		return nil
+	}
+	var errs []error
+	for _, id := range e.order() {
+		r := e.tasks[id]
+		if ownsAll(r.sub, id.partition, owned) && !r.restarted(owned) {
+			continue
+		}
+		e.log.Info("a task ends", "task", r.owner())
+		errs = append(errs, r.close())
+		delete(e.tasks, id)
+	}
+	return errors.Join(errs...)
+}
+
+// restarted reports whether an input was taken away and given back: others may have gone
+// on with it meanwhile.
+func (r *taskRun) restarted(owned map[kafka.Partition]kafka.Offset) bool {
+	return slices.ContainsFunc(r.inputs, func(b *buffer) bool {
+		return owned[b.partition].Next != b.committed.Next
+	})
+}
+
+func (e *Engine) closeTasks() error {
+	var errs []error
+	for id, r := range e.tasks {
+		errs = append(errs, r.close())
+		delete(e.tasks, id)
+	}
+	return errors.Join(errs...)
+}
+
+func (r *taskRun) owner() string { return r.sub.owner(r.id.partition) }
+
+func (r *taskRun) partitions() []kafka.Partition {
+	out := make([]kafka.Partition, 0, len(r.inputs))
+	for _, b := range r.inputs {
+		out = append(out, b.partition)
+	}
+	return out
+}

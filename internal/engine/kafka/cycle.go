@@ -1,0 +1,127 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/tailrace/tailrace/internal/failpoint"
+)
+
+// idlePoll is how long a cycle without records waits for the first.
+const idlePoll = 250 * time.Millisecond
+
+// cycle polls, computes and commits once:
+//
+//	poll -> merge by timestamp -> step -> one transaction {changelogs, outputs, offsets}
+//	-> committed for sure -> one batch {state, checkpoints} -> views
+//
+// From the first poll to the end the group takes no partition away (invariant K6).
+func (e *Engine) cycle(ctx context.Context) error {
+	if err := e.assign(ctx); err != nil {
+		return err
+	}
+	defer e.session.Release()
+	fed, err := e.gather(ctx)
+	if err != nil {
+		return err
+	}
+	if fed == 0 || ctx.Err() != nil {
+		return nil
+	}
+	if err := failpoint.Hit(failpoint.KafkaPolled); err != nil {
+		return err
+	}
+	return e.commit(ctx)
+}
+
+// gather polls and computes until a commit is due, and returns how many records it fed.
+func (e *Engine) gather(ctx context.Context) (fed int, err error) {
+	wait, began := idlePoll, time.Time{}
+	for {
+		poll, cancel := context.WithTimeout(ctx, wait)
+		stop := context.AfterFunc(ctx, cancel)
+		fetches, err := e.session.Poll(poll, e.limits.Records)
+		stop()
+		cancel()
+		if err != nil {
+			return fed, sessionError(err)
+		}
+		// The poll may have waited for the group to take partitions away.
+		if err := e.dropRevoked(); err != nil {
+			return fed, err
+		}
+		e.distribute(fetches)
+		n, err := e.feed()
+		if err != nil {
+			return fed, err
+		}
+		fed += n
+		if fed > 0 && began.IsZero() {
+			began = time.Now()
+		}
+		if fed == 0 || fed >= e.limits.Records || ctx.Err() != nil {
+			return fed, nil
+		}
+		if wait = e.limits.CommitInterval - time.Since(began); wait <= 0 {
+			return fed, nil
+		}
+	}
+}
+
+// distribute puts what was polled into the buffers of its tasks.
+func (e *Engine) distribute(fetches kgo.Fetches) {
+	fetches.EachPartition(func(p kgo.FetchTopicPartition) {
+		for _, r := range e.tasks {
+			if !r.ready || r.id.partition != p.Partition {
+				continue
+			}
+			for _, b := range r.inputs {
+				if b.partition.Topic == p.Topic {
+					b.add(p.FetchPartition)
+				}
+			}
+		}
+	})
+}
+
+// feed processes what may be processed.
+func (e *Engine) feed() (fed int, err error) {
+	now := time.Now()
+	for _, id := range e.order() {
+		r := e.tasks[id]
+		if !r.ready {
+			continue
+		}
+		for b := r.nextInput(now, e.limits.MaxIdle); b != nil; b = r.nextInput(now, e.limits.MaxIdle) {
+			if err := r.feed(b, b.head()); err != nil {
+				return fed, err
+			}
+			b.take()
+			fed++
+		}
+	}
+	return fed, nil
+}
+
+// abandon drops what was computed since the last commit. Where the broker's offsets are
+// what this member left, the session goes on from them; else it ends.
+func (e *Engine) abandon(ctx context.Context, cause error) error {
+	for _, r := range e.tasks {
+		if r.ready {
+			r.rollback()
+		}
+	}
+	if cause != nil {
+		return sessionError(cause)
+	}
+	e.log.Info("a transaction was given up, its records are processed again")
+	rewind, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	if err := e.session.Rewind(rewind); err != nil {
+		return sessionError(errors.Join(err, cause))
+	}
+	return nil
+}

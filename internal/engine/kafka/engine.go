@@ -1,0 +1,188 @@
+// Package kafka runs topologies as a Kafka consumer group: Kafka mode. What is computed is
+// the task's business; here are the group, the transactions and the order of a commit.
+//
+// One goroutine, the loop, polls the records of all partitions that this member owns, feeds
+// them to the tasks in the order of their timestamps, and ends each cycle with one
+// transaction that holds the tasks' changelogs, their outputs and the offsets. State
+// reaches the disk only after that transaction is known to have committed, together with
+// the changelogs' offsets, so it is never ahead of the log (invariants K1 to K4).
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/tailrace/tailrace/internal/kafka"
+	"github.com/tailrace/tailrace/sinks"
+	"github.com/tailrace/tailrace/sources"
+	"github.com/tailrace/tailrace/state"
+	"github.com/tailrace/tailrace/topology"
+	"github.com/tailrace/tailrace/view"
+)
+
+// Config is what an engine runs. All fields without a default are required.
+type Config struct {
+	// App names the consumer group and begins the names of all internal topics.
+	App        string
+	Topologies []*topology.Topology
+	Dir        *state.Dir
+	Sources    map[string]sources.Connector
+	Targets    map[string]sinks.Connector
+	Host       *view.Host
+	Logger     *slog.Logger
+	// Dropped counts records that a rule dropped; nil drops the count.
+	Dropped func(topology, node, reason string, count int)
+
+	Brokers []string
+	// Options go to every client.
+	Options []kgo.Opt
+	// InstanceID makes the member static; "" does not.
+	InstanceID string
+	Limits     Limits
+}
+
+// Limits bound a cycle. Zero fields take their defaults.
+type Limits struct {
+	// CommitInterval is how long a transaction gathers records. Defaults to 100 ms.
+	CommitInterval time.Duration
+	// Records is after how many records a transaction ends before that. Defaults to 20,000.
+	Records int
+	// Memory is the budget of all stores in bytes. Defaults to 128 MiB.
+	Memory int64
+	// TransactionTimeout, SessionTimeout: see kafka.SessionConfig.
+	TransactionTimeout, SessionTimeout time.Duration
+	// Retry is the pause before a new session after one that ended badly. Defaults to 1 s.
+	Retry time.Duration
+	// MaxIdle is how long a task waits for records of a partition that the broker is known
+	// to hold before it goes on with those of others. Defaults to 10 s.
+	MaxIdle time.Duration
+}
+
+func (l Limits) withDefaults() Limits {
+	if l.CommitInterval <= 0 {
+		l.CommitInterval = 100 * time.Millisecond
+	}
+	if l.Records <= 0 {
+		l.Records = 20_000
+	}
+	if l.Memory <= 0 {
+		l.Memory = 128 << 20
+	}
+	if l.Retry <= 0 {
+		l.Retry = time.Second
+	}
+	if l.MaxIdle <= 0 {
+		l.MaxIdle = 10 * time.Second
+	}
+	return l
+}
+
+// Engine runs once.
+type Engine struct {
+	cfg    Config
+	limits Limits
+	log    *slog.Logger
+	budget *state.Budget
+
+	subs    []*subTopology
+	targets []*target
+	bound   []boundStore // of views
+
+	session *kafka.Session
+	cluster string
+	rounds  int // of the session's ownership that tasks reflects
+	tasks   map[taskID]*taskRun
+	seq     uint64 // of commits, for views
+	woken   chan struct{}
+}
+
+// New checks that the topologies can run on topics, and contacts nothing.
+func New(cfg Config) (*Engine, error) {
+	e := &Engine{
+		cfg: cfg, limits: cfg.Limits.withDefaults(), log: cfg.Logger,
+		tasks: map[taskID]*taskRun{}, woken: make(chan struct{}, 1),
+	}
+	if e.log == nil {
+		e.log = slog.New(slog.DiscardHandler)
+	}
+	e.budget = state.NewBudget(e.limits.Memory)
+	if err := e.plan(); err != nil {
+		return nil, err
+	}
+	if err := e.groupTargets(); err != nil {
+		return nil, err
+	}
+	return e, e.bindViews()
+}
+
+// Run processes until ctx ends or something cannot go on; what was committed stays.
+// Ending by ctx is no error.
+func (e *Engine) Run(ctx context.Context) error {
+	for {
+		err := e.runSession(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err == nil || !errors.Is(err, errSession):
+			return err
+		}
+		e.log.Warn("the group session has ended; a new one begins from what is committed", "error", err)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(e.limits.Retry):
+		}
+	}
+}
+
+// errSession marks what a new session mends.
+var errSession = errors.New("kafka engine: session")
+
+// sessionError marks an error of the cluster, unless it is one that does not pass.
+func sessionError(err error) error {
+	if err == nil || kafka.Permanent(err) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", errSession, err)
+}
+
+// runSession joins the group and runs cycles until something fails. Nothing of it
+// survives but what the disk holds.
+func (e *Engine) runSession(ctx context.Context) (err error) {
+	if err := e.prepare(ctx); err != nil {
+		return sessionError(err)
+	}
+	e.session, err = kafka.OpenSession(ctx, kafka.SessionConfig{
+		Brokers: e.cfg.Brokers, Options: e.cfg.Options, Group: e.cfg.App,
+		TransactionalID: e.cfg.App + "-" + e.cfg.Dir.Incarnation(),
+		InstanceID:      e.cfg.InstanceID, Topics: e.topics(), Balancer: e.balancer(),
+		TransactionTimeout: e.limits.TransactionTimeout, SessionTimeout: e.limits.SessionTimeout,
+		Woken: e.wake, Logger: e.log,
+	})
+	if err != nil {
+		return sessionError(err)
+	}
+	e.rounds = -1
+	defer func() {
+		err = errors.Join(err, e.closeTasks())
+		e.session.Close()
+	}()
+	for ctx.Err() == nil {
+		if err := e.cycle(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e *Engine) wake() {
+	select {
+	case e.woken <- struct{}{}:
+	default:
+	}
+}

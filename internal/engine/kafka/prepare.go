@@ -1,0 +1,100 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/tailrace/tailrace/changelog"
+)
+
+// changelogTopic is the topic of a store's changelog.
+func (e *Engine) changelogTopic(store string) string { return changelog.Topic(e.cfg.App, store) }
+
+func (e *Engine) balancer() kgo.GroupBalancer { return kgo.RangeBalancer() }
+
+// prepare checks the input topics and makes the internal ones.
+func (e *Engine) prepare(ctx context.Context) error {
+	cl, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(e.cfg.Brokers...)}, e.cfg.Options...)...)
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	admin := kadm.NewClient(cl)
+	meta, err := admin.Metadata(ctx, e.topics()...)
+	if err != nil {
+		return fmt.Errorf("kafka: reach the brokers %v: %w", e.cfg.Brokers, err)
+	}
+	e.cluster = meta.Cluster
+	var errs []error
+	for _, sub := range e.subs {
+		errs = append(errs, sub.copartitioned(meta.Topics))
+	}
+	for _, t := range e.targets {
+		errs = append(errs, t.encoder.Prepare(ctx, e.cluster))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	return e.makeChangelogs(ctx, admin)
+}
+
+// copartitioned checks that all inputs have as many partitions.
+func (s *subTopology) copartitioned(topics kadm.TopicDetails) error {
+	s.partitions = 0
+	var errs []error
+	for _, in := range s.inputs {
+		d, ok := topics[in.topic]
+		if !ok || d.Err != nil {
+			errs = append(errs, fmt.Errorf("kafka: topic %q of table %q does not exist or cannot be read (%w); "+
+				"create it, or check the connector's prefix and the rights of the user",
+				in.topic, in.request.Name, errors.Join(d.Err)))
+			continue
+		}
+		n := int32(len(d.Partitions))
+		if s.partitions != 0 && n != s.partitions {
+			errs = append(errs, fmt.Errorf("kafka: topology %q reads the topics %q with %d and %q with %d "+
+				"partitions together; they need as many", s.name, s.inputs[0].topic, s.partitions, in.topic, n))
+		}
+		s.partitions = max(s.partitions, n)
+	}
+	return errors.Join(errs...)
+}
+
+func (e *Engine) makeChangelogs(ctx context.Context, admin *kadm.Client) error {
+	compact := "compact"
+	for _, sub := range e.subs {
+		var names []string
+		for _, t := range sub.parts {
+			for _, n := range t.Nodes() {
+				for _, s := range n.Stores {
+					names = append(names, e.changelogTopic(n.StoreName(s.Name)))
+				}
+			}
+		}
+		slices.Sort(names)
+		if len(names) == 0 {
+			continue
+		}
+		have, err := admin.ListTopics(ctx, names...)
+		if err != nil {
+			return err
+		}
+		names = slices.DeleteFunc(names, func(n string) bool { return have[n].Err == nil })
+		if len(names) == 0 {
+			continue
+		}
+		made, err := admin.CreateTopics(ctx, sub.partitions, -1, map[string]*string{"cleanup.policy": &compact}, names...)
+		if err != nil {
+			return err
+		}
+		if err := made.Error(); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,218 @@
+package kafka
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/tailrace/tailrace/internal/kafka"
+	"github.com/tailrace/tailrace/internal/task"
+	"github.com/tailrace/tailrace/record"
+	"github.com/tailrace/tailrace/sources"
+	"github.com/tailrace/tailrace/state"
+	"github.com/tailrace/tailrace/topology"
+)
+
+// taskRun is a task at work: one partition of a sub-topology.
+type taskRun struct {
+	id     taskID
+	sub    *subTopology
+	env    *state.Env
+	inputs []*buffer // by sub.inputs
+	parts  []*part   // by sub.parts
+	// stores are all stores, by their names.
+	stores map[string]*storeRun
+	// ready says that the state is restored, and the inputs are being delivered.
+	ready bool
+	fed   int // records since the last commit
+}
+
+// part is one topology of a task.
+type part struct {
+	topology *topology.Topology
+	task     *task.Task
+	// origins say where the transactions of the cycle are from, in their order.
+	origins []origin
+}
+
+// origin is the place of a record.
+type origin struct {
+	from   *buffer
+	offset int64
+}
+
+// storeRun is a store of a task and its changelog.
+type storeRun struct {
+	id    uint32
+	topic string
+	// next is the changelog's offset up to which the state holds it.
+	next int64
+	// last is the last record of the transaction under way.
+	last *kgo.Record
+}
+
+// owner names a task in the state directory.
+func (s *subTopology) owner(partition int32) string { return fmt.Sprintf("%s@%d", s.name, partition) }
+
+// newTask makes a task, without state so far.
+func (e *Engine) newTask(id taskID, owned map[kafka.Partition]kafka.Offset) (*taskRun, error) {
+	r := &taskRun{id: id, sub: e.subs[id.sub], stores: map[string]*storeRun{}}
+	for i := range r.sub.inputs {
+		in := &r.sub.inputs[i]
+		decoder, err := in.reader.Decoder(in.request)
+		if err != nil {
+			return nil, fmt.Errorf("kafka: topic %q: %w", in.topic, err)
+		}
+		p := kafka.Partition{Topic: in.topic, Number: id.partition}
+		r.inputs = append(r.inputs, newBuffer(in, p, decoder, owned[p]))
+	}
+	for _, t := range r.sub.parts {
+		for _, n := range t.Nodes() {
+			for _, s := range n.Stores {
+				if err := e.addStore(r, n.StoreName(s.Name)); err != nil {
+					return nil, err
+				}
+			}
+		}
+	}
+	return r, nil
+}
+
+func (e *Engine) addStore(r *taskRun, name string) error {
+	id, err := e.cfg.Dir.StoreID(r.sub.owner(r.id.partition), name)
+	if err != nil {
+		return err
+	}
+	r.stores[name] = &storeRun{id: id, topic: e.changelogTopic(name)}
+	return nil
+}
+
+// begin makes the tasks over the restored state.
+func (e *Engine) begin(r *taskRun) error {
+	times, err := r.streamTimes()
+	if err != nil {
+		return err
+	}
+	r.env = &state.Env{DB: e.cfg.Dir.DB, Memory: e.budget, Scratch: e.cfg.Dir.Scratch}
+	for _, t := range r.sub.parts {
+		p := &part{topology: t}
+		var idErr error
+		p.task, err = task.New(task.Config{
+			Topology: t, Env: r.env, Logger: e.log,
+			Checkpoint: task.Checkpoint{Positions: record.Positions{}, StreamTimes: times[t.Name()]},
+			StoreID: func(name string) uint32 {
+				if s := r.stores[name]; s != nil {
+					return s.id
+				}
+				// Outputs of an epoch: nothing is committed under their ids.
+				id, err := e.cfg.Dir.StoreID(r.sub.owner(r.id.partition), t.Name()+":"+name)
+				idErr = errors.Join(idErr, err)
+				return id
+			},
+			Drop: func(n *topology.Node, reason string, count int) {
+				if e.cfg.Dropped != nil {
+					e.cfg.Dropped(t.Name(), n.Name, reason, count)
+				}
+			},
+		})
+		if err = errors.Join(err, idErr); err != nil {
+			return err
+		}
+		r.parts = append(r.parts, p)
+	}
+	r.ready = true
+	return nil
+}
+
+// close lets go of the task's memory; its state stays on the disk, as it was committed.
+func (r *taskRun) close() error {
+	if r.env == nil {
+		return nil
+	}
+	return r.env.Close()
+}
+
+// feed gives a record to all topologies that read its topic.
+func (r *taskRun) feed(b *buffer, rec *kgo.Record) error {
+	at := rec.Timestamp.UnixMicro()
+	rows, err := b.decoder.Decode(b.record(rec))
+	if err != nil {
+		return fmt.Errorf("kafka: %s offset %d: %w", b.partition, rec.Offset, err)
+	}
+	if len(rows.Rows) == 0 {
+		return nil
+	}
+	tx := b.newTx()
+	*tx = record.Tx{
+		Source: b.input.database, Position: uint64(rec.Offset) + 1, CommitStart: uint64(rec.Offset), XID: rows.XID,
+		CommitTime: at, Snapshot: rows.Snapshot,
+	}
+	if rows.CommitTime != 0 {
+		tx.CommitTime = rows.CommitTime
+	}
+	for _, p := range r.parts {
+		if !reads(p.topology, b.input) {
+			continue
+		}
+		p.origins = append(p.origins, origin{b, rec.Offset})
+		p.task.Begin(tx)
+		if err := p.task.Rows(tx, rows.Rows); err != nil {
+			return err
+		}
+		if err := p.task.End(tx); err != nil {
+			return err
+		}
+	}
+	r.fed++
+	return nil
+}
+
+func reads(t *topology.Topology, in *input) bool {
+	return slices.ContainsFunc(t.Nodes(), func(n *topology.Node) bool {
+		spec, ok := n.Source.(*sources.Spec)
+		return ok && spec.Database.Name() == in.database && spec.Table.Name == in.request.Name
+	})
+}
+
+// rollback drops what was computed since the last commit, and what was polled.
+func (r *taskRun) rollback() {
+	for _, p := range r.parts {
+		p.task.Rollback()
+		p.origins = nil
+	}
+	for _, b := range r.inputs {
+		b.reset()
+	}
+	r.fed = 0
+}
+
+// maxMetadata is what a broker keeps beside an offset by default, in bytes
+// (offset.metadata.max.bytes).
+const maxMetadata = 4096
+
+// metadata is what is committed beside a task's offsets: the stream times that they go
+// with, by topology and source node.
+func metadata(times map[string]map[string]int64) (string, error) {
+	text, err := json.Marshal(times)
+	if err == nil && len(text) > maxMetadata {
+		err = fmt.Errorf("kafka: the stream times of the sources take %d bytes, and a broker keeps %d beside an "+
+			"offset; use fewer sources in a topology", len(text), maxMetadata)
+	}
+	return string(text), err
+}
+
+// streamTimes reads what metadata wrote, beside the first input's offset.
+func (r *taskRun) streamTimes() (times map[string]map[string]int64, err error) {
+	text := r.inputs[0].committed.Metadata
+	if text == "" {
+		return nil, nil
+	}
+	if err := json.Unmarshal([]byte(text), &times); err != nil {
+		return nil, fmt.Errorf("kafka: the metadata of the offset of %s in group is not Tailrace's: %w; "+
+			"does another program use the app's name as its group?", r.inputs[0].partition, err)
+	}
+	return times, nil
+}

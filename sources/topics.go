@@ -1,0 +1,51 @@
+package sources
+
+import "github.com/tailrace/tailrace/record"
+
+// TopicReader is a Connector of tables whose changes lie in topics of a Kafka cluster: what
+// Kafka mode reads. Each record counts as a transaction of its own.
+type TopicReader interface {
+	Connector
+	// Topic returns the name of the topic that holds a table's changes.
+	Topic(table string) string
+	// Decoder makes the decoder of a table's records. Each is used by one goroutine.
+	Decoder(req TableRequest) (TopicDecoder, error)
+}
+
+// TopicDecoder turns records of one table's topic into rows.
+type TopicDecoder interface {
+	// Decode reads a record. The rows, and the bytes that they point to, are valid until
+	// the next call. A record without meaning for the table, such as the tombstone behind
+	// a deletion, gives no rows and no error. An error is an ErrDecode or ErrSchema.
+	Decode(r *TopicRecord) (TopicRows, error)
+}
+
+// TopicRecord is a record of a topic as the cluster holds it.
+type TopicRecord struct {
+	Topic     string
+	Partition int32
+	Offset    int64
+	// Time is the record's timestamp in Unix microseconds.
+	Time int64
+	// Key and Value are nil where the record has none.
+	Key, Value []byte
+	Headers    []TopicHeader
+}
+
+// TopicHeader is a header of a record.
+type TopicHeader struct {
+	Key   string
+	Value []byte
+}
+
+// TopicRows is what a record says.
+type TopicRows struct {
+	Rows []record.Row
+	// CommitTime is when the source committed, in Unix microseconds; 0 where the record
+	// does not tell, and then its timestamp counts.
+	CommitTime int64
+	// XID is the source's id of the transaction, 0 if unknown.
+	XID uint32
+	// Snapshot says that the rows were there before the source's log was read.
+	Snapshot bool
+}
