@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/tailrace/tailrace/internal/engine"
+	"github.com/tailrace/tailrace/internal/engine/kafka"
 	"github.com/tailrace/tailrace/sinks"
 	"github.com/tailrace/tailrace/sources"
 	"github.com/tailrace/tailrace/state"
@@ -35,11 +36,18 @@ type App struct {
 	ended      chan struct{} // closed when Run returns
 
 	mu     sync.Mutex
-	engine *engine.Engine
+	runner runner         // nil before Run
+	engine *engine.Engine // in direct mode the same, else nil
 	addr   net.Addr
 
 	dirMu sync.RWMutex // held while the state directory is looked at
 	dir   *state.Dir   // nil while the app does not run
+}
+
+// runner is an engine: that of direct mode or that of Kafka mode.
+type runner interface {
+	Run(ctx context.Context) error
+	Status() Status
 }
 
 // New checks the configuration and makes an app. It contacts nothing.
@@ -80,12 +88,7 @@ func (a *App) Run(ctx context.Context) (err error) {
 		a.setDir(nil)
 		err = errors.Join(err, dir.Close())
 	}()
-	in, out := a.cfg.connectors(a.topologies)
-	eng, err := engine.New(engine.Config{
-		App: a.cfg.App, Topologies: a.topologies, Dir: dir, Sources: in, Targets: out,
-		Host: a.host, Logger: a.log, Observe: a.metrics, Limits: a.cfg.limits(),
-		StopOnLostState: a.cfg.StopOnLostState, Partitions: a.cfg.Partitions,
-	})
+	eng, err := a.newRunner(dir)
 	// Views hold snapshots of the state, which must be gone before it is closed.
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
@@ -95,9 +98,6 @@ func (a *App) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	a.mu.Lock()
-	a.engine = eng
-	a.mu.Unlock()
 	close(a.started)
 	stop, err := a.serve()
 	if err != nil {
@@ -105,6 +105,29 @@ func (a *App) Run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, stop()) }()
 	return eng.Run(ctx)
+}
+
+// newRunner makes the engine of the mode that the configuration asks for.
+func (a *App) newRunner(dir *state.Dir) (runner, error) {
+	in, out := a.cfg.connectors(a.topologies)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if k := a.cfg.Kafka; k != nil {
+		eng, err := kafka.New(kafka.Config{
+			App: a.cfg.App, Topologies: a.topologies, Dir: dir, Sources: in, Targets: out,
+			Host: a.host, Logger: a.log, Dropped: a.metrics.Dropped,
+			Brokers: k.Brokers, Options: k.Options, InstanceID: k.InstanceID, Limits: k.limits(&a.cfg),
+		})
+		a.runner = eng
+		return eng, err
+	}
+	eng, err := engine.New(engine.Config{
+		App: a.cfg.App, Topologies: a.topologies, Dir: dir, Sources: in, Targets: out,
+		Host: a.host, Logger: a.log, Observe: a.metrics, Limits: a.cfg.limits(),
+		StopOnLostState: a.cfg.StopOnLostState, Partitions: a.cfg.Partitions,
+	})
+	a.runner, a.engine = eng, eng
+	return eng, err
 }
 
 func (a *App) setDir(d *state.Dir) {
@@ -161,10 +184,10 @@ type Status = engine.Status
 func (a *App) Status() Status {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.engine == nil {
+	if a.runner == nil {
 		return Status{}
 	}
-	return a.engine.Status()
+	return a.runner.Status()
 }
 
 // Handler serves the app's views, /metrics, /livez, /readyz, /plan and /deadletters, and

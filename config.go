@@ -64,6 +64,10 @@ type Config struct {
 	// delivered, marked as replayed.
 	StopOnLostState bool
 
+	// Kafka runs the app as a member of a consumer group, over topics of a Kafka cluster.
+	// Defaults to nil: direct mode.
+	Kafka *Kafka
+
 	sources map[string]sources.Connector
 	targets map[string]sinks.Connector
 }
@@ -95,6 +99,9 @@ func (c *Config) validate(topologies []*topology.Topology) error {
 	}
 	if c.StateDir == "" {
 		errs = append(errs, errors.New("Config.StateDir is empty: name the directory for the app's state"))
+	}
+	if c.Kafka != nil && len(c.Kafka.Brokers) == 0 {
+		errs = append(errs, errors.New("Config.Kafka.Brokers is empty: give host:port of at least one broker"))
 	}
 	if len(topologies) == 0 {
 		errs = append(errs, errors.New("no topology was given"))

@@ -93,7 +93,8 @@ func OpenSession(ctx context.Context, cfg SessionConfig) (*Session, error) {
 		kgo.RebalanceTimeout(orDefault(cfg.RebalanceTimeout, time.Minute)),
 		kgo.HeartbeatInterval(orDefault(cfg.SessionTimeout, 45*time.Second)/15),
 		kgo.Balancers(cfg.Balancer),
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		// The ends of transactions tell that nothing is missing before them.
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(),
 		kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()),
 		// What the log no longer holds is a gap, never skipped silently.
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()),

@@ -61,6 +61,7 @@ func (e *Engine) commit(ctx context.Context) error {
 	if err := e.apply(work, offsets); err != nil {
 		return err
 	}
+	e.status.committed()
 	if err := failpoint.Hit(failpoint.KafkaApplied); err != nil {
 		return err
 	}
@@ -143,11 +144,6 @@ func (e *Engine) apply(work []*sealed, offsets map[kafka.Partition]kafka.Offset)
 	slices.SortFunc(work, func(a, b *sealed) int { return cmp.Compare(a.run.owner(), b.run.owner()) })
 	var stores []state.Store
 	for _, s := range work {
-		for _, st := range s.run.stores {
-			if st.last != nil {
-				st.next, st.last = st.last.Offset+1, nil
-			}
-		}
 		if err := e.noteCheckpoint(batch, s.run); err != nil {
 			return err
 		}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/tailrace/tailrace/changelog"
 	"github.com/tailrace/tailrace/internal/kafka"
 	"github.com/tailrace/tailrace/sinks"
 	"github.com/tailrace/tailrace/sources"
@@ -35,8 +36,10 @@ type Config struct {
 	Targets    map[string]sinks.Connector
 	Host       *view.Host
 	Logger     *slog.Logger
-	// Dropped counts records that a rule dropped; nil drops the count.
+	// Dropped counts records that a rule dropped, Wiped tasks whose local state was given
+	// up; nil drops the count.
 	Dropped func(topology, node, reason string, count int)
+	Wiped   func(task, reason string)
 
 	Brokers []string
 	// Options go to every client.
@@ -94,11 +97,15 @@ type Engine struct {
 	bound   []boundStore // of views
 
 	session *kafka.Session
-	cluster string
-	rounds  int // of the session's ownership that tasks reflects
-	tasks   map[taskID]*taskRun
-	seq     uint64 // of commits, for views
-	woken   chan struct{}
+	// admin is for everything outside of the group, restorer for the changelogs.
+	admin    *kgo.Client
+	restorer *changelog.Restorer
+	cluster  string
+	rounds   int // of the session's ownership that tasks reflects
+	tasks    map[taskID]*taskRun
+	seq      uint64 // of commits, for views
+	status   status
+	woken    chan struct{}
 }
 
 // New checks that the topologies can run on topics, and contacts nothing.
@@ -122,7 +129,8 @@ func New(cfg Config) (*Engine, error) {
 
 // Run processes until ctx ends or something cannot go on; what was committed stays.
 // Ending by ctx is no error.
-func (e *Engine) Run(ctx context.Context) error {
+func (e *Engine) Run(ctx context.Context) (err error) {
+	defer func() { e.status.stopped(err) }()
 	for {
 		err := e.runSession(ctx)
 		switch {
@@ -131,6 +139,7 @@ func (e *Engine) Run(ctx context.Context) error {
 		case err == nil || !errors.Is(err, errSession):
 			return err
 		}
+		e.status.lost(e.cfg.App, err)
 		e.log.Warn("the group session has ended; a new one begins from what is committed", "error", err)
 		select {
 		case <-ctx.Done():
@@ -143,9 +152,9 @@ func (e *Engine) Run(ctx context.Context) error {
 // errSession marks what a new session mends.
 var errSession = errors.New("kafka engine: session")
 
-// sessionError marks an error of the cluster, unless it is one that does not pass.
+// sessionError marks an error of the cluster that passes.
 func sessionError(err error) error {
-	if err == nil || kafka.Permanent(err) {
+	if err == nil || !kafka.Passes(err) {
 		return err
 	}
 	return fmt.Errorf("%w: %w", errSession, err)
@@ -154,6 +163,12 @@ func sessionError(err error) error {
 // runSession joins the group and runs cycles until something fails. Nothing of it
 // survives but what the disk holds.
 func (e *Engine) runSession(ctx context.Context) (err error) {
+	if e.admin, err = kgo.NewClient(append(
+		[]kgo.Opt{kgo.SeedBrokers(e.cfg.Brokers...), kgo.ClientID("tailrace")}, e.cfg.Options...,
+	)...); err != nil {
+		return fmt.Errorf("kafka: Config.Kafka: %w", err)
+	}
+	defer e.admin.Close()
 	if err := e.prepare(ctx); err != nil {
 		return sessionError(err)
 	}

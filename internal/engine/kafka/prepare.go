@@ -19,12 +19,7 @@ func (e *Engine) balancer() kgo.GroupBalancer { return kgo.RangeBalancer() }
 
 // prepare checks the input topics and makes the internal ones.
 func (e *Engine) prepare(ctx context.Context) error {
-	cl, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(e.cfg.Brokers...)}, e.cfg.Options...)...)
-	if err != nil {
-		return err
-	}
-	defer cl.Close()
-	admin := kadm.NewClient(cl)
+	admin := kadm.NewClient(e.admin)
 	meta, err := admin.Metadata(ctx, e.topics()...)
 	if err != nil {
 		return fmt.Errorf("kafka: reach the brokers %v: %w", e.cfg.Brokers, err)
@@ -38,6 +33,9 @@ func (e *Engine) prepare(ctx context.Context) error {
 		errs = append(errs, t.encoder.Prepare(ctx, e.cluster))
 	}
 	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	if e.restorer, err = e.newRestorer(); err != nil {
 		return err
 	}
 	return e.makeChangelogs(ctx, admin)

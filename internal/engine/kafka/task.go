@@ -8,6 +8,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/tailrace/tailrace/changelog"
 	"github.com/tailrace/tailrace/internal/kafka"
 	"github.com/tailrace/tailrace/internal/task"
 	"github.com/tailrace/tailrace/record"
@@ -25,6 +26,8 @@ type taskRun struct {
 	parts  []*part   // by sub.parts
 	// stores are all stores, by their names.
 	stores map[string]*storeRun
+	// ckpt says up to where the disk holds the changelogs.
+	ckpt changelog.Checkpoint
 	// ready says that the state is restored, and the inputs are being delivered.
 	ready bool
 	fed   int // records since the last commit
@@ -48,8 +51,6 @@ type origin struct {
 type storeRun struct {
 	id    uint32
 	topic string
-	// next is the changelog's offset up to which the state holds it.
-	next int64
 	// last is the last record of the transaction under way.
 	last *kgo.Record
 }
@@ -185,6 +186,9 @@ func (r *taskRun) rollback() {
 	}
 	for _, b := range r.inputs {
 		b.reset()
+	}
+	for _, s := range r.stores {
+		s.last = nil
 	}
 	r.fed = 0
 }

@@ -125,6 +125,7 @@ func (e *Engine) publish(work []*sealed) error {
 	if err != nil {
 		return fmt.Errorf("kafka: views: %w", err)
 	}
+	e.status.shown()
 	return nil
 }
 
