@@ -157,7 +157,13 @@ func (w *world) run(dir string, during func(host *view.Host, v *view.View[string
 	}
 	ctx, cancel := context.WithCancel(w.t.Context())
 	done := make(chan error, 1)
-	go func() { done <- e.Run(ctx) }()
+	go func() {
+		err := e.Run(ctx)
+		if err != nil {
+			w.t.Errorf("the engine ended: %v", err)
+		}
+		done <- err
+	}()
 	during(host, v)
 	cancel()
 	return <-done

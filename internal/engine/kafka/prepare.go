@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tailrace/tailrace/changelog"
@@ -90,9 +92,33 @@ func (e *Engine) makeChangelogs(ctx context.Context, admin *kadm.Client) error {
 		if err != nil {
 			return err
 		}
-		if err := made.Error(); err != nil {
+		for _, t := range made {
+			if t.Err != nil && !errors.Is(t.Err, kerr.TopicAlreadyExists) {
+				return fmt.Errorf("kafka: create topic %q: %w", t.Topic, t.Err)
+			}
+		}
+		if err := awaitLeaders(ctx, admin, names); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// awaitLeaders returns once topics can be used: new ones have no leaders for a moment, and
+// the brokers learn of them one by one.
+func awaitLeaders(ctx context.Context, admin *kadm.Client, topics []string) error {
+	for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		ends, err := admin.ListEndOffsets(ctx, topics...)
+		if err == nil {
+			err = ends.Error()
+		}
+		if err == nil || !kerr.IsRetriable(err) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(context.Cause(ctx), err)
+		case <-time.After(pause):
+		}
+	}
 }
