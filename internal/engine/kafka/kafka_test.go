@@ -192,7 +192,8 @@ func targets(t *topology.Topology) map[string]sinks.Connector {
 // settle waits until a view shows all that the input topics hold.
 func (w *world) settle(host *view.Host) {
 	w.t.Helper()
-	ends, err := kadm.NewClient(w.client).ListEndOffsets(w.t.Context(), w.app+".public.orders", w.app+".public.rates")
+	topics := []string{w.app + ".public.orders", w.app + ".public.rates"}
+	ends, err := kadm.NewClient(w.client).ListEndOffsets(w.t.Context(), topics...)
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -88,7 +88,8 @@ func (e *Engine) makeChangelogs(ctx context.Context, admin *kadm.Client) error {
 		if len(names) == 0 {
 			continue
 		}
-		made, err := admin.CreateTopics(ctx, sub.partitions, -1, map[string]*string{"cleanup.policy": &compact}, names...)
+		configs := map[string]*string{"cleanup.policy": &compact}
+		made, err := admin.CreateTopics(ctx, sub.partitions, -1, configs, names...)
 		if err != nil {
 			return err
 		}
