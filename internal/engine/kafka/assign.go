@@ -33,7 +33,7 @@ func (e *Engine) assign(ctx context.Context) error {
 	}
 	e.rounds = rounds
 	for i, sub := range e.subs {
-		for p := range sub.partitions {
+		for p := range sub.tasks() {
 			id := taskID{i, p}
 			if e.tasks[id] != nil || !ownsAll(sub, p, owned) {
 				continue
@@ -62,13 +62,13 @@ func (e *Engine) assign(ctx context.Context) error {
 	return e.publish(nil)
 }
 
-func ownsAll(sub *subTopology, partition int32, owned map[kafka.Partition]kafka.Offset) bool {
-	for _, in := range sub.inputs {
-		if _, ok := owned[kafka.Partition{Topic: in.topic, Number: partition}]; !ok {
-			return false
-		}
-	}
-	return true
+func ownsAll(sub *subTopology, task int32, owned map[kafka.Partition]kafka.Offset) bool {
+	all := true
+	sub.reads(task, func(_ *input, p kafka.Partition) {
+		_, ok := owned[p]
+		all = all && ok
+	})
+	return all
 }
 
 // dropRevoked ends the tasks of which an input was taken away. Their state stays: it is

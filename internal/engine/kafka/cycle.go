@@ -8,6 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tailrace/tailrace/internal/failpoint"
+	"github.com/tailrace/tailrace/internal/kafka"
 )
 
 // idlePoll is how long a cycle without records waits for the first.
@@ -75,16 +76,20 @@ func (e *Engine) gather(ctx context.Context) (fed int, err error) {
 func (e *Engine) distribute(fetches kgo.Fetches) {
 	fetches.EachPartition(func(p kgo.FetchTopicPartition) {
 		for _, r := range e.tasks {
-			if !r.ready || r.id.partition != p.Partition {
-				continue
-			}
-			for _, b := range r.inputs {
-				if b.partition.Topic == p.Topic {
-					b.add(p.FetchPartition)
-				}
+			if b := r.inputOf(kafka.Partition{Topic: p.Topic, Number: p.Partition}); b != nil && r.ready {
+				b.add(p.FetchPartition)
 			}
 		}
 	})
+}
+
+func (r *taskRun) inputOf(p kafka.Partition) *buffer {
+	for _, b := range r.inputs {
+		if b.partition == p {
+			return b
+		}
+	}
+	return nil
 }
 
 // feed processes what may be processed.

@@ -8,21 +8,47 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/tailrace/tailrace/internal/kafka"
 	"github.com/tailrace/tailrace/sources"
 	"github.com/tailrace/tailrace/topology"
 )
 
-// subTopology is what runs without another partitioning, one task a partition: a topology
-// without exchanges, together with all that read one of its topics. They go through their
-// inputs in step, since the group knows one offset for each partition.
+// subTopology is what runs together in each task: a topology and all others that read one
+// of its topics, which go through their inputs in step, since the group knows one offset
+// for each partition. Without exchanges there is a task for each partition of the inputs.
+// With one, what belongs together is spread over partitions, and one task reads them all.
 type subTopology struct {
 	// name is that of the first topology; it names tasks in the state directory.
 	name   string
 	parts  []*topology.Topology
 	hash   string
 	inputs []input
-	// partitions is the number of tasks: that of each input topic.
-	partitions int32
+	// whole says that one task reads all partitions of all inputs: there are exchanges.
+	whole bool
+	// partitions are those of each input, in order of inputs, once the topics are known.
+	partitions []int32
+}
+
+// tasks is how many there are: one for each partition of the inputs.
+func (s *subTopology) tasks() int32 {
+	if s.whole || len(s.partitions) == 0 {
+		return 1
+	}
+	return s.partitions[0]
+}
+
+// reads calls fn for each partition that a task reads.
+func (s *subTopology) reads(task int32, fn func(in *input, p kafka.Partition)) {
+	for i := range s.inputs {
+		in := &s.inputs[i]
+		if !s.whole {
+			fn(in, kafka.Partition{Topic: in.topic, Number: task})
+			continue
+		}
+		for n := range s.partitions[i] {
+			fn(in, kafka.Partition{Topic: in.topic, Number: n})
+		}
+	}
 }
 
 // input is a topic that a sub-topology reads, and the tables that it holds for it.
@@ -49,6 +75,9 @@ func (e *Engine) plan() error {
 				errs = append(errs, e.addInput(sub, n, spec))
 			}
 		}
+		cut, err := t.Cut()
+		// What cannot be cut runs whole as well.
+		sub.whole = err != nil || len(cut.Exchanges) > 0
 		e.subs = e.joinSubs(sub)
 	}
 	for _, sub := range e.subs {
@@ -75,6 +104,7 @@ func (e *Engine) joinSubs(sub *subTopology) []*subTopology {
 			other.add(in)
 		}
 		other.parts = append(other.parts, sub.parts...)
+		other.whole = other.whole || sub.whole
 		sub = other
 	}
 	return append(apart, sub)

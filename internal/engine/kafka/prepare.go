@@ -43,9 +43,10 @@ func (e *Engine) prepare(ctx context.Context) error {
 	return e.makeChangelogs(ctx, admin)
 }
 
-// copartitioned checks that all inputs have as many partitions.
+// copartitioned notes the partitions of the inputs, and checks that there are as many of
+// each, as keys are joined partition by partition.
 func (s *subTopology) copartitioned(topics kadm.TopicDetails) error {
-	s.partitions = 0
+	s.partitions = s.partitions[:0]
 	var errs []error
 	for _, in := range s.inputs {
 		d, ok := topics[in.topic]
@@ -56,11 +57,11 @@ func (s *subTopology) copartitioned(topics kadm.TopicDetails) error {
 			continue
 		}
 		n := int32(len(d.Partitions))
-		if s.partitions != 0 && n != s.partitions {
+		s.partitions = append(s.partitions, n)
+		if first := s.partitions[0]; n != first && !s.whole {
 			errs = append(errs, fmt.Errorf("kafka: topology %q reads the topics %q with %d and %q with %d "+
-				"partitions together; they need as many", s.name, s.inputs[0].topic, s.partitions, in.topic, n))
+				"partitions together, key by key; give them as many", s.name, s.inputs[0].topic, first, in.topic, n))
 		}
-		s.partitions = max(s.partitions, n)
 	}
 	return errors.Join(errs...)
 }
@@ -89,7 +90,7 @@ func (e *Engine) makeChangelogs(ctx context.Context, admin *kadm.Client) error {
 			continue
 		}
 		configs := map[string]*string{"cleanup.policy": &compact}
-		made, err := admin.CreateTopics(ctx, sub.partitions, -1, configs, names...)
+		made, err := admin.CreateTopics(ctx, sub.tasks(), -1, configs, names...)
 		if err != nil {
 			return err
 		}

@@ -17,12 +17,12 @@ import (
 	"github.com/tailrace/tailrace/topology"
 )
 
-// taskRun is a task at work: one partition of a sub-topology.
+// taskRun is a task at work.
 type taskRun struct {
 	id     taskID
 	sub    *subTopology
 	env    *state.Env
-	inputs []*buffer // by sub.inputs
+	inputs []*buffer // in the order of subTopology.reads
 	parts  []*part   // by sub.parts
 	// stores are all stores, by their names.
 	stores map[string]*storeRun
@@ -61,14 +61,16 @@ func (s *subTopology) owner(partition int32) string { return fmt.Sprintf("%s@%d"
 // newTask makes a task, without state so far.
 func (e *Engine) newTask(id taskID, owned map[kafka.Partition]kafka.Offset) (*taskRun, error) {
 	r := &taskRun{id: id, sub: e.subs[id.sub], stores: map[string]*storeRun{}}
-	for i := range r.sub.inputs {
-		in := &r.sub.inputs[i]
+	var errs []error
+	r.sub.reads(id.partition, func(in *input, p kafka.Partition) {
 		decoder, err := in.reader.Decoder(in.request)
 		if err != nil {
-			return nil, fmt.Errorf("kafka: topic %q: %w", in.topic, err)
+			errs = append(errs, fmt.Errorf("kafka: topic %q: %w", in.topic, err))
 		}
-		p := kafka.Partition{Topic: in.topic, Number: id.partition}
 		r.inputs = append(r.inputs, newBuffer(in, p, decoder, owned[p]))
+	})
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
 	}
 	for _, t := range r.sub.parts {
 		for _, n := range t.Nodes() {
