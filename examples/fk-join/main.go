@@ -13,8 +13,6 @@ import (
 	"github.com/tailrace/tailrace"
 	"github.com/tailrace/tailrace/examples/fk-join/fkjoin"
 	"github.com/tailrace/tailrace/internal/example"
-	"github.com/tailrace/tailrace/sources"
-	"github.com/tailrace/tailrace/sources/postgres"
 )
 
 func main() {
@@ -22,14 +20,11 @@ func main() {
 }
 
 func run(ctx context.Context, env example.Env) error {
-	shop := sources.NewDatabase("shop", postgres.Source(postgres.Config{URL: env.URL}))
-	topo, views, err := fkjoin.Topology(shop)
+	topo, views, err := fkjoin.Topology(env.Shop())
 	if err != nil {
 		return err
 	}
-	app, err := tailrace.New(tailrace.Config{
-		App: "fk-join", StateDir: env.StateDir, Addr: env.Addr, Logger: env.Logger,
-	}, topo)
+	app, err := tailrace.New(env.Config("fk-join"), topo)
 	if err != nil {
 		return err
 	}

@@ -13,21 +13,16 @@ import (
 	"github.com/tailrace/tailrace"
 	"github.com/tailrace/tailrace/examples/orders/orders"
 	"github.com/tailrace/tailrace/internal/example"
-	"github.com/tailrace/tailrace/sources"
-	"github.com/tailrace/tailrace/sources/postgres"
 )
 
 func main() { example.Main(example.Program{Name: "orders", Run: run}) }
 
 func run(ctx context.Context, env example.Env) error {
-	shop := sources.NewDatabase("shop", postgres.Source(postgres.Config{URL: env.URL}))
-	topo, documents, err := orders.Topology(shop, nil)
+	topo, documents, err := orders.Topology(env.Shop(), env.KafkaTarget())
 	if err != nil {
 		return err
 	}
-	app, err := tailrace.New(tailrace.Config{
-		App: "orders", StateDir: env.StateDir, Addr: env.Addr, Logger: env.Logger,
-	}, topo)
+	app, err := tailrace.New(env.Config("orders"), topo)
 	if err != nil {
 		return err
 	}

@@ -16,28 +16,22 @@ import (
 	"github.com/tailrace/tailrace/internal/example"
 	"github.com/tailrace/tailrace/sinks"
 	"github.com/tailrace/tailrace/sinks/file"
-	"github.com/tailrace/tailrace/sinks/kafka"
-	"github.com/tailrace/tailrace/sources"
-	"github.com/tailrace/tailrace/sources/postgres"
 )
 
 func main() { example.Main(example.Program{Name: "outbox", Run: run}) }
 
 func run(ctx context.Context, env example.Env) error {
-	shop := sources.NewDatabase("shop", postgres.Source(postgres.Config{URL: env.URL}))
 	// file.Target(file.Config{Path: ...}) holds each event exactly once, whatever crashes,
 	// and so does Kafka; standard output cannot be taken back.
-	target := file.Stdout()
-	if env.Brokers != nil {
-		target = kafka.Target(kafka.Config{Brokers: env.Brokers, CreateTopics: true})
+	target := env.KafkaTarget()
+	if target == nil {
+		target = sinks.NewTarget("events", file.Stdout())
 	}
-	topo, err := outbox.Topology(shop, sinks.NewTarget("events", target))
+	topo, err := outbox.Topology(env.Shop(), target)
 	if err != nil {
 		return err
 	}
-	app, err := tailrace.New(tailrace.Config{
-		App: "outbox", StateDir: env.StateDir, Addr: env.Addr, Logger: env.Logger,
-	}, topo)
+	app, err := tailrace.New(env.Config("outbox"), topo)
 	if err != nil {
 		return err
 	}

@@ -13,27 +13,16 @@ import (
 	"github.com/tailrace/tailrace"
 	"github.com/tailrace/tailrace/examples/revenue/revenue"
 	"github.com/tailrace/tailrace/internal/example"
-	"github.com/tailrace/tailrace/sinks"
-	"github.com/tailrace/tailrace/sinks/kafka"
-	"github.com/tailrace/tailrace/sources"
-	"github.com/tailrace/tailrace/sources/postgres"
 )
 
 func main() { example.Main(example.Program{Name: "revenue", Run: run}) }
 
 func run(ctx context.Context, env example.Env) error {
-	shop := sources.NewDatabase("shop", postgres.Source(postgres.Config{URL: env.URL}))
-	var target *sinks.Target
-	if env.Brokers != nil {
-		target = sinks.NewTarget("kafka", kafka.Target(kafka.Config{Brokers: env.Brokers, CreateTopics: true}))
-	}
-	topo, top, err := revenue.Topology(shop, target)
+	topo, top, err := revenue.Topology(env.Shop(), env.KafkaTarget())
 	if err != nil {
 		return err
 	}
-	app, err := tailrace.New(tailrace.Config{
-		App: "revenue", StateDir: env.StateDir, Addr: env.Addr, Logger: env.Logger,
-	}, topo)
+	app, err := tailrace.New(env.Config("revenue"), topo)
 	if err != nil {
 		return err
 	}

@@ -45,6 +45,9 @@ type Env struct {
 	// Brokers are those of the Kafka cluster to write results to; none means that the
 	// program does without.
 	Brokers []string
+	// Topics is the prefix of Debezium's topics to read the tables from, as a member of a
+	// group; "" means from the database.
+	Topics string
 	// Addr is where it serves its views.
 	Addr string
 	// Out is where it prints.
@@ -76,6 +79,8 @@ func Run(ctx context.Context, p Program, args []string, out, diagnostics io.Writ
 		"from there; by default it is removed at the end")
 	brokers := flags.String("brokers", "", "write results to the Kafka cluster with these `addresses`, "+
 		"host:port separated by commas, for programs that have a target")
+	topics := flags.String("topics", "", "with -brokers, read the tables from Debezium's topics with this "+
+		"`prefix` instead of from a database, as one member of a consumer group")
 	addr := flags.String("addr", "127.0.0.1:0", "serve views on this `address`")
 	length := flags.Duration("for", 0, "end after this time; by default with Ctrl-C")
 	if err := flags.Parse(args); err != nil {
@@ -86,7 +91,10 @@ func Run(ctx context.Context, p Program, args []string, out, diagnostics io.Writ
 		ctx, cancel = context.WithTimeout(ctx, *length)
 		defer cancel()
 	}
-	env := Env{URL: *url, StateDir: *dir, Addr: *addr, Out: out,
+	if *topics != "" && *brokers == "" {
+		return errors.New("-topics needs -brokers, the cluster that has the topics")
+	}
+	env := Env{URL: *url, StateDir: *dir, Addr: *addr, Topics: *topics, Out: out,
 		Logger: slog.New(slog.NewTextHandler(diagnostics, &slog.HandlerOptions{Level: slog.LevelInfo}))}
 	if *brokers != "" {
 		env.Brokers = strings.Split(*brokers, ",")
@@ -97,7 +105,7 @@ func Run(ctx context.Context, p Program, args []string, out, diagnostics io.Writ
 		}
 		defer func() { err = errors.Join(err, os.RemoveAll(env.StateDir)) }()
 	}
-	if env.URL != "" {
+	if env.URL != "" || env.Topics != "" {
 		return p.Run(ctx, env)
 	}
 	return p.withServer(ctx, env)

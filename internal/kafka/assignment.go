@@ -25,6 +25,9 @@ type SubTopology struct {
 	// Tasks is how many there are: the partitions of its topics. 0 takes what the topics
 	// have; another number that they do not have is ErrGroupTopics.
 	Tasks int32
+	// Whole says that there is one task, which reads all partitions of all topics, and those
+	// of sub-topologies that share one with it. Tasks is 0 then.
+	Whole bool
 	// Stateful says that its tasks keep state, so that they can have standbys.
 	Stateful bool
 }

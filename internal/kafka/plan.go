@@ -28,7 +28,8 @@ type unit struct {
 	subs   []int // indexes of sub-topologies
 	topics []string
 	tasks  int32
-	first  int // of its tasks
+	whole  bool // its one task reads everything
+	first  int  // of its tasks
 }
 
 // planMember is what is known of a member.
@@ -84,6 +85,7 @@ func makeUnits(subs []SubTopology, counts map[string]int32) []unit {
 		}
 		units[at].subs = append(units[at].subs, i)
 		units[at].topics = append(units[at].topics, subs[i].Topics...)
+		units[at].whole = units[at].whole || subs[i].Whole
 	}
 	for i := range units {
 		u := &units[i]
@@ -91,6 +93,9 @@ func makeUnits(subs []SubTopology, counts map[string]int32) []unit {
 		u.topics = slices.Compact(u.topics)
 		for _, topic := range u.topics {
 			u.tasks = max(u.tasks, counts[topic])
+		}
+		if u.whole {
+			u.tasks = min(u.tasks, 1)
 		}
 		u.first = first
 		first += int(u.tasks)
@@ -114,6 +119,12 @@ func newPlan(
 		for number := range u.tasks {
 			t := planTask{unit: i, number: number, owner: -1, planned: -1}
 			for _, topic := range u.topics {
+				if u.whole {
+					for n := range counts[topic] {
+						t.partitions = append(t.partitions, changelog.Partition{Topic: topic, Number: n})
+					}
+					continue
+				}
 				if number >= counts[topic] {
 					continue
 				}

@@ -21,6 +21,9 @@ const idlePoll = 250 * time.Millisecond
 //
 // From the first poll to the end the group takes no partition away (invariant K6).
 func (e *Engine) cycle(ctx context.Context) error {
+	if refused := e.refused.Load(); refused != nil {
+		return *refused
+	}
 	if err := e.assign(ctx); err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -106,6 +107,8 @@ type Engine struct {
 	seq      uint64 // of commits, for views
 	status   status
 	woken    chan struct{}
+	// refused is why the group gives this member nothing, for good.
+	refused atomic.Pointer[error]
 }
 
 // New checks that the topologies can run on topics, and contacts nothing.
@@ -172,10 +175,14 @@ func (e *Engine) runSession(ctx context.Context) (err error) {
 	if err := e.prepare(ctx); err != nil {
 		return sessionError(err)
 	}
+	balancer, err := e.newBalancer()
+	if err != nil {
+		return err
+	}
 	e.session, err = kafka.OpenSession(ctx, kafka.SessionConfig{
 		Brokers: e.cfg.Brokers, Options: e.cfg.Options, Group: e.cfg.App,
 		TransactionalID: e.cfg.App + "-" + e.cfg.Dir.Incarnation(),
-		InstanceID:      e.cfg.InstanceID, Topics: e.topics(), Balancer: e.balancer(),
+		InstanceID:      e.cfg.InstanceID, Topics: e.topics(), Balancer: balancer,
 		TransactionTimeout: e.limits.TransactionTimeout, SessionTimeout: e.limits.SessionTimeout,
 		Woken: e.wake, Logger: e.log,
 	})

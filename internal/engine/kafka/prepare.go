@@ -4,20 +4,71 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tailrace/tailrace/changelog"
+	"github.com/tailrace/tailrace/internal/kafka"
+	"github.com/tailrace/tailrace/topology"
 )
 
 // changelogTopic is the topic of a store's changelog.
 func (e *Engine) changelogTopic(store string) string { return changelog.Topic(e.cfg.App, store) }
 
-func (e *Engine) balancer() kgo.GroupBalancer { return kgo.RangeBalancer() }
+// newBalancer makes the balancer, once the partitions of the inputs are known.
+func (e *Engine) newBalancer() (*kafka.Balancer, error) {
+	hashes := fnv.New64a()
+	var subs []kafka.SubTopology
+	for _, s := range e.subs {
+		fmt.Fprintf(hashes, "%s %s;", s.name, s.hash)
+		sub := kafka.SubTopology{ID: s.name, Whole: s.whole, Stateful: s.stateful()}
+		for _, in := range s.inputs {
+			sub.Topics = append(sub.Topics, in.topic)
+		}
+		if !s.whole {
+			sub.Tasks = s.tasks()
+		}
+		subs = append(subs, sub)
+	}
+	return kafka.NewBalancer(kafka.BalancerConfig{
+		Topology: strconv.FormatUint(hashes.Sum64(), 16), SubTopologies: subs, Logger: e.log,
+		Process: e.cfg.Dir.Incarnation(), State: e.localState, Assigned: e.assigned,
+	})
+}
+
+func (s *subTopology) stateful() bool {
+	return slices.ContainsFunc(s.parts, func(t *topology.Topology) bool {
+		return slices.ContainsFunc(t.Nodes(), func(n *topology.Node) bool { return len(n.Stores) > 0 })
+	})
+}
+
+// localState says of which tasks there is state on the disk. How far behind it lies is not
+// looked up: it is what a member left, so any is better than none.
+func (e *Engine) localState() map[kafka.Task]int64 {
+	out := map[kafka.Task]int64{}
+	for _, s := range e.subs {
+		for p := range s.tasks() {
+			_, ok, err := e.cfg.Dir.DB.Get(nil, checkpointKey(s.owner(p)))
+			if err == nil && ok {
+				out[kafka.Task{SubTopology: s.name, Partition: p}] = 0
+			}
+		}
+	}
+	return out
+}
+
+// assigned notes whether the group has refused this member.
+func (e *Engine) assigned(a kafka.Assignment) {
+	if a.Err != nil {
+		e.refused.Store(&a.Err)
+		e.wake()
+	}
+}
 
 // prepare checks the input topics and makes the internal ones.
 func (e *Engine) prepare(ctx context.Context) error {
