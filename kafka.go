@@ -3,10 +3,11 @@ package tailrace
 import (
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kgo"
-
 	"github.com/tailrace/tailrace/internal/engine/kafka"
 )
+
+// KafkaOption is an option of the Kafka client, a kgo.Opt of franz-go.
+type KafkaOption = kafka.Option
 
 // Kafka says how an app runs as a member of a consumer group: Kafka mode. All members of
 // the group, which is named for the app, run the same topologies, each over a state
@@ -17,7 +18,7 @@ type Kafka struct {
 	Brokers []string
 	// Options go to every client: TLS, SASL, timeouts. They may carry secrets and are
 	// never logged.
-	Options []kgo.Opt
+	Options []KafkaOption
 	// InstanceID makes the member static: it keeps its partitions through a restart that is
 	// shorter than the session timeout. It has to be unique in the group. Defaults to "", a
 	// member that is not static.

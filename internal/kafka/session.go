@@ -65,7 +65,6 @@ type Session struct {
 	owned  map[Partition]*ownedPartition
 	rounds int
 	failed error // the first record of the transaction that was not written
-	lost   error // the group session ended with this
 }
 
 // ownedPartition is one that the group has given to this member.

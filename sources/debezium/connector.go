@@ -19,8 +19,9 @@ type connector struct{ cfg Config }
 
 // Open implements sources.Connector: topics are read in Kafka mode only.
 func (c *connector) Open(_ context.Context, req sources.OpenRequest) (sources.Session, error) {
-	return nil, fmt.Errorf("%w: debezium: database %q is read from the topics of %q, which needs Kafka mode; set "+
-		"Config.Kafka, or bind a connector to the database itself", sources.ErrConfig, req.Database, c.cfg.Prefix)
+	return nil, fmt.Errorf("%w: debezium: database %q is read from the topics of %q, which needs Kafka mode; "+
+		"set Config.Kafka, or bind a connector to the database itself",
+		sources.ErrConfig, req.Database, c.cfg.Prefix)
 }
 
 // Drop implements sources.Connector: nothing of an app is left in the topics.
@@ -77,7 +78,8 @@ func (d *topicDecoder) Decode(r *sources.TopicRecord) (sources.TopicRows, error)
 		return sources.TopicRows{}, err
 	}
 	d.rows = sources.TopicRows{
-		Rows: d.rows.Rows[:0], CommitTime: ev.Source.Time, XID: ev.Source.XID, Snapshot: ev.Source.Snapshot != Streamed,
+		Rows: d.rows.Rows[:0], CommitTime: ev.Source.Time, XID: ev.Source.XID,
+		Snapshot: ev.Source.Snapshot != Streamed,
 	}
 	switch ev.Kind {
 	case Row:

@@ -27,6 +27,9 @@ import (
 	"github.com/tailrace/tailrace/view"
 )
 
+// Option is an option of every client.
+type Option = kgo.Opt
+
 // Config is what an engine runs. All fields without a default are required.
 type Config struct {
 	// App names the consumer group and begins the names of all internal topics.
@@ -44,7 +47,7 @@ type Config struct {
 
 	Brokers []string
 	// Options go to every client.
-	Options []kgo.Opt
+	Options []Option
 	// InstanceID makes the member static; "" does not.
 	InstanceID string
 	Limits     Limits

@@ -98,7 +98,7 @@ func (e *Engine) produceOutput(t *target, p *part, id uint32, ready *task.Ready,
 		}
 	} else {
 		var err error
-		spec := out.Node.Sink.(*sinks.Spec) //nolint:errorlint // no error: groupTargets takes no other sinks
+		spec := out.Node.Sink.(*sinks.Spec)
 		if item.Columns, item.Deleted, err = spec.Row(out.Value, nil); err != nil {
 			return err
 		}
