@@ -38,7 +38,8 @@ func (s *shop) joins() []check {
 	three := operators.Join3("three", s.a, s.b2, s.c, func(a, b, c single) sides {
 		return sides{A: some(a.V, true), B: some(b.V, true), C: some(c.V, true)}
 	})
-	full := operators.JoinSides3("full", operators.Optional(s.a), operators.Optional(s.b2), operators.Optional(s.c),
+	full := operators.JoinSides3("full",
+		operators.Optional(s.a), operators.Optional(s.b2), operators.Optional(s.c),
 		func(a, b, c sql.Null[single]) sides { return sides{A: value(a), B: value(b), C: value(c)} })
 	four := operators.JoinSides4("four", operators.Required(s.a), operators.Optional(s.b2),
 		operators.Optional(s.c), operators.Required(s.d), func(a, b, c, d sql.Null[single]) sides {

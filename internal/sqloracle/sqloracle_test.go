@@ -71,7 +71,9 @@ func newShop() *shop {
 }
 
 // rows shows a table as SQL would.
-func rows[K comparable, V any](table topology.Table[K, V], show func(K, V) []any) func(*topologytest.Driver) [][]string {
+func rows[K comparable, V any](
+	table topology.Table[K, V], show func(K, V) []any,
+) func(*topologytest.Driver) [][]string {
 	return func(d *topologytest.Driver) (out [][]string) {
 		for k, v := range topologytest.Rows(d, table) {
 			out = append(out, line(show(k, v)))
@@ -144,7 +146,9 @@ type check struct {
 func same(t *testing.T, name string, got, want [][]string) {
 	t.Helper()
 	for _, x := range [][][]string{got, want} {
-		slices.SortFunc(x, func(a, b []string) int { return cmp.Compare(strings.Join(a, "|"), strings.Join(b, "|")) })
+		slices.SortFunc(x, func(a, b []string) int {
+			return cmp.Compare(strings.Join(a, "|"), strings.Join(b, "|"))
+		})
 	}
 	if g, w := fmt.Sprint(got), fmt.Sprint(want); g != w {
 		t.Errorf("%s:\n%s\nSQL says\n%s", name, g, w)
@@ -220,7 +224,8 @@ func change[V any](
 	}
 	w.has[name][id] = 0
 	topologytest.Upsert(tx, table, id, v)
-	values := strings.ReplaceAll(strings.Join(line(append([]any{id}, columns...)), ", "), pgservertest.Null, "null")
+	texts := strings.Join(line(append([]any{id}, columns...)), ", ")
+	values := strings.ReplaceAll(texts, pgservertest.Null, "null")
 	w.run("delete from %s where id = %d; insert into %s values (%s)", name, id, name, values)
 	return true
 }
