@@ -365,7 +365,8 @@ func (a *answered[K, F, L, R]) take() error {
 	return firstError(err, failed)
 }
 
-// one keeps an answer, unless it is stale: about a foreign key that is not the row's.
+// one keeps an answer, unless it is stale: about a foreign key that is not the row's
+// (invariant X6).
 func (a *answered[K, F, L, R]) one(c *record.Change[K, answer[F, R]]) error {
 	l, err := a.left.At(c.Key)
 	if err != nil || !l.HasNew() {

@@ -25,6 +25,7 @@ type Env struct {
 	// Of one partition of several; see Partition.
 	whole     *Env
 	partition uint32
+	held      int // see Hold
 	// patience is the use of the budget up to which it makes no sense to ask the
 	// stores again, because last time they could not give enough.
 	patience int64
@@ -59,6 +60,14 @@ func (e *Env) all() *Env {
 		return e.whole
 	}
 	return e
+}
+
+// Hold keeps stores from being relieved until the function that it returns is called:
+// while several of them are flushed side by side.
+func (e *Env) Hold() (release func()) {
+	all := e.all()
+	all.held++
+	return func() { all.held-- }
 }
 
 // Close lets go of what the stores hold: memory of the budget, iterators and the
@@ -111,6 +120,9 @@ func (e *Env) openScratch() (Scratch, error) {
 func (e *Env) relieve() error {
 	if e.whole != nil {
 		return e.whole.relieve()
+	}
+	if e.held > 0 {
+		return nil
 	}
 	if e.Memory.Used() < e.patience {
 		return nil

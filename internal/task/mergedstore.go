@@ -10,10 +10,13 @@ import (
 
 // mergedStore is a store of which each partition has some keys: one store to whom makes
 // an epoch durable (invariant X3).
-type mergedStore struct{ parts []state.Store }
+type mergedStore struct {
+	env   *state.Env
+	parts []state.Store
+}
 
 // mergeStores merges the stores of all partitions by their ids.
-func mergeStores(partitions [][]state.Store) []state.Store {
+func mergeStores(env *state.Env, partitions [][]state.Store) []state.Store {
 	at := map[uint32]int{}
 	var out []state.Store
 	for _, stores := range partitions {
@@ -21,7 +24,7 @@ func mergeStores(partitions [][]state.Store) []state.Store {
 			i, ok := at[s.ID()]
 			if !ok {
 				i, at[s.ID()] = len(out), len(out)
-				out = append(out, &mergedStore{})
+				out = append(out, &mergedStore{env: env})
 			}
 			m := out[i].(*mergedStore)
 			m.parts = append(m.parts, s)
@@ -43,6 +46,7 @@ func (m *mergedStore) EndStep() {
 // Flush writes all changes since the last commit in ascending key order. What all
 // partitions hold, as a global table, is written once.
 func (m *mergedStore) Flush(b state.Batch) error {
+	defer m.env.Hold()()
 	parts := make([]pairs, len(m.parts))
 	for i, s := range m.parts {
 		parts[i] = func(fn func(key, value []byte, deleted bool) bool) error {

@@ -70,7 +70,7 @@ func (t *Task) startCut(cfg Config, whole *topology.Runtime) (ids int, err error
 		}
 	}
 	slices.SortStableFunc(t.schedule, func(a, b topology.Running) int { return cmp.Compare(a.Stage, b.Stage) })
-	t.stores = sortStores(append(mergeStores(stores), t.letters.stores()...))
+	t.stores = sortStores(append(mergeStores(cfg.Env, stores), t.letters.stores()...))
 	c.gather(t)
 	return plan.Ids(), nil
 }
