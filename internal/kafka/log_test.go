@@ -358,6 +358,101 @@ func TestRestoreBrokenLogs(t *testing.T) {
 	}
 }
 
+// TestRestoreCompacted restores, from its start and from a checkpoint, a log of which the
+// cleaner has removed most: single records, whole batches, and the content of the last
+// batches before the one that is written to.
+func TestRestoreCompacted(t *testing.T) {
+	c, err := kafkatest.Start(t.Context(), kafkatest.Config{Properties: map[string]string{
+		"log.cleaner.backoff.ms": "100", "log.retention.check.interval.ms": "1000",
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	admin := client(t, c)
+	create(t, admin, "compacted", 1, map[string]string{
+		"segment.ms": "300", "min.cleanable.dirty.ratio": "0.01", "delete.retention.ms": "86400000",
+	})
+	p := newProducer(t, c, "compacted")
+	early := newStanding(t, admin, "compacted", 0)
+	want := map[string]string{}
+	write := func(n int) {
+		p.begin()
+		for k := range 10 {
+			key, value := strconv.Itoa(k*n%7), strconv.Itoa(n+1)
+			if k%5 == 4 {
+				value = ""
+			}
+			p.write(0, key, value)
+			if want[key] = value; value == "" {
+				delete(want, key)
+			}
+		}
+		p.end(kgo.TryCommit)
+		p.begin()
+		p.write(0, "aborted", "x")
+		p.end(kgo.TryAbort)
+	}
+	count := func() (records int, first int64) {
+		from := changelog.Position{Partition: changelog.Partition{Topic: "compacted"}, Epoch: -1}
+		infos, err := early.log.Topics(t.Context(), []string{"compacted"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		from.ID = infos["compacted"].ID
+		bounds, err := early.log.Bounds(t.Context(), []changelog.Position{from})
+		if err != nil {
+			t.Fatal(err)
+		}
+		reader, err := early.log.Read(t.Context(), []changelog.Position{from})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer reader.Close()
+		for next := int64(0); next < bounds[0].End; {
+			chunks, err := reader.Next(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, c := range chunks {
+				records += len(c.Records)
+				next = c.Next
+			}
+		}
+		return records, bounds[0].End
+	}
+	for n := range 5 {
+		write(n)
+	}
+	early.restore()
+	for n := range 20 {
+		write(n)
+	}
+	var records int
+	var end int64
+	eventually(t, func() bool {
+		write(3) // a segment is closed by what comes after it
+		records, end = count()
+		return records*4 < int(end)
+	})
+	t.Logf("%d records are left at %d offsets", records, end)
+	late := newStanding(t, admin, "compacted", 0)
+	for _, s := range []*standing{early, late} {
+		s.restore()
+		if diff := cmp.Diff(want, s.content(16)); diff != "" {
+			t.Error(diff)
+		}
+		s.verify()
+		if len(s.wiped) > 0 {
+			t.Errorf("state was given up: %v", s.wiped)
+		}
+	}
+}
+
 // TestFollowRecreated: a reader that is at work notices that its topic is another one.
 func TestFollowRecreated(t *testing.T) {
 	c := kafkatest.Shared(t)
