@@ -455,6 +455,20 @@ func TestRestoreTopologyOfDroppedApp(t *testing.T) {
 	}
 }
 
+// TestRestoreRenewsTime: a task that is restored every ten hours is never too old.
+func TestRestoreRenewsTime(t *testing.T) {
+	w := newWorld(t, 13)
+	for range 4 {
+		w.write(5, false)
+		w.cluster.Append(w.task.Stores[0].Partition, []byte("k"), []byte("v"))
+		w.mustRestore()
+		w.now = w.now.Add(10 * time.Hour)
+	}
+	if len(w.wiped) > 0 {
+		t.Errorf("state was given up: %v", w.wiped)
+	}
+}
+
 // TestWipeCrashes: a wipe that did not finish is finished before anything is restored.
 func TestWipeCrashes(t *testing.T) {
 	w := newWorld(t, 7)
