@@ -85,7 +85,7 @@ func (run *run) write(b state.Batch, s *storeRun, chunks []Chunk) error {
 		r := o.at(i)
 		run.counts.Records++
 		run.counts.Bytes += int64(len(r.Key) + len(r.Value))
-		if i+1 < len(o.places) && bytes.Equal(r.Key, o.at(i+1).Key) {
+		if o.sameKey(i, i+1) {
 			continue
 		}
 		key := append(o.key[:4], r.Key...)

@@ -157,7 +157,7 @@ func (v *verifier) compare(s Store, at Position, snapshot state.Reader) error {
 	defer want.Close()
 	haveOK, wantOK := have.First(), want.First()
 	for haveOK || wantOK {
-		order := 0
+		var order int
 		switch {
 		case !wantOK:
 			order = -1

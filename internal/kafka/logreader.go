@@ -34,8 +34,7 @@ type logReader struct {
 // readPart is a partition and where its reading stands.
 type readPart struct {
 	changelog.Position
-	leader  int32 // -1 if it has to be looked up
-	batches batchReader
+	leader int32 // -1 if it has to be looked up
 }
 
 type round struct {
