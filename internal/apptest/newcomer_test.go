@@ -9,8 +9,11 @@ import (
 	"github.com/tailrace/tailrace/internal/failpoint"
 	"github.com/tailrace/tailrace/internal/pgserver/pgservertest"
 	"github.com/tailrace/tailrace/record"
+	"github.com/tailrace/tailrace/sinks"
+	pgsink "github.com/tailrace/tailrace/sinks/postgres"
 	"github.com/tailrace/tailrace/sources"
 	"github.com/tailrace/tailrace/sources/postgres"
+	"github.com/tailrace/tailrace/topology"
 )
 
 // lagWhile writes a row and waits until a view shows it, again and again while going
@@ -32,7 +35,35 @@ func lagWhile(t *testing.T, db *pgservertest.DB, s sum, going func() bool) (most
 	return most, n
 }
 
-// TestNewcomersUnderLoad adds two topologies beside a running one whose snapshots take
+// copied is a topology that copies items into a target.
+func copied(t *testing.T, from *sources.Database, to *sinks.Target, table string) *topology.Topology {
+	t.Helper()
+	b := topology.New("copied-" + table)
+	sinks.Table(sources.Table[int64, item](b, from, "public.items"), to, table)
+	made, err := b.Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return made
+}
+
+// sameCopy waits until a copy in a target equals the table.
+func sameCopy(t *testing.T, db, wh *pgservertest.DB, table string) {
+	t.Helper()
+	sum := func(db *pgservertest.DB, table, key string) string {
+		return db.String("select count(*) || ' ' || coalesce(sum(" + key + " * 31 + amount), 0) from " + table)
+	}
+	ctx, want := deadline(t), sum(db, "items", "id")
+	for sum(wh, table, "key") != want {
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			t.Fatalf("%s holds %s, want %s", table, sum(wh, table, "key"), want)
+		}
+	}
+}
+
+// TestNewcomersUnderLoad adds three topologies beside a running one whose snapshots take
 // long, while the application writes: the running one goes on as if nothing was, a kill in
 // between costs only what the newcomers had, and in the end all equal SQL.
 func TestNewcomersUnderLoad(t *testing.T) {
@@ -40,8 +71,10 @@ func TestNewcomersUnderLoad(t *testing.T) {
 	db := pgservertest.New(t)
 	db.Exec(itemsSchema, "insert into items select i, i from generate_series(1, 12000) i", "analyze items")
 	cfg := tailrace.Config{App: "load", StateDir: t.TempDir() + "/state"}
-	first := newSum(t, "first", pgSource("shop", db), amount)
-	app := start(t, cfg, first.topology)
+	wh := pgservertest.New(t)
+	to := sinks.NewTarget("warehouse", pgsink.Target(pgsink.Config{URL: wh.URL, CreateTables: true}))
+	source := pgSource("shop", db)
+	app := start(t, cfg, newSum(t, "first", source, amount).topology, copied(t, source, to, "old"))
 	if err := app.app.WaitReady(deadline(t)); err != nil {
 		t.Fatal(err, app.stop())
 	}
@@ -57,7 +90,8 @@ func TestNewcomersUnderLoad(t *testing.T) {
 		for _, name := range []string{"first", "second", "third"} {
 			sums = append(sums, newSum(t, name, slow, amount))
 		}
-		return start(t, cfg, sums[0].topology, sums[1].topology, sums[2].topology)
+		return start(t, cfg, sums[0].topology, sums[1].topology, sums[2].topology,
+			copied(t, slow, to, "old"), copied(t, slow, to, "new"))
 	}
 	stop := trickle(t, db)
 	killed := errors.New("killed")
@@ -72,10 +106,10 @@ func TestNewcomersUnderLoad(t *testing.T) {
 		t.Fatal(err, app.stop())
 	}
 	began := time.Now()
-	most, n := lagWhile(t, db, sums[0], func() bool { return len(app.app.Status().Joining) == 2 })
+	most, n := lagWhile(t, db, sums[0], func() bool { return len(app.app.Status().Joining) == 3 })
 	took := time.Since(began)
 	t.Logf(
-		"while two topologies joined, %.1f s, a third showed %d rows, the slowest after %s",
+		"while three topologies joined, %.1f s, a fourth showed %d rows, the slowest after %s",
 		took.Seconds(),
 		n,
 		most,
@@ -93,6 +127,8 @@ func TestNewcomersUnderLoad(t *testing.T) {
 	for _, s := range sums {
 		s.equal(t, db, "shop")
 	}
+	sameCopy(t, db, wh, "old")
+	sameCopy(t, db, wh, "new")
 	oneSlot(t, db)
 	if err := app.stop(); err != nil {
 		t.Error(err)
