@@ -147,7 +147,7 @@ func (t *changelogTopic) discard(ctx context.Context, env *environment) error {
 	return nil
 }
 
-func (t *changelogTopic) restore(ctx context.Context, env *environment) error {
+func (t *changelogTopic) restore(ctx context.Context, env *environment) (err error) {
 	path, remove, err := stateDir()
 	if err != nil {
 		return err
@@ -157,7 +157,7 @@ func (t *changelogTopic) restore(ctx context.Context, env *environment) error {
 	if err != nil {
 		return err
 	}
-	defer db.Close()
+	defer func() { err = errors.Join(err, db.Close()) }()
 	log := kafka.NewLog(t.client)
 	cluster, err := log.Cluster(ctx)
 	if err != nil {

@@ -389,8 +389,8 @@ func (a *answered[K, F, L, R]) moved(l *record.Versions[L], f F) bool {
 	if !l.HasOld() {
 		return true
 	}
-	before, refered := a.fk(&l.Old)
-	return !refered || before != f
+	before, referred := a.fk(&l.Old)
+	return !referred || before != f
 }
 
 // Changes yields the right rows that became others.

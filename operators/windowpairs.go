@@ -37,8 +37,8 @@ func newWindowPairs[K comparable, O any](
 	rt *topology.Runtime, keyCodec state.KeyCodec[K],
 ) windowPairs[K, O] {
 	p := windowPairs[K, O]{
-		cursor: newCursor[K](rt), timers: newTimers(rt, "timers", ofJoin(keyCodec)), node: rt.Node(), lates: newLates(rt),
-		keyCodec: keyCodec,
+		cursor: newCursor[K](rt), timers: newTimers(rt, "timers", ofJoin(keyCodec)), node: rt.Node(),
+		lates: newLates(rt), keyCodec: keyCodec,
 	}
 	// The encoding says what is NULL without a look at each key's type.
 	if t := reflect.TypeFor[K](); t.PkgPath() == "database/sql" && strings.HasPrefix(t.Name(), "Null") {

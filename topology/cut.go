@@ -177,8 +177,7 @@ func (c *Cut) checkTypes(n *Node) error {
 // the exchanges.
 func (c *Cut) number() {
 	root := map[*Node]*Node{}
-	var find func(n *Node) *Node
-	find = func(n *Node) *Node {
+	find := func(n *Node) *Node {
 		for root[n] != n {
 			n = root[n]
 		}

@@ -9,7 +9,6 @@ import (
 
 	"github.com/tailrace/tailrace/operators"
 	"github.com/tailrace/tailrace/operators/aggregate"
-	"github.com/tailrace/tailrace/topology"
 	"github.com/tailrace/tailrace/topology/topologytest"
 	"github.com/tailrace/tailrace/windows"
 )
@@ -143,7 +142,7 @@ func (s *shop) asOf() func(*topologytest.Driver) [][]string {
 	met := operators.LeftEnrichAsOf("met", s.clicks, customers, func(c click) int64 { return c.Customer },
 		func(_ click, c customer, has bool) null { return some(c.Name, has) })
 	return func(d *topologytest.Driver) (out [][]string) {
-		for _, r := range topologytest.Records(d, topology.Stream[int64, null](met)) {
+		for _, r := range topologytest.Records(d, met) {
 			out = append(out, line([]any{r.Key, r.Value}))
 		}
 		return out
