@@ -74,6 +74,11 @@ crash: ## kill -9 in a loop: CYCLES=500, and FIRST=201 to go on after 200
 	TAILRACE_CRASH_CYCLES=$(CYCLES) TAILRACE_CRASH_FIRST=$(FIRST) \
 		$(GO) test -count=1 -timeout 0 -v -run '^TestCrash$$' ./internal/crash
 
+.PHONY: crash-kafka
+crash-kafka: ## kills and stops members of a group, and their broker: CYCLES=100, FIRST=51 to go on after 50
+	TAILRACE_CRASH_CYCLES=$(CYCLES) TAILRACE_CRASH_FIRST=$(FIRST) \
+		$(GO) test -count=1 -timeout 0 -v -run '^TestCrashKafka$$' ./internal/crashkafka
+
 .PHONY: torn
 torn: ## reads views and target tables while money moves, READS=1000000 times: none may be torn
 	TAILRACE_TEST_READS=$(READS) $(GO) test -count=1 -timeout 0 -v -run '^TestNeverTorn$$' ./internal/apptest

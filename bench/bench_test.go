@@ -96,10 +96,10 @@ func TestReportHasMedians(t *testing.T) {
 	}
 	lines := strings.Split(out.String(), "\n")
 	a, b := strings.Join(strings.Fields(lines[1]), " "), strings.Join(strings.Fields(lines[2]), " ")
-	if want := "w a 3 1000 500 250-1000 2.000 - - - - -"; a != want {
+	if want := "w a 3 1000 500 250-1000 2.000 - - - - - - -"; a != want {
 		t.Errorf("case a: %s, want %s", a, want)
 	}
-	if want := "w b 1 10 10 10-10 0.000 - - - 3.00 -"; b != want {
+	if want := "w b 1 10 10 10-10 0.000 - - - 3.00 - - -"; b != want {
 		t.Errorf("case b: %s, want %s", b, want)
 	}
 }

@@ -4,7 +4,8 @@
 //
 // It starts a PostgreSQL of its own, unless -url names one, and prints the rows of the
 // view as they change. The view is also served over HTTP. With -brokers the revenue also
-// goes to the compacted Kafka topic revenue_per_customer, exactly once.
+// goes to the compacted Kafka topic revenue_per_customer, exactly once. With -topics as
+// well it reads Debezium's topics instead of a database, as a member of a consumer group.
 package main
 
 import (

@@ -1,14 +1,19 @@
 package main
 
 import (
+	"context"
+	"database/sql"
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/tailrace/tailrace"
 	"github.com/tailrace/tailrace/examples/revenue/revenue"
+	"github.com/tailrace/tailrace/internal/example"
 	"github.com/tailrace/tailrace/internal/example/exampletest"
 	"github.com/tailrace/tailrace/internal/kafkatest"
 	"github.com/tailrace/tailrace/internal/pgserver/pgservertest"
@@ -17,6 +22,7 @@ import (
 	sinkpg "github.com/tailrace/tailrace/sinks/postgres"
 	"github.com/tailrace/tailrace/sources"
 	"github.com/tailrace/tailrace/sources/postgres"
+	"github.com/tailrace/tailrace/topology"
 )
 
 func TestMain(m *testing.M) { kafkatest.Main(m, pgservertest.StopShared) }
@@ -50,6 +56,12 @@ func TestRevenueKafka(t *testing.T) {
 	app := s.Run(t, "revenue", topo)
 	s.Write(t, app)
 	s.Settle(t, app)
+	sameTopic(t, s, cluster)
+}
+
+// sameTopic folds the topic of the revenue until it equals SQL.
+func sameTopic(t *testing.T, s *exampletest.DB, cluster *kafkatest.Cluster) {
+	t.Helper()
 	want := map[string]string{}
 	for _, r := range s.Strings(`SELECT to_json(key), json_build_object('key', key, 'orders', orders, 'cents', cents)::jsonb
 		FROM (` + revenue.SQL + `) AS r`) {
@@ -71,6 +83,70 @@ func TestRevenueKafka(t *testing.T) {
 		}
 	}
 	t.Errorf("the topic holds\n%v\nwant\n%v", got, want)
+}
+
+// TestRevenueOverTopics replicates the shop into topics in Debezium's form and runs the
+// example over these, as a member of a consumer group.
+func TestRevenueOverTopics(t *testing.T) {
+	cluster, err := kafkatest.Start(t.Context(), kafkatest.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := cluster.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	s := exampletest.NewShop(t)
+	replicator := s.Run(t, "replicator", replicate(t, s, cluster))
+	s.Write(t, replicator)
+	s.Settle(t, replicator)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	done := make(chan error, 1)
+	go func() {
+		done <- example.Run(ctx, example.Program{Name: "revenue", Run: run}, []string{
+			"-brokers", strings.Join(cluster.Brokers(), ","), "-topics", "shop",
+		}, io.Discard, io.Discard)
+	}()
+	sameTopic(t, s, cluster)
+	s.Write(t, replicator)
+	s.Settle(t, replicator)
+	sameTopic(t, s, cluster)
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+type id struct{ ID int64 }
+
+// replicate copies the tables that the example reads.
+func replicate(t *testing.T, s *exampletest.DB, cluster *kafkatest.Cluster) *topology.Topology {
+	t.Helper()
+	type customer struct {
+		ID   int64
+		Name string
+	}
+	type order struct {
+		ID         int64
+		CustomerID sql.Null[int64]
+		Status     string
+		Cents      int64
+	}
+	b := topology.New("replicator")
+	shop := sources.NewDatabase("shop", postgres.Source(postgres.Config{URL: s.URL}))
+	target := sinks.NewTarget("shop", kafka.Target(kafka.Config{
+		Brokers: cluster.Brokers(), CreateTopics: true, Partitions: 3,
+	}))
+	orders := sources.Table[id, order](b, shop, "public.orders")
+	sinks.Table(orders, target, "public.orders", kafka.Output{
+		Topic: "shop.public.orders", Format: kafka.DebeziumSchema,
+	})
+	sinks.Table(sources.Table[id, customer](b, shop, "public.customers"), target, "public.customers",
+		kafka.Output{Topic: "shop.public.customers", Format: kafka.DebeziumSchema})
+	sinks.View(orders, "orders")
+	return b.MustBuild()
 }
 
 // oneSpelling writes equal JSON objects equally.

@@ -85,7 +85,7 @@ type member struct {
 // events' topic with the clicks as multisets. TAILRACE_CRASH_CYCLES and
 // TAILRACE_CRASH_FIRST choose the cycles.
 func TestCrashKafka(t *testing.T) {
-	cycles, first := setting("TAILRACE_CRASH_CYCLES", 20), setting("TAILRACE_CRASH_FIRST", 1)
+	cycles, first := setting("TAILRACE_CRASH_CYCLES", 10), setting("TAILRACE_CRASH_FIRST", 1)
 	s := newSuite(t)
 	defer s.stopAll()
 	for i := range members {

@@ -101,7 +101,7 @@ func (e *Engine) seal() ([]*sealed, error) {
 			}
 		}
 		var err error
-		if s.metadata, err = metadata(times); err != nil {
+		if s.metadata, err = r.metadata(times); err != nil {
 			return nil, err
 		}
 		work = append(work, s)

@@ -24,7 +24,7 @@ func (e *Engine) cycle(ctx context.Context) error {
 	if refused := e.refused.Load(); refused != nil {
 		return *refused
 	}
-	if err := e.assign(ctx); err != nil {
+	if err := errors.Join(e.assign(ctx), e.keepCheckpoints()); err != nil {
 		return err
 	}
 	defer e.session.Release()

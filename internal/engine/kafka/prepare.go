@@ -7,10 +7,6 @@ import (
 	"hash/fnv"
 	"slices"
 	"strconv"
-	"time"
-
-	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/tailrace/tailrace/changelog"
 	"github.com/tailrace/tailrace/internal/kafka"
@@ -70,18 +66,18 @@ func (e *Engine) assigned(a kafka.Assignment) {
 	}
 }
 
-// prepare checks the input topics and makes the internal ones.
-func (e *Engine) prepare(ctx context.Context) error {
-	admin := kadm.NewClient(e.admin)
-	meta, err := admin.Metadata(ctx, e.topics()...)
-	if err != nil {
+// prepare checks the input topics and those of the targets, and makes the internal ones
+// at the first start.
+func (e *Engine) prepare(ctx context.Context) (err error) {
+	topics := kafka.NewTopics(e.admin)
+	topics.Logger = e.log
+	if e.cluster, err = kafka.NewLog(e.admin).Cluster(ctx); err != nil {
 		return fmt.Errorf("kafka: reach the brokers %v: %w", e.cfg.Brokers, err)
 	}
-	e.cluster = meta.Cluster
-	var errs []error
-	for _, sub := range e.subs {
-		errs = append(errs, sub.copartitioned(meta.Topics))
+	if err := e.lookAtInputs(ctx, topics); err != nil {
+		return err
 	}
+	var errs []error
 	for _, t := range e.targets {
 		errs = append(errs, t.encoder.Prepare(ctx, e.cluster))
 	}
@@ -91,87 +87,52 @@ func (e *Engine) prepare(ctx context.Context) error {
 	if e.restorer, err = e.newRestorer(); err != nil {
 		return err
 	}
-	return e.makeChangelogs(ctx, admin)
+	return e.makeChangelogs(ctx, topics)
 }
 
-// copartitioned notes the partitions of the inputs, and checks that there are as many of
-// each, as keys are joined partition by partition.
-func (s *subTopology) copartitioned(topics kadm.TopicDetails) error {
-	s.partitions = s.partitions[:0]
-	var errs []error
-	for _, in := range s.inputs {
-		d, ok := topics[in.topic]
-		if !ok || d.Err != nil {
-			errs = append(errs, fmt.Errorf("kafka: topic %q of table %q does not exist or cannot be read (%w); "+
-				"create it, or check the connector's prefix and the rights of the user",
-				in.topic, in.request.Name, errors.Join(d.Err)))
-			continue
+// lookAtInputs notes the partitions of the inputs. Keys are joined partition by partition,
+// so that there have to be as many of each, but where one task reads them all.
+func (e *Engine) lookAtInputs(ctx context.Context, topics *kafka.Topics) error {
+	var inputs []kafka.Input
+	for _, sub := range e.subs {
+		with := sub.name
+		if sub.whole {
+			with = ""
 		}
-		n := int32(len(d.Partitions))
-		s.partitions = append(s.partitions, n)
-		if first := s.partitions[0]; n != first && !s.whole {
-			errs = append(errs, fmt.Errorf("kafka: topology %q reads the topics %q with %d and %q with %d "+
-				"partitions together, key by key; give them as many", s.name, s.inputs[0].topic, first, in.topic, n))
+		for _, in := range sub.inputs {
+			inputs = append(inputs, kafka.Input{Topic: in.topic, With: with})
 		}
 	}
-	return errors.Join(errs...)
-}
-
-func (e *Engine) makeChangelogs(ctx context.Context, admin *kadm.Client) error {
-	compact := "compact"
+	infos, err := topics.Inputs(ctx, inputs)
+	if err != nil {
+		return err
+	}
 	for _, sub := range e.subs {
-		var names []string
-		for _, t := range sub.parts {
-			for _, n := range t.Nodes() {
-				for _, s := range n.Stores {
-					names = append(names, e.changelogTopic(n.StoreName(s.Name)))
-				}
-			}
-		}
-		slices.Sort(names)
-		if len(names) == 0 {
-			continue
-		}
-		have, err := admin.ListTopics(ctx, names...)
-		if err != nil {
-			return err
-		}
-		names = slices.DeleteFunc(names, func(n string) bool { return have[n].Err == nil })
-		if len(names) == 0 {
-			continue
-		}
-		configs := map[string]*string{"cleanup.policy": &compact}
-		made, err := admin.CreateTopics(ctx, sub.tasks(), -1, configs, names...)
-		if err != nil {
-			return err
-		}
-		for _, t := range made {
-			if t.Err != nil && !errors.Is(t.Err, kerr.TopicAlreadyExists) {
-				return fmt.Errorf("kafka: create topic %q: %w", t.Topic, t.Err)
-			}
-		}
-		if err := awaitLeaders(ctx, admin, names); err != nil {
-			return err
+		sub.partitions = sub.partitions[:0]
+		for _, in := range sub.inputs {
+			sub.partitions = append(sub.partitions, infos[in.topic].Partitions)
 		}
 	}
 	return nil
 }
 
-// awaitLeaders returns once topics can be used: new ones have no leaders for a moment, and
-// the brokers learn of them one by one.
-func awaitLeaders(ctx context.Context, admin *kadm.Client, topics []string) error {
-	for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second) {
-		ends, err := admin.ListEndOffsets(ctx, topics...)
-		if err == nil {
-			err = ends.Error()
-		}
-		if err == nil || !kerr.IsRetriable(err) {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return errors.Join(context.Cause(ctx), err)
-		case <-time.After(pause):
+// makeChangelogs creates the changelogs if the group has not committed anything yet. After
+// that one that is missing is state that is lost.
+func (e *Engine) makeChangelogs(ctx context.Context, topics *kafka.Topics) error {
+	var configs []changelog.Config
+	for _, sub := range e.subs {
+		for _, t := range sub.parts {
+			for _, n := range t.Nodes() {
+				for _, s := range n.Stores {
+					configs = append(configs, changelog.ForStore(e.cfg.App, n.StoreName(s.Name), sub.tasks()))
+				}
+			}
 		}
 	}
+	committed, err := topics.Committed(ctx, e.cfg.App)
+	if err != nil {
+		return err
+	}
+	_, err = topics.Ensure(ctx, configs, len(committed) == 0)
+	return err
 }

@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -64,6 +65,27 @@ func (e *Engine) wiped(task string, reason changelog.Reason) {
 	if e.cfg.Wiped != nil {
 		e.cfg.Wiped(task, string(reason))
 	}
+}
+
+// keepCheckpoints writes the checkpoints of idle tasks anew from time to time, so that
+// idleness does not look like age; see changelog.Checkpoint.Due.
+func (e *Engine) keepCheckpoints() error {
+	now := time.Now()
+	for _, id := range e.order() {
+		r := e.tasks[id]
+		if !r.ready || len(r.stores) == 0 || !r.ckpt.Due(now, changelog.DefaultDeleteRetention) {
+			continue
+		}
+		b := e.cfg.Dir.DB.NewBatch()
+		err := e.noteCheckpoint(b, r)
+		if err == nil {
+			err = e.cfg.Dir.DB.Commit(b, false)
+		}
+		if err = errors.Join(err, b.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // noteCheckpoint writes a task's checkpoint beside its state: changelogs up to the

@@ -199,10 +199,16 @@ func (r *taskRun) rollback() {
 // (offset.metadata.max.bytes).
 const maxMetadata = 4096
 
-// metadata is what is committed beside a task's offsets: the stream times that they go
-// with, by topology and source node.
-func metadata(times map[string]map[string]int64) (string, error) {
-	text, err := json.Marshal(times)
+// offsetMetadata is what is committed beside a task's offsets.
+type offsetMetadata struct {
+	// Topology is the hash of what has processed the records before the offset.
+	Topology string `json:"topology"`
+	// Times are the stream times that go with the offset, by topology and source node.
+	Times map[string]map[string]int64 `json:"times,omitempty"`
+}
+
+func (r *taskRun) metadata(times map[string]map[string]int64) (string, error) {
+	text, err := json.Marshal(offsetMetadata{r.sub.hash, times})
 	if err == nil && len(text) > maxMetadata {
 		err = fmt.Errorf("kafka: the stream times of the sources take %d bytes, and a broker keeps %d beside an "+
 			"offset; use fewer sources in a topology", len(text), maxMetadata)
@@ -210,15 +216,24 @@ func metadata(times map[string]map[string]int64) (string, error) {
 	return string(text), err
 }
 
-// streamTimes reads what metadata wrote, beside the first input's offset.
-func (r *taskRun) streamTimes() (times map[string]map[string]int64, err error) {
-	text := r.inputs[0].committed.Metadata
-	if text == "" {
-		return nil, nil
+// streamTimes reads what metadata wrote: it is the same beside all offsets that were
+// committed. Offsets that another topology has left are refused (invariant K11).
+func (r *taskRun) streamTimes() (map[string]map[string]int64, error) {
+	var m offsetMetadata
+	for _, b := range r.inputs {
+		if b.committed.Metadata == "" {
+			continue
+		}
+		if err := json.Unmarshal([]byte(b.committed.Metadata), &m); err != nil {
+			return nil, fmt.Errorf("kafka: the metadata of the group's offset in %s is not Tailrace's: %w; does "+
+				"another program use the app's name as its group?", b.partition, err)
+		}
+		break
 	}
-	if err := json.Unmarshal([]byte(text), &times); err != nil {
-		return nil, fmt.Errorf("kafka: the metadata of the offset of %s in group is not Tailrace's: %w; "+
-			"does another program use the app's name as its group?", r.inputs[0].partition, err)
+	if m.Topology != "" && m.Topology != r.sub.hash {
+		return nil, fmt.Errorf("%w: task %s: another form of the topology (%s, and this is %s) has processed its "+
+			"records, and the changelogs hold what that one made; go back to it, or give the app another name to "+
+			"build its state anew", changelog.ErrForeign, r.owner(), m.Topology, r.sub.hash)
 	}
-	return times, nil
+	return m.Times, nil
 }
