@@ -136,7 +136,7 @@ func replicate(t *testing.T, s *exampletest.DB, cluster *kafkatest.Cluster) *top
 	}
 	b := topology.New("replicator")
 	shop := sources.NewDatabase("shop", postgres.Source(postgres.Config{URL: s.URL}))
-	target := sinks.NewTarget("shop", kafka.Target(kafka.Config{
+	target := sinks.NewTarget("topics", kafka.Target(kafka.Config{
 		Brokers: cluster.Brokers(), CreateTopics: true, Partitions: 3,
 	}))
 	orders := sources.Table[id, order](b, shop, "public.orders")

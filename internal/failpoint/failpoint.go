@@ -19,7 +19,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -130,7 +129,7 @@ func Enable(spec, log string) error {
 
 func parse(term, log string) (string, func(int) error, error) {
 	name, what, _ := strings.Cut(term, "=")
-	if !slices.Contains(points, name) && !slices.Contains(kafkaPoints, name) {
+	if !known(name) {
 		return "", nil, fmt.Errorf("failpoint: %q is no failpoint; there are %s", name,
 			strings.Join(points, ", "))
 	}

@@ -1,5 +1,7 @@
 package failpoint
 
+import "slices"
+
 // The crash points. Each is hit at exactly one kind of place; the comment says what
 // is durable when it is reached.
 const (
@@ -41,12 +43,6 @@ const (
 	// SinkReconcile: a reconciling sink transaction has staged its rows and not yet
 	// deleted what is not staged (DP12).
 	SinkReconcile = "dp12-sink-reconcile"
-	// JoinerSync: the batch of topologies that are on their way to the others is built, its
-	// commit not yet asked for.
-	JoinerSync = "joiner-sync"
-	// Joining: topologies are where the others are, the commit by which they join is not
-	// yet built.
-	Joining = "joining"
 	// FileWritten: the file sink's events are written and synced, the new length is
 	// not yet recorded.
 	FileWritten = "file-written"
@@ -59,11 +55,21 @@ const (
 var points = []string{
 	Received, MidTransaction, BatchSync, BatchApplied, BeforeAck, AfterAck, AfterAckServer, SinkApplied,
 	SinkCommit, SinkCommitted, SnapshotTable, SnapshotRows, SnapshotSwitch, SnapshotDone,
-	SlotCreated, Reconnect, SinkReconcile, JoinerSync, Joining, FileWritten, FileTorn,
+	SlotCreated, Reconnect, SinkReconcile, FileWritten, FileTorn,
 }
 
 // Points returns the names of all crash points.
 func Points() []string { return append([]string(nil), points...) }
+
+// The crash points of a topology on its way to the others.
+const (
+	// JoinerSync: the batch of topologies that are on their way to the others is built, its
+	// commit not yet asked for.
+	JoinerSync = "joiner-sync"
+	// Joining: topologies are where the others are, the commit by which they join is not
+	// yet built.
+	Joining = "joining"
+)
 
 // The crash points of Kafka mode, numbered as CP1 to CP19 of the design.
 const (
@@ -88,6 +94,14 @@ const (
 var kafkaPoints = []string{
 	KafkaPolled, KafkaProducing, KafkaProduced, KafkaCommitted, KafkaApplied, KafkaAssigned, KafkaRestoring,
 	KafkaClosing,
+}
+
+// joinPoints are those of a newcomer, which a run without newcomers does not reach.
+var joinPoints = []string{JoinerSync, Joining}
+
+// known reports whether a specification may use a name.
+func known(name string) bool {
+	return slices.Contains(points, name) || slices.Contains(kafkaPoints, name) || slices.Contains(joinPoints, name)
 }
 
 // KafkaPoints returns the names of the crash points of Kafka mode.

@@ -52,6 +52,8 @@ type Decoder struct {
 	last *topic
 	v    values
 	meta metadata
+	// learned says that a record's key has named a column that was not read before it.
+	learned bool
 }
 
 // NewDecoder makes a decoder. The error lists all that is wrong with the configuration.

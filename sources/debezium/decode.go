@@ -26,6 +26,12 @@ func (d *Decoder) Decode(r *Record, ev *Event) error {
 	ev.reset()
 	t := d.topicNamed(r.Topic)
 	err := d.decode(t, r, ev)
+	if err == nil && d.learned {
+		// The row came before its key in the record: read it again, with the key's columns.
+		ev.reset()
+		err = d.decode(t, r, ev)
+	}
+	d.learned = false
 	if e := (*Error)(nil); errors.As(err, &e) {
 		out := *e
 		out.Topic = r.Topic

@@ -85,6 +85,8 @@ type shape struct {
 	rel   *record.Relation
 	// stamp numbers the rows, so that members seen need not be cleared.
 	stamp uint64
+	// learned is the decoder's.
+	learned *bool
 }
 
 // column is a column of a shape. err says why it cannot be read.
@@ -108,7 +110,7 @@ type member struct {
 // newShape makes the shape of a table's rows. row is the schema of a row, nil where the
 // records have none.
 func (d *Decoder) newShape(t *Table, row *wire) (*shape, error) {
-	sh := &shape{table: t, index: map[string]int{}}
+	sh := &shape{table: t, index: map[string]int{}, learned: &d.learned}
 	var err error
 	switch {
 	case len(t.Columns) > 0:
@@ -259,7 +261,7 @@ func (sh *shape) keyColumns(names []string) error {
 			return at(c.err, "", c.Name)
 		}
 		if !c.read {
-			c.read = true
+			c.read, *sh.learned = true, true
 			sh.reads++
 		}
 	}

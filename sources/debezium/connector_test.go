@@ -1,0 +1,53 @@
+package debezium_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/tailrace/tailrace/record"
+	"github.com/tailrace/tailrace/sources"
+	"github.com/tailrace/tailrace/sources/debezium"
+)
+
+// The first record of a table already has its key, though only another column is asked for.
+func TestTopicsReadTheKey(t *testing.T) {
+	c := debezium.Topics(debezium.Config{Prefix: "shop"})
+	reader, ok := c.(sources.TopicReader)
+	if !ok || reader.Topic("public.customers") != "shop.public.customers" {
+		t.Fatalf("%T reads customers elsewhere", c)
+	}
+	d, err := reader.Decoder(sources.TableRequest{Name: "public.customers", Columns: []string{"name"}, Changes: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const row = `{"type":"struct","fields":[` +
+		`{"type":"int64","optional":false,"field":"id"},{"type":"string","optional":true,"field":"name"}],"optional":true,"field":"`
+	r := &sources.TopicRecord{
+		Topic: "shop.public.customers",
+		Key: []byte(`{"schema":{"type":"struct","fields":[{"type":"int64","optional":false,"field":"id"}]},` +
+			`"payload":{"id":7}}`),
+		Value: []byte(`{"schema":{"type":"struct","name":"shop.public.customers.Envelope","fields":[` + row + `before"},` + row + `after"},` +
+			`{"type":"struct","fields":[],"optional":false,"field":"source"},` +
+			`{"type":"string","optional":false,"field":"op"}]},"payload":{"before":null,"after":{"id":7,"name":"Ada"},"source":{},"op":"c"}}`),
+	}
+	got, err := d.Decode(r)
+	if err != nil || len(got.Rows) != 1 {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	found := map[string]string{}
+	for i, c := range got.Rows[0].Rel.Columns {
+		if v := got.Rows[0].New[i]; v.Kind == record.Text {
+			found[c.Name] = string(v.Data)
+		}
+	}
+	if found["id"] != "7" || found["name"] != "Ada" {
+		t.Errorf("read %v", found)
+	}
+	r.Value = []byte(`{"after":`)
+	if _, err := d.Decode(r); !errors.Is(err, sources.ErrDecode) {
+		t.Errorf("half a record: %v", err)
+	}
+	if _, err := c.Open(t.Context(), sources.OpenRequest{Database: "shop"}); !errors.Is(err, sources.ErrConfig) {
+		t.Errorf("Open: %v", err)
+	}
+}
