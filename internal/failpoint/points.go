@@ -101,7 +101,7 @@ var joinPoints = []string{JoinerSync, Joining}
 
 // known reports whether a specification may use a name.
 func known(name string) bool {
-	return slices.Contains(points, name) || slices.Contains(kafkaPoints, name) || slices.Contains(joinPoints, name)
+	return slices.Contains(slices.Concat(points, kafkaPoints, joinPoints), name)
 }
 
 // KafkaPoints returns the names of the crash points of Kafka mode.

@@ -20,8 +20,8 @@ func (c *connector) Encoder(req sinks.OpenRequest) (sinks.TopicEncoder, error) {
 	}
 	for _, o := range w.outputs {
 		if o.options.Format != Plain {
-			return nil, fmt.Errorf("%w: sinks/kafka: target %q, output %q: Kafka mode writes plain rows; leave Format "+
-				"out, or write the topic in direct mode", sinks.ErrTargetSchema, w.target, o.Name)
+			return nil, fmt.Errorf("%w: sinks/kafka: target %q, output %q: Kafka mode writes plain rows; leave "+
+				"Format out, or write the topic in direct mode", sinks.ErrTargetSchema, w.target, o.Name)
 		}
 	}
 	return &topicEncoder{writer: w}, nil

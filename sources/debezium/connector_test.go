@@ -16,7 +16,9 @@ func TestTopicsReadTheKey(t *testing.T) {
 	if !ok || reader.Topic("public.customers") != "shop.public.customers" {
 		t.Fatalf("%T reads customers elsewhere", c)
 	}
-	d, err := reader.Decoder(sources.TableRequest{Name: "public.customers", Columns: []string{"name"}, Changes: true})
+	d, err := reader.Decoder(sources.TableRequest{
+		Name: "public.customers", Columns: []string{"name"}, Changes: true,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
