@@ -1,11 +1,16 @@
 package kafkatest
 
 import (
+	"context"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
+
+// readTimeout bounds Read: longer than any transaction of the tests stays open.
+const readTimeout = 2 * time.Minute
 
 // Read returns the committed records of a topic, those of each partition in order, as a
 // consumer with isolation.level=read_committed sees them.
@@ -33,10 +38,12 @@ func (c *Cluster) Read(t testing.TB, topic string) []*kgo.Record {
 		}
 	})
 	var records []*kgo.Record
+	ctx, cancel := context.WithTimeout(t.Context(), readTimeout)
+	defer cancel()
 	for len(left) > 0 {
-		fetches := cl.PollFetches(t.Context())
+		fetches := cl.PollFetches(ctx)
 		if err := fetches.Err(); err != nil {
-			t.Fatal(err)
+			t.Fatalf("read topic %s: %v; still to come up to, by partition: %v", topic, err, left)
 		}
 		fetches.EachRecord(func(r *kgo.Record) {
 			if !r.Attrs.IsControl() {
