@@ -53,11 +53,9 @@ type Config struct {
 
 	// Partitions is how many partitions each topology is divided into, as it is where an
 	// app is scaled out: results, their order and ids of events do not depend on it, and
-	// it may be another number at each start; only from 1 to more, rebuild a topology with
-	// foreign-key joins (topology.Version), for a defect in that step. Partitions run one
-	// after another, so more than one costs throughput; it is for tests of what will be
-	// scaled out. A topology that cannot be divided is an error that names the node.
-	// Defaults to 1.
+	// it may be another number at each start. Partitions run one after another, so more
+	// than one costs throughput; it is for tests of what will be scaled out. A topology
+	// that cannot be divided is an error that names the node. Defaults to 1.
 	Partitions int
 
 	// StopOnLostState stops the app with ErrStateLost where its state directory is new

@@ -343,12 +343,17 @@ func (a *answered[K, F, L, R]) Step(*topology.Step) error {
 	return a.take()
 }
 
-// Resume makes the table anew from all answers.
+// Resume makes the table anew from all answers. Parts that resume later read it as what
+// has been there all along: no state was without it.
 func (a *answered[K, F, L, R]) Resume() error {
 	if err := a.Clear(0, nil); err != nil {
 		return err
 	}
-	return a.take()
+	if err := a.take(); err != nil {
+		return err
+	}
+	a.Table.EndStep()
+	return nil
 }
 
 // take keeps the answers that hold.

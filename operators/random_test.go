@@ -556,16 +556,6 @@ func drawPartitions(t *rapid.T) int {
 	return rapid.SampledFrom([]int{0, 1, 2, 16}).Draw(t, "partitions")
 }
 
-// redraw draws the number for a restart. What has run whole stays whole here: a
-// foreign-key join of a table with itself that is divided then has been seen to join what
-// no committed state has (docs/decisions/20261122-direct-mode-partitions.md, "Open").
-func (c cut) redraw(t *rapid.T) int {
-	if c.partitions == 0 {
-		return 0
-	}
-	return rapid.SampledFrom([]int{1, 2, 16}).Draw(t, "partitions")
-}
-
 func drawCut(t *rapid.T) cut {
 	return cut{
 		chunks: rapid.IntRange(1, 5).Draw(t, "chunks"), steps: rapid.IntRange(0, 3).Draw(t, "steps"),
@@ -620,7 +610,7 @@ func TestRandomTables(t *testing.T) {
 				g.compare(t, d, committed)
 			case 1:
 				g.states = append(since, committed)
-				d.Reopen(topologytest.Partitions(c.redraw(t)))
+				d.Reopen(topologytest.Partitions(drawPartitions(t)))
 				if n := len(since); n > 0 {
 					committed, since = since[n-1], nil
 				}
