@@ -10,7 +10,7 @@ DEMO_FLAGS ?=
 BENCH_FLAGS ?=
 CYCLES ?= 60
 FIRST ?= 1
-BROKER ?= 0
+BROKERS ?= 3
 READS ?= 1000000
 ROWS ?= 3600000
 CASES ?= 2000
@@ -76,8 +76,8 @@ crash: ## kill -9 in a loop: CYCLES=500, and FIRST=201 to go on after 200
 		$(GO) test -count=1 -timeout 0 -v -run '^TestCrash$$' ./internal/crash
 
 .PHONY: crash-kafka
-crash-kafka: ## kills and stops members of a group: CYCLES=100, FIRST=51 to go on after 50, BROKER=1 for the broker, too
-	TAILRACE_CRASH_CYCLES=$(CYCLES) TAILRACE_CRASH_FIRST=$(FIRST) TAILRACE_CRASH_BROKER=$(BROKER) \
+crash-kafka: ## kills and stops members of a group, and one of their BROKERS=3: CYCLES=100, FIRST=51 to go on after 50
+	TAILRACE_CRASH_CYCLES=$(CYCLES) TAILRACE_CRASH_FIRST=$(FIRST) TAILRACE_CRASH_BROKERS=$(BROKERS) \
 		$(GO) test -count=1 -timeout 0 -v -run '^TestCrashKafka$$' ./internal/crashkafka
 
 .PHONY: torn

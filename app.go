@@ -115,7 +115,7 @@ func (a *App) newRunner(dir *state.Dir) (runner, error) {
 	if k := a.cfg.Kafka; k != nil {
 		eng, err := kafka.New(kafka.Config{
 			App: a.cfg.App, Topologies: a.topologies, Dir: dir, Sources: in, Targets: out,
-			Host: a.host, Logger: a.log, Dropped: a.metrics.Dropped,
+			Host: a.host, Logger: a.log, Dropped: a.metrics.Dropped, Wiped: a.metrics.Wiped,
 			Brokers: k.Brokers, Options: k.Options, InstanceID: k.InstanceID, Limits: k.limits(&a.cfg),
 		})
 		a.runner = eng

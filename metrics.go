@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/tailrace/tailrace/changelog"
 	"github.com/tailrace/tailrace/internal/engine"
 	"github.com/tailrace/tailrace/sources"
 )
@@ -26,7 +27,7 @@ type metrics struct {
 	commitSeconds               prometheus.Histogram
 	endToEnd                    prometheus.Histogram
 	streamTime                  prometheus.Gauge
-	dropped                     *prometheus.CounterVec
+	dropped, wipes              *prometheus.CounterVec
 	held                        *prometheus.GaugeVec
 	sourceHead, sourcePosition  *prometheus.GaugeVec
 	lagBytes, retainedBytes     *prometheus.GaugeVec
@@ -63,6 +64,8 @@ func (m *metrics) registerWork(r registrar) {
 		"Commit time of the last transaction in the views, Unix seconds.")
 	m.dropped = r.counters("tailrace_records_dropped_total",
 		"Records that a rule dropped, such as late ones.", "topology", "node", "reason")
+	m.wipes = r.counters("tailrace_state_wipes_total",
+		"Tasks whose local state was given up and restored from the start of its changelogs.", "reason")
 	m.held = r.gauges("tailrace_topology_held",
 		"1 while a topology stands still before a transaction it cannot read.", "topology")
 }
@@ -165,6 +168,11 @@ func (m *metrics) Epoch(e engine.EpochStats) {
 // Dropped implements engine.Observer.
 func (m *metrics) Dropped(topology, node, reason string, count int) {
 	m.dropped.WithLabelValues(topology, node, reason).Add(float64(count))
+}
+
+// Wiped counts a task of Kafka mode whose local state was given up.
+func (m *metrics) Wiped(_ string, reason changelog.Reason) {
+	m.wipes.WithLabelValues(string(reason)).Inc()
 }
 
 // Delivered implements engine.Observer.

@@ -75,7 +75,7 @@ const (
 const (
 	// KafkaPolled is after records were polled and computed, before the transaction.
 	KafkaPolled = "cp1-polled"
-	// KafkaProducing is amid the records of a transaction.
+	// KafkaProducing is after the records of a task, which need not be the last.
 	KafkaProducing = "cp2-producing"
 	// KafkaProduced is after all records of a transaction were handed to the client.
 	KafkaProduced = "cp3-produced"
@@ -85,14 +85,12 @@ const (
 	KafkaApplied = "cp11-applied"
 	// KafkaAssigned is between an assignment and the end of the restoring.
 	KafkaAssigned = "cp14-assigned"
-	// KafkaRestoring is amid a batch of restoring.
-	KafkaRestoring = "cp15-restoring"
 	// KafkaClosing is amid a graceful end.
 	KafkaClosing = "cp19-closing"
 )
 
 var kafkaPoints = []string{
-	KafkaPolled, KafkaProducing, KafkaProduced, KafkaCommitted, KafkaApplied, KafkaAssigned, KafkaRestoring,
+	KafkaPolled, KafkaProducing, KafkaProduced, KafkaCommitted, KafkaApplied, KafkaAssigned,
 	KafkaClosing,
 }
 

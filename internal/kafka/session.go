@@ -48,8 +48,8 @@ type SessionConfig struct {
 	Topics []string
 	// Balancer assigns the partitions.
 	Balancer kgo.GroupBalancer
-	// TransactionTimeout, SessionTimeout and RebalanceTimeout default to 15 s, 45 s, 60 s.
-	TransactionTimeout, SessionTimeout, RebalanceTimeout time.Duration
+	// TransactionTimeout and SessionTimeout must be set.
+	TransactionTimeout, SessionTimeout time.Duration
 	// Woken is called, from any goroutine, when Owned has changed.
 	Woken  func()
 	Logger *slog.Logger
@@ -87,10 +87,8 @@ func OpenSession(ctx context.Context, cfg SessionConfig) (*Session, error) {
 	opts = append(opts,
 		kgo.ConsumerGroup(cfg.Group), kgo.ConsumeTopics(cfg.Topics...),
 		kgo.TransactionalID(cfg.TransactionalID),
-		kgo.TransactionTimeout(orDefault(cfg.TransactionTimeout, 15*time.Second)),
-		kgo.SessionTimeout(orDefault(cfg.SessionTimeout, 45*time.Second)),
-		kgo.RebalanceTimeout(orDefault(cfg.RebalanceTimeout, time.Minute)),
-		kgo.HeartbeatInterval(orDefault(cfg.SessionTimeout, 45*time.Second)/15),
+		kgo.TransactionTimeout(cfg.TransactionTimeout), kgo.SessionTimeout(cfg.SessionTimeout),
+		kgo.HeartbeatInterval(cfg.SessionTimeout/15), // as Kafka's defaults are to each other
 		kgo.Balancers(cfg.Balancer),
 		// The ends of transactions tell that nothing is missing before them.
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(),
@@ -115,13 +113,6 @@ func OpenSession(ctx context.Context, cfg SessionConfig) (*Session, error) {
 		return nil, fmt.Errorf("kafka: group %q: reach the brokers %v: %w", cfg.Group, cfg.Brokers, err)
 	}
 	return s, nil
-}
-
-func orDefault(d, otherwise time.Duration) time.Duration {
-	if d <= 0 {
-		return otherwise
-	}
-	return d
 }
 
 // Client returns the client, for requests of an administrator.
@@ -230,6 +221,8 @@ func (s *Session) Poll(ctx context.Context, most int) (kgo.Fetches, error) {
 		case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		case errors.Is(err, kgo.ErrClientClosed):
 			errs = append(errs, err)
+		case topic == "": // of the group, not of a partition
+			errs = append(errs, fmt.Errorf("kafka: group %q: %w", s.cfg.Group, err))
 		default:
 			errs = append(errs, fmt.Errorf("kafka: topic %s partition %d: %w", topic, partition, err))
 		}

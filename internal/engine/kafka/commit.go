@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"slices"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -38,6 +37,9 @@ func (e *Engine) commit(ctx context.Context) error {
 		if err := e.produce(s); err != nil {
 			return e.giveUp(ctx, err)
 		}
+		if err := failpoint.Hit(failpoint.KafkaProducing); err != nil {
+			return err
+		}
 		for _, b := range s.run.inputs {
 			o := b.next
 			o.Metadata = s.metadata
@@ -49,7 +51,7 @@ func (e *Engine) commit(ctx context.Context) error {
 	if err := failpoint.Hit(failpoint.KafkaProduced); err != nil {
 		return err
 	}
-	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
+	end, cancel := e.ending(ctx)
 	defer cancel()
 	committed, err := e.session.Commit(end, offsets)
 	if err != nil || !committed {
@@ -68,12 +70,15 @@ func (e *Engine) commit(ctx context.Context) error {
 	return e.publish(work)
 }
 
-// endTimeout bounds the end of a transaction; the broker gives it up before that.
-const endTimeout = 2 * time.Minute
+// ending bounds the end of a transaction, also one that begins while the app stops: after
+// its timeout the cluster has given it up, and only a new session goes on.
+func (e *Engine) ending(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), e.limits.TransactionTimeout)
+}
 
 // giveUp ends the transaction without a commit for an error of ours, which stops.
 func (e *Engine) giveUp(ctx context.Context, cause error) error {
-	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
+	end, cancel := e.ending(ctx)
 	defer cancel()
 	if err := e.session.Abort(end); err != nil {
 		e.log.Warn("a transaction was not given up; the broker does so when its time is over", "error", err)

@@ -19,6 +19,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tailrace/tailrace/changelog"
+	"github.com/tailrace/tailrace/internal/failpoint"
 	"github.com/tailrace/tailrace/internal/kafka"
 	"github.com/tailrace/tailrace/sinks"
 	"github.com/tailrace/tailrace/sources"
@@ -43,7 +44,7 @@ type Config struct {
 	// Dropped counts records that a rule dropped, Wiped tasks whose local state was given
 	// up; nil drops the count.
 	Dropped func(topology, node, reason string, count int)
-	Wiped   func(task, reason string)
+	Wiped   func(task string, reason changelog.Reason)
 
 	Brokers []string
 	// Options go to every client.
@@ -61,8 +62,12 @@ type Limits struct {
 	Records int
 	// Memory is the budget of all stores in bytes. Defaults to 128 MiB.
 	Memory int64
-	// TransactionTimeout, SessionTimeout: see kafka.SessionConfig.
-	TransactionTimeout, SessionTimeout time.Duration
+	// TransactionTimeout is how long the cluster leaves a transaction open that nobody ends.
+	// Defaults to 15 s.
+	TransactionTimeout time.Duration
+	// SessionTimeout is after how long without a sign of life a member counts as gone.
+	// Defaults to 45 s.
+	SessionTimeout time.Duration
 	// Retry is the pause before a new session after one that ended badly. Defaults to 1 s.
 	Retry time.Duration
 	// MaxIdle is how long a task waits for records of a partition that the broker is known
@@ -82,6 +87,12 @@ func (l Limits) withDefaults() Limits {
 	}
 	if l.Retry <= 0 {
 		l.Retry = time.Second
+	}
+	if l.TransactionTimeout <= 0 {
+		l.TransactionTimeout = 15 * time.Second
+	}
+	if l.SessionTimeout <= 0 {
+		l.SessionTimeout = 45 * time.Second
 	}
 	if l.MaxIdle <= 0 {
 		l.MaxIdle = 10 * time.Second
@@ -194,7 +205,7 @@ func (e *Engine) runSession(ctx context.Context) (err error) {
 	}
 	e.rounds = -1
 	defer func() {
-		err = errors.Join(err, e.closeTasks())
+		err = errors.Join(err, failpoint.Hit(failpoint.KafkaClosing), e.closeTasks())
 		e.session.Close()
 	}()
 	for ctx.Err() == nil {

@@ -2,7 +2,6 @@ package kafka
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -14,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/tailrace/tailrace/internal/jsontopics"
 	"github.com/tailrace/tailrace/internal/kafkatest"
 	"github.com/tailrace/tailrace/operators"
 	"github.com/tailrace/tailrace/record"
@@ -26,46 +26,6 @@ import (
 )
 
 func TestMain(m *testing.M) { kafkatest.Main(m) }
-
-// rowsOf reads tables from topics of JSON objects, for these tests.
-type rowsOf struct{ prefix string }
-
-func (r rowsOf) Open(context.Context, sources.OpenRequest) (sources.Session, error) {
-	return nil, sources.ErrConfig
-}
-func (r rowsOf) Drop(context.Context, sources.DropRequest) error { return nil }
-func (r rowsOf) Topic(table string) string                       { return r.prefix + table }
-func (r rowsOf) Decoder(req sources.TableRequest) (sources.TopicDecoder, error) {
-	rel := &record.Relation{Schema: "public", Name: req.Name[len("public."):]}
-	rel.Columns = append(rel.Columns, record.Column{Name: "key", Key: true})
-	for _, c := range req.Columns {
-		rel.Columns = append(rel.Columns, record.Column{Name: c})
-	}
-	return &jsonRows{rel}, nil
-}
-
-type jsonRows struct{ rel *record.Relation }
-
-func (d *jsonRows) Decode(r *sources.TopicRecord) (sources.TopicRows, error) {
-	row := record.Row{Rel: d.rel, Op: record.Insert}
-	row.New = append(row.New, record.Value{Kind: record.Text, Data: r.Key})
-	if r.Value == nil {
-		row.Op, row.OldKind, row.Old, row.New = record.Delete, record.OldKey, row.New, nil
-		return sources.TopicRows{Rows: []record.Row{row}}, nil
-	}
-	var values map[string]json.RawMessage
-	if err := json.Unmarshal(r.Value, &values); err != nil {
-		return sources.TopicRows{}, fmt.Errorf("%w: %w", sources.ErrDecode, err)
-	}
-	for _, c := range d.rel.Columns[1:] {
-		text := values[c.Name]
-		if len(text) > 1 && text[0] == '"' {
-			text = text[1 : len(text)-1]
-		}
-		row.New = append(row.New, record.Value{Kind: record.Text, Data: text})
-	}
-	return sources.TopicRows{Rows: []record.Row{row}}, nil
-}
 
 type order struct {
 	Customer string
@@ -117,7 +77,7 @@ func (w *world) put(topic, key, value string) {
 // topology is orders joined to rates under the same key.
 func (w *world) topology() (*topology.Topology, *view.View[string, priced]) {
 	b := topology.New("shop")
-	db := sources.NewDatabase("shop", rowsOf{w.app + "."})
+	db := sources.NewDatabase("shop", jsontopics.Source(w.app+"."))
 	orders := sources.Table[string, order](b, db, "public.orders")
 	rates := sources.Table[string, rate](b, db, "public.rates")
 	out := operators.Join("priced", orders, rates, func(o order, r rate) priced {

@@ -56,15 +56,8 @@ func (e *Engine) newRestorer() (*changelog.Restorer, error) {
 					"rate", int(p.Rate), "eta", p.ETA.Round(time.Second))
 			}
 		},
-		Wiped: e.wiped,
+		Wiped: e.cfg.Wiped,
 	})
-}
-
-func (e *Engine) wiped(task string, reason changelog.Reason) {
-	e.log.Warn("the local state of a task was given up", "task", task, "reason", string(reason))
-	if e.cfg.Wiped != nil {
-		e.cfg.Wiped(task, string(reason))
-	}
 }
 
 // keepCheckpoints writes the checkpoints of idle tasks anew from time to time, so that
