@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/tailrace/tailrace"
@@ -57,7 +59,10 @@ func TestAgainstApp(t *testing.T) {
 	s, warehouse := exampletest.NewShop(t), pgservertest.New(t)
 	topo, _, err := revenue.Topology(
 		sources.NewDatabase("shop", postgres.Source(postgres.Config{URL: s.URL})),
-		sinks.NewTarget("warehouse", sinkpg.Target(sinkpg.Config{URL: warehouse.URL, CreateTables: true})))
+		sinks.NewTarget("warehouse", sinkpg.Target(sinkpg.Config{
+			URL: warehouse.URL, CreateTables: true,
+			Lease: 3 * time.Second, // is what drop waits for after an app that could not give it back
+		})))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,10 +105,12 @@ func TestAgainstApp(t *testing.T) {
 	if got := s.String(left); got == "0 slots, 0 publications" {
 		t.Errorf("before drop there are %s", got)
 	}
+	let := refuse(t, s, warehouse, app)
 	cancel()
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
+	let()
 	scripts("stopped")
 	if got := s.String(left); got != "0 slots, 0 publications" {
 		t.Errorf("after drop there are %s", got)
@@ -114,4 +121,27 @@ func TestAgainstApp(t *testing.T) {
 	if got := warehouse.String(`SELECT count(*) > 0 FROM revenue_per_customer`); got != "t" {
 		t.Error("drop removed results")
 	}
+}
+
+// refuse has a change wait for the warehouse until the function that it returns is called:
+// the change is durable in the queue, and the table that it belongs to is locked.
+func refuse(t *testing.T, s *exampletest.DB, warehouse *pgservertest.DB, app *tailrace.App) (let func()) {
+	t.Helper()
+	tx, err := warehouse.Pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	let = func() {
+		if err := tx.Rollback(context.WithoutCancel(t.Context())); err != nil && !errors.Is(err, pgx.ErrTxClosed) {
+			t.Error(err)
+		}
+	}
+	t.Cleanup(let) // also where the test has failed
+	if _, err := tx.Exec(t.Context(), `LOCK TABLE revenue_per_customer IN ACCESS EXCLUSIVE MODE`); err != nil {
+		t.Fatal(err)
+	}
+	s.Exec(`UPDATE orders SET cents = cents + 1
+		WHERE id = (SELECT min(id) FROM orders WHERE status = 'paid')`)
+	s.Settle(t, app)
+	return let
 }
