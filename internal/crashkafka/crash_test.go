@@ -114,8 +114,8 @@ func newSuite(t *testing.T) *suite {
 		t.Fatal(err)
 	}
 	s := &suite{
-		t: t, cluster: cluster, brokers: brokers, app: "crash", orders: map[string]order{}, rates: map[string]rate{},
-		clicks: map[string]int64{}, procs: make([]*member, members),
+		t: t, cluster: cluster, brokers: brokers, app: "crash", procs: make([]*member, members),
+		orders: map[string]order{}, rates: map[string]rate{}, clicks: map[string]int64{},
 	}
 	if s.client, err = kgo.NewClient(
 		kgo.SeedBrokers(cluster.Brokers()...), kgo.ProducerLinger(0),
