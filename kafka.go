@@ -32,8 +32,10 @@ type Kafka struct {
 	// TransactionTimeout is how long readers of the outputs wait for a transaction that a
 	// dead member left open. Defaults to 15 s.
 	TransactionTimeout time.Duration
-	// MaxIdle is how long a task waits for records of one partition that the broker is
-	// known to hold, before it goes on with those of others. Defaults to 10 s.
+	// MaxIdle is how long a task waits for records that one partition holds, or for its
+	// broker's word that it holds none, before it goes on with those of others. What was in
+	// the topics before a record is processed before it unless that takes longer.
+	// Defaults to 10 s.
 	MaxIdle time.Duration
 }
 

@@ -63,14 +63,61 @@ func (e *Engine) gather(ctx context.Context) (fed int, err error) {
 			return fed, err
 		}
 		fed += n
-		if fed > 0 && began.IsZero() {
+		if fed == 0 && !e.holds() {
+			return 0, nil
+		}
+		if began.IsZero() {
 			began = time.Now()
 		}
-		if fed == 0 || fed >= e.limits.Records || ctx.Err() != nil {
-			return fed, nil
+		wait = e.limits.CommitInterval - time.Since(began)
+		if wait <= 0 || fed >= e.limits.Records || ctx.Err() != nil {
+			e.ask(ctx)
+			n, err := e.feed()
+			return fed + n, err
 		}
-		if wait = e.limits.CommitInterval - time.Since(began); wait <= 0 {
-			return fed, nil
+	}
+}
+
+// holds reports whether any task has a record to process.
+func (e *Engine) holds() bool {
+	for _, r := range e.tasks {
+		if r.ready && r.holds() {
+			return true
+		}
+	}
+	return false
+}
+
+// askTimeout bounds the question for the ends of inputs. Without an answer the tasks wait
+// and it is asked again, until Limits.MaxIdle is over.
+const askTimeout = time.Second
+
+// ask asks the brokers for the ends of the inputs of tasks that hold records: what was
+// committed to other inputs before them comes first.
+func (e *Engine) ask(ctx context.Context) {
+	var parts []kafka.Partition
+	for _, id := range e.order() {
+		if r := e.tasks[id]; r.ready {
+			parts = r.unasked(parts)
+		}
+	}
+	if len(parts) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	ends, err := e.session.StableEnds(ctx, parts)
+	if err != nil {
+		e.log.Debug("the ends of inputs are not known; tasks wait for them", "error", err)
+		return
+	}
+	for _, r := range e.tasks {
+		if !r.ready || r.asked {
+			continue
+		}
+		r.asked = true
+		for _, b := range r.inputs {
+			b.stable = max(b.stable, ends[b.partition])
 		}
 	}
 }
@@ -81,6 +128,7 @@ func (e *Engine) distribute(fetches kgo.Fetches) {
 		for _, r := range e.tasks {
 			if b := r.inputOf(kafka.Partition{Topic: p.Topic, Number: p.Partition}); b != nil && r.ready {
 				b.add(p.FetchPartition)
+				r.asked = r.asked && len(p.Records) == 0
 			}
 		}
 	})

@@ -70,8 +70,8 @@ type Limits struct {
 	SessionTimeout time.Duration
 	// Retry is the pause before a new session after one that ended badly. Defaults to 1 s.
 	Retry time.Duration
-	// MaxIdle is how long a task waits for records of a partition that the broker is known
-	// to hold before it goes on with those of others. Defaults to 10 s.
+	// MaxIdle is how long a task waits for records that a partition holds, or for the word
+	// that it holds none, before it goes on with those of others. Defaults to 10 s.
 	MaxIdle time.Duration
 }
 

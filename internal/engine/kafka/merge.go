@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -106,29 +107,50 @@ func (b *buffer) newTx() *record.Tx {
 
 // nextInput returns the input whose head is processed next: that of the smallest
 // timestamp, of equal ones a table's before a stream's, then by topic. It returns nil where
-// there is none, or where it is to be waited for an input of which the broker holds
-// records that have not come yet, but not for longer than patience.
+// there is none, or where it is to be waited for an input that may hold records which have
+// not come yet, but not for longer than patience.
+//
+// An empty buffer says nothing by itself: the broker that leads it may not have answered
+// yet while another one delivered. What may be processed is known only once the ends of the
+// inputs were asked for after the newest record came (see Engine.ask): then all that was
+// committed before that record is here.
 func (r *taskRun) nextInput(now time.Time, patience time.Duration) *buffer {
 	var first *buffer
 	for _, b := range r.inputs {
-		h := b.head()
-		if h == nil {
-			if b.polled < b.stable {
-				if b.missing.IsZero() {
-					b.missing = now
-				}
-				if now.Sub(b.missing) < patience {
-					return nil
-				}
-			}
-			continue
-		}
-		b.missing = time.Time{}
-		if first == nil || before(h, b, first.head(), first) {
+		if h := b.head(); h != nil && (first == nil || before(h, b, first.head(), first)) {
 			first = b
 		}
 	}
+	if first == nil {
+		return nil
+	}
+	for _, b := range r.inputs {
+		if b.head() != nil || r.asked && b.polled >= b.stable {
+			b.missing = time.Time{}
+			continue
+		}
+		if b.missing.IsZero() {
+			b.missing = now
+		}
+		if now.Sub(b.missing) < patience {
+			return nil
+		}
+	}
 	return first
+}
+
+// unasked adds the inputs whose ends have to be known before the task goes on: all of
+// several where one has a record, since each of them may be the next without.
+func (r *taskRun) unasked(parts []kafka.Partition) []kafka.Partition {
+	if r.asked || len(r.inputs) == 1 || !r.holds() {
+		return parts
+	}
+	return append(parts, r.partitions()...)
+}
+
+// holds reports whether a record waits to be processed.
+func (r *taskRun) holds() bool {
+	return slices.ContainsFunc(r.inputs, func(b *buffer) bool { return b.head() != nil })
 }
 
 func before(a *kgo.Record, inA *buffer, b *kgo.Record, inB *buffer) bool {

@@ -30,6 +30,8 @@ type taskRun struct {
 	ckpt changelog.Checkpoint
 	// ready says that the state is restored, and the inputs are being delivered.
 	ready bool
+	// asked says that the inputs' ends are those of a moment after the newest record came.
+	asked bool
 	fed   int // records since the last commit
 }
 
@@ -189,6 +191,7 @@ func (r *taskRun) rollback() {
 	for _, b := range r.inputs {
 		b.reset()
 	}
+	r.asked = false
 	for _, s := range r.stores {
 		s.last = nil
 	}
