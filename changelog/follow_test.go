@@ -10,19 +10,9 @@ import (
 
 	"github.com/tailrace/tailrace/changelog"
 	"github.com/tailrace/tailrace/changelog/changelogtest"
+	"github.com/tailrace/tailrace/internal/await"
 	"github.com/tailrace/tailrace/state"
 )
-
-// eventually waits for another goroutine, failing after a while.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !ok(); {
-		if time.Now().After(deadline) {
-			t.Fatal("never: " + what)
-		}
-		time.Sleep(time.Millisecond)
-	}
-}
 
 // TestFollow keeps a standby up, behind an open transaction too, and promotes it.
 func TestFollow(t *testing.T) {
@@ -41,13 +31,13 @@ func TestFollow(t *testing.T) {
 		at, _ := c.At(p)
 		return at.Next
 	}
-	eventually(t, "it reads to the end", func() bool { return at() == w.cluster.End(p) })
+	await.That(t, "it reads to the end", func() bool { return at() == w.cluster.End(p) })
 	stable := w.cluster.End(p)
 	tx := w.cluster.Begin()
 	tx.Append(p, []byte("k"), []byte("open"))
 	w.cluster.Append(p, []byte("behind"), []byte("it"))
 	w.cluster.Append(w.task.Stores[1].Partition, []byte("k"), []byte("v"))
-	eventually(t, "it reads the other store", func() bool {
+	await.That(t, "it reads the other store", func() bool {
 		_, ok := w.content(w.task.Stores[1])["k"]
 		return ok
 	})
@@ -55,7 +45,7 @@ func TestFollow(t *testing.T) {
 		t.Errorf("it is at %d, behind the last stable offset %d", at(), stable)
 	}
 	tx.Commit()
-	eventually(t, "it reads the transaction", func() bool { return at() == w.cluster.End(p) })
+	await.That(t, "it reads the transaction", func() bool { return at() == w.cluster.End(p) })
 	cancel()
 	if err := <-done; err != nil {
 		t.Fatal(err)
@@ -79,7 +69,7 @@ func TestFollowKeepsTime(t *testing.T) {
 	w.now = w.now.Add(20 * time.Hour)
 	done := make(chan error)
 	go func() { done <- w.restorer().Follow(ctx, w.task) }()
-	eventually(t, "it notes the time", func() bool {
+	await.That(t, "it notes the time", func() bool {
 		w.cluster.Append(w.task.Stores[0].Partition, []byte("k"), []byte("v"))
 		c, _, _ := changelog.LoadCheckpoint(w.db, w.task.Key)
 		return c.Time.Equal(w.now)

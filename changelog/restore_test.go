@@ -285,7 +285,7 @@ func TestRestoreWaitsForOpenTransaction(t *testing.T) {
 		select {
 		case <-done:
 			t.Fatal("restored before the open transaction's end")
-		case <-time.After(50 * time.Millisecond):
+		case <-time.After(50 * time.Millisecond): // a moment in which a hasty one would have ended
 		}
 		if commit {
 			tx.Commit()

@@ -9,9 +9,9 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/tailrace/tailrace/examples/outbox/outbox"
+	"github.com/tailrace/tailrace/internal/await"
 	"github.com/tailrace/tailrace/internal/example/exampletest"
 	"github.com/tailrace/tailrace/internal/kafkatest"
 	"github.com/tailrace/tailrace/internal/pgserver/pgservertest"
@@ -81,15 +81,9 @@ func testOutbox(t *testing.T, target sinks.Connector, read func() []line) {
 	if deleted := s.String(`SELECT count(*) FROM sent WHERE id NOT IN (SELECT id FROM outbox)`); deleted == "0" {
 		t.Error("no event was deleted by its own transaction, which this test is about too")
 	}
-	var got []line
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(30 * time.Second); len(got) < len(want) &&
-		time.Now().Before(deadline); <-tick.C {
-		got = read()
-	}
+	await.Within(await.Limit, func() bool { return len(read()) >= len(want) })
 	s.Settle(t, app) // So that an event too many would have come.
-	got = read()
+	got := read()
 	seen := map[string]bool{}
 	for _, l := range got {
 		v := l.Value

@@ -9,10 +9,10 @@ import (
 	"maps"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/tailrace/tailrace"
 	"github.com/tailrace/tailrace/examples/revenue/revenue"
+	"github.com/tailrace/tailrace/internal/await"
 	"github.com/tailrace/tailrace/internal/example"
 	"github.com/tailrace/tailrace/internal/example/exampletest"
 	"github.com/tailrace/tailrace/internal/kafkatest"
@@ -71,18 +71,15 @@ func sameTopic(t *testing.T, s *exampletest.DB, cluster *kafkatest.Cluster) {
 		t.Fatal("SQL gives no rows, so nothing is compared")
 	}
 	var got map[string]string
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); <-tick.C {
+	if !await.Within(await.Limit, func() bool {
 		got = map[string]string{}
 		for key, value := range cluster.Latest(t, "revenue_per_customer") {
 			got[key] = oneSpelling(t, value)
 		}
-		if maps.Equal(got, want) {
-			return
-		}
+		return maps.Equal(got, want)
+	}) {
+		t.Errorf("the topic holds\n%v\nwant\n%v", got, want)
 	}
-	t.Errorf("the topic holds\n%v\nwant\n%v", got, want)
 }
 
 // TestRevenueOverTopics replicates the shop into topics in Debezium's form and runs the

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tailrace/tailrace"
+	"github.com/tailrace/tailrace/internal/await"
 	"github.com/tailrace/tailrace/internal/pgserver/pgservertest"
 	"github.com/tailrace/tailrace/operators"
 	"github.com/tailrace/tailrace/operators/aggregate"
@@ -82,7 +83,7 @@ func start(t *testing.T, cfg tailrace.Config, topologies ...*topology.Topology) 
 // wait returns an app's own end, or fails after a while.
 func (s started) wait(t *testing.T) error {
 	t.Helper()
-	eventually(t, "the app's end", func() bool { return s.app.Status().Stopped })
+	await.That(t, "the app's end", func() bool { return s.app.Status().Stopped })
 	return s.stop()
 }
 
@@ -164,14 +165,9 @@ func TestNewcomer(t *testing.T) {
 // oneSlot waits until there is no slot but the app's.
 func oneSlot(t *testing.T, db *pgservertest.DB) {
 	t.Helper()
-	ctx := deadline(t)
-	for db.String("select count(*) from pg_replication_slots") != "1" {
-		select {
-		case <-time.After(20 * time.Millisecond):
-		case <-ctx.Done():
-			t.Fatal("slots are left, want the app's only")
-		}
-	}
+	await.That(t, "no slot but the app's", func() bool {
+		return db.String("select count(*) from pg_replication_slots") == "1"
+	})
 }
 
 // TestSchemaChange drops a column that one of two topologies uses: that one stands
@@ -559,7 +555,7 @@ func TestOutputsSpill(t *testing.T) {
 	}
 	want := "30000,450015000,30000,-450015000"
 	got := ""
-	if !within(time.Minute, func() bool {
+	if !await.Within(time.Minute, func() bool {
 		if wh.String("select to_regclass('negated') is null or to_regclass('plain') is null") == "f" {
 			got = wh.String("select (select count(*) || ',' || sum(amount) from plain) || ',' || " +
 				"(select count(*) || ',' || sum(amount) from negated)")

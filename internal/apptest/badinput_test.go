@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tailrace/tailrace"
+	"github.com/tailrace/tailrace/internal/await"
 	"github.com/tailrace/tailrace/internal/pgserver/pgservertest"
 	"github.com/tailrace/tailrace/sinks"
 	pgsink "github.com/tailrace/tailrace/sinks/postgres"
@@ -48,12 +49,12 @@ func TestRetypedColumn(t *testing.T) {
 		t.Fatal(err, app.stop())
 	}
 	db.Exec("alter table items alter amount type text", "insert into items values (2, 'many')")
-	eventually(t, "the topology is held", func() bool { return app.app.Status().Held["uses"] != nil })
+	await.That(t, "the topology is held", func() bool { return app.app.Status().Held["uses"] != nil })
 	if held := app.app.Status().Held["uses"]; !errors.Is(held, sources.ErrSchema) ||
 		!strings.Contains(held.Error(), "amount") || !strings.Contains(held.Error(), "text") {
 		t.Errorf("it is held by %v", held)
 	}
-	eventually(t, "the other goes on", func() bool {
+	await.That(t, "the other goes on", func() bool {
 		_, ok, _, err := ids.Get(deadline(t), 2)
 		return ok && err == nil
 	})

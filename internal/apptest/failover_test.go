@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/tailrace/tailrace"
+	"github.com/tailrace/tailrace/internal/await"
 	"github.com/tailrace/tailrace/internal/pgserver/pgservertest"
 	"github.com/tailrace/tailrace/operators"
 	"github.com/tailrace/tailrace/operators/aggregate"
@@ -88,7 +89,7 @@ func (l *ledger) equals(t *testing.T, db, wh *pgservertest.DB) {
 	l.equal(t, db, "shop")
 	want := db.Strings("select id, amount from items order by id")
 	var got [][]string
-	if !within(30*time.Second, func() bool {
+	if !await.Within(30*time.Second, func() bool {
 		got = wh.Strings("select key, amount from items order by key")
 		return slices.EqualFunc(got, want, slices.Equal)
 	}) {
@@ -100,7 +101,7 @@ func (l *ledger) equals(t *testing.T, db, wh *pgservertest.DB) {
 			inserted = append(inserted, id)
 		}
 	}
-	if !within(30*time.Second, func() bool { return len(l.added(t)) >= len(inserted) }) {
+	if !await.Within(30*time.Second, func() bool { return len(l.added(t)) >= len(inserted) }) {
 		t.Errorf("%d events, want %d", len(l.added(t)), len(inserted))
 	}
 	added := l.added(t)
@@ -148,11 +149,11 @@ func insertItems(t *testing.T, url string) (stop func() int) {
 // moved past a snapshot of the running transactions which both have, while nobody writes.
 func synchronised(t *testing.T, db, standby *pgservertest.DB, l *ledger) {
 	t.Helper()
-	eventually(t, "a slot that is synchronised", func() bool {
+	await.That(t, "a slot that is synchronised", func() bool {
 		db.Exec("select pg_log_standby_snapshot()")
 		at := db.String("select pg_current_wal_lsn()")
 		l.equal(t, db, "shop")
-		eventually(t, "both have the snapshot", func() bool {
+		await.That(t, "both have the snapshot", func() bool {
 			return standby.String("select pg_last_wal_replay_lsn() >= '"+at+"'") == "t" && db.String(
 				"select confirmed_flush_lsn >= '"+at+"' from pg_replication_slots where slot_type = 'logical'") == "t"
 		})
@@ -186,7 +187,7 @@ func TestFailover(t *testing.T) {
 	synchronised(t, db, standby, l)
 	stop := insertItems(t, both)
 	before := len(l.added(t))
-	eventually(t, "events while both are there", func() bool { return len(l.added(t)) > before+50 })
+	await.That(t, "events while both are there", func() bool { return len(l.added(t)) > before+50 })
 	if err := db.Server.Kill(); err != nil {
 		t.Fatal(err)
 	}
@@ -194,7 +195,7 @@ func TestFailover(t *testing.T) {
 		t.Fatal("not promoted")
 	}
 	at := len(l.added(t))
-	eventually(t, "events from the new primary", func() bool {
+	await.That(t, "events from the new primary", func() bool {
 		return len(l.added(t)) > at+50 || app.app.Status().Stopped
 	})
 	confirmed := stop()
@@ -232,7 +233,7 @@ func TestFailoverBehind(t *testing.T) {
 	}
 	synchronised(t, db, standby, l)
 	standby.Exec("alter system set primary_conninfo = ''", "select pg_reload_conf()")
-	eventually(t, "the standby is alone", func() bool {
+	await.That(t, "the standby is alone", func() bool {
 		return db.String("select count(*) from pg_stat_replication where application_name = 'walreceiver'") == "0"
 	})
 	db.Exec("insert into items values (1000000, 1)")

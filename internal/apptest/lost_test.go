@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/tailrace/tailrace"
+	"github.com/tailrace/tailrace/internal/await"
 	"github.com/tailrace/tailrace/internal/pgserver/pgservertest"
 	"github.com/tailrace/tailrace/operators"
 	"github.com/tailrace/tailrace/record"
@@ -124,7 +125,7 @@ func (p *post) want(app started, want ...string) {
 	lsn := p.db.String("select pg_current_wal_lsn()")
 	to, _ := record.ParseLSN(lsn)
 	var confirmed string
-	if !within(30*time.Second, func() bool {
+	if !await.Within(30*time.Second, func() bool {
 		confirmed = p.db.String("select coalesce(max(confirmed_flush_lsn), '0/0') from pg_replication_slots " +
 			"where database = current_database()")
 		at, _ := record.ParseLSN(confirmed)
@@ -153,7 +154,7 @@ func (p *post) stop(app started) {
 // marked waits until the database shows that the app has gone past its first start.
 func (p *post) marked() {
 	p.t.Helper()
-	eventually(p.t, "a publication that is marked", func() bool {
+	await.That(p.t, "a publication that is marked", func() bool {
 		return p.db.String(`select count(*) from pg_publication p where obj_description(p.oid, 'pg_publication')
 			like '%started%'`) != "0"
 	})
@@ -213,7 +214,7 @@ func TestLostStateDirectory(t *testing.T) {
 // waitLines waits for a number of events in the file.
 func (p *post) waitLines(n int) []string {
 	p.t.Helper()
-	if !within(30*time.Second, func() bool { return len(p.letters()) >= n }) {
+	if !await.Within(30*time.Second, func() bool { return len(p.letters()) >= n }) {
 		p.t.Fatalf("fewer than %d events: %q", n, p.letters())
 	}
 	return p.letters()
@@ -227,7 +228,7 @@ func TestLostInFirstStart(t *testing.T) {
 	p.pg.SnapshotRateLimit = 1 // the snapshot never ends
 	p.db.Exec("insert into customers select i, 'x' from generate_series(10, 2000) i")
 	app := start(t, p.cfg, p.topology())
-	eventually(t, "the slot", func() bool { return p.slots() == "1" })
+	await.That(t, "the slot", func() bool { return p.slots() == "1" })
 	p.stop(app)
 	p.lose()
 	p.pg.SnapshotRateLimit = 0
@@ -271,7 +272,7 @@ func TestLostSlotAndState(t *testing.T) {
 // dropSlot drops the app's slot once the server has noticed that its reader has gone.
 func (p *post) dropSlot() {
 	p.t.Helper()
-	eventually(p.t, "a slot that is not in use", func() bool {
+	await.That(p.t, "a slot that is not in use", func() bool {
 		return p.db.String("select count(pg_drop_replication_slot(slot_name)) from pg_replication_slots "+
 			"where database = current_database() and not active") == "1"
 	})
@@ -307,7 +308,7 @@ func TestLostBesideForeignPublication(t *testing.T) {
 	p.pg.SnapshotRateLimit = 1
 	p.db.Exec("insert into customers select i, 'x' from generate_series(10, 2000) i")
 	app := start(t, p.cfg, p.topology())
-	eventually(t, "the slot", func() bool { return p.slots() == "1" })
+	await.That(t, "the slot", func() bool { return p.slots() == "1" })
 	p.stop(app)
 	p.pg.SnapshotRateLimit = 0
 	app = start(t, p.cfg, p.topology())

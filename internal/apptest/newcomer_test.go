@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/tailrace/tailrace"
+	"github.com/tailrace/tailrace/internal/await"
 	"github.com/tailrace/tailrace/internal/failpoint"
 	"github.com/tailrace/tailrace/internal/pgserver/pgservertest"
 	"github.com/tailrace/tailrace/record"
@@ -53,13 +54,10 @@ func sameCopy(t *testing.T, db, wh *pgservertest.DB, table string) {
 	sum := func(db *pgservertest.DB, table, key string) string {
 		return db.String("select count(*) || ' ' || coalesce(sum(" + key + " * 31 + amount), 0) from " + table)
 	}
-	ctx, want := deadline(t), sum(db, "items", "id")
-	for sum(wh, table, "key") != want {
-		select {
-		case <-time.After(50 * time.Millisecond):
-		case <-ctx.Done():
-			t.Fatalf("%s holds %s, want %s", table, sum(wh, table, "key"), want)
-		}
+	var got string
+	want := sum(db, "items", "id")
+	if !await.Within(time.Minute, func() bool { got = sum(wh, table, "key"); return got == want }) {
+		t.Fatalf("%s holds %s, want %s", table, got, want)
 	}
 }
 

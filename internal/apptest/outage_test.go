@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/tailrace/tailrace"
+	"github.com/tailrace/tailrace/internal/await"
 	"github.com/tailrace/tailrace/internal/pgserver/pgservertest"
 	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/sinks"
@@ -62,7 +63,7 @@ func TestOutage(t *testing.T) {
 			" ",
 		)
 	}
-	eventually(t, "the first load of the target", func() bool {
+	await.That(t, "the first load of the target", func() bool {
 		return wh.String("select to_regclass('items') is not null") == "t" && sums(wh, "key") == sums(db, "id")
 	})
 	if err := wh.Server.Kill(); err != nil {
@@ -78,7 +79,7 @@ func TestOutage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(
+	await.That(
 		t,
 		"the app waits for the target",
 		func() bool { return app.app.Status().WaitingFor == "warehouse" },
@@ -100,7 +101,7 @@ func TestOutage(t *testing.T) {
 	}
 	wh.Pool.Reset()
 	want := sums(db, "id")
-	if !within(
+	if !await.Within(
 		30*time.Second+time.Duration(outageRows())*200*time.Microsecond,
 		func() bool { return sums(wh, "key") == want },
 	) {
@@ -115,7 +116,7 @@ func TestOutage(t *testing.T) {
 	if room := int64(2 * (epochRows + rowsPerTx) * 40); largest > bound+room || largest < bound {
 		t.Errorf("%d bytes were queued, the bound is %d", largest, bound)
 	}
-	eventually(t, "an empty queue", func() bool { return queued(app.app) == 0 })
+	await.That(t, "an empty queue", func() bool { return queued(app.app) == 0 })
 	t.Logf("%d changes, at most %d bytes queued of %d", outageRows(), largest, bound)
 	if err := app.stop(); err != nil {
 		t.Error(err)

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/tailrace/tailrace"
+	"github.com/tailrace/tailrace/internal/await"
 	"github.com/tailrace/tailrace/sources"
 	"github.com/tailrace/tailrace/sources/postgres"
 	"github.com/tailrace/tailrace/topology"
@@ -119,8 +120,8 @@ func TestRebuildCutShort(t *testing.T) {
 	p.pg.SnapshotRateLimit = 1 // the snapshot never ends
 	p.version++
 	app = start(t, p.cfg, p.topology())
-	eventually(t, "the slot of the snapshot", func() bool { return p.slots() == "2" })
-	eventually(t, "the old state is dropped", func() bool {
+	await.That(t, "the slot of the snapshot", func() bool { return p.slots() == "2" })
+	await.That(t, "the old state is dropped", func() bool {
 		plan, err := app.app.Plan(t.Context())
 		return err == nil && len(plan.Topologies[0].Positions) == 0
 	})

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/tailrace/tailrace"
+	"github.com/tailrace/tailrace/internal/await"
 	"github.com/tailrace/tailrace/internal/pgserver/pgservertest"
 	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/sinks"
@@ -139,7 +140,7 @@ func compareSink(
 	t.Helper()
 	want := db.Strings(DocsSQL)
 	var got [][]string
-	eventually(
+	await.That(
 		t,
 		"the target's table",
 		func() bool { return wh.String("select to_regclass('docs') is not null") == "t" },

@@ -26,6 +26,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/tailrace/tailrace/internal/apptest"
+	"github.com/tailrace/tailrace/internal/await"
 	"github.com/tailrace/tailrace/internal/engine"
 	"github.com/tailrace/tailrace/internal/failpoint"
 	"github.com/tailrace/tailrace/internal/pgserver/pgservertest"
@@ -277,7 +278,7 @@ func (s *suite) cycle(n int) {
 
 // awaitSlot waits until a connection reads the app's slot, or none does.
 func (s *suite) awaitSlot(active bool) bool {
-	return within(30*time.Second, func() bool {
+	return await.Within(30*time.Second, func() bool {
 		return s.db.String("select active from pg_replication_slots where slot_name like 'tailrace_crash%'") ==
 			strconv.FormatBool(active)[:1]
 	})
@@ -437,7 +438,7 @@ func asText(v any) string {
 func (s *suite) compareSink(when string, wh *pgservertest.DB) {
 	docs, pairs := s.db.Strings(apptest.DocsSQL), s.db.Strings(apptest.PairsSQL)
 	var gotDocs, gotPairs [][]string
-	within(30*time.Second, func() bool {
+	await.Within(30*time.Second, func() bool {
 		if wh.String("select to_regclass('docs') is null or to_regclass('pairs') is null") == "t" {
 			return false // the target has not been opened yet
 		}
@@ -505,7 +506,7 @@ func (s *suite) demanded(snapshot record.LSN) []string {
 func (s *suite) compareEvents(when string) {
 	s.readLog()
 	var got, want, lost, doubled []string
-	within(10*time.Second, func() bool {
+	await.Within(10*time.Second, func() bool {
 		events, snapshot := s.readEvents(when)
 		got, want = events, s.demanded(snapshot)
 		lost, doubled = difference(want, got), difference(got, want)
@@ -516,22 +517,6 @@ func (s *suite) compareEvents(when string) {
 		s.t.Errorf("%s: events: %d in the file, %d in the log; lost %q, doubled %q",
 			when, len(got), len(want), lost, doubled)
 	}
-}
-
-// within reports whether a condition that nothing announces comes to hold in time.
-func within(d time.Duration, holds func() bool) bool {
-	again := time.NewTicker(10 * time.Millisecond)
-	defer again.Stop()
-	end := time.NewTimer(d)
-	defer end.Stop()
-	for !holds() {
-		select {
-		case <-again.C:
-		case <-end.C:
-			return false
-		}
-	}
-	return true
 }
 
 // readEvents returns the file's events and the position of the first, which is the

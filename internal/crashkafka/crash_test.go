@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -19,6 +18,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/tailrace/tailrace/internal/await"
 	"github.com/tailrace/tailrace/internal/failpoint"
 	"github.com/tailrace/tailrace/internal/kafkatest"
 )
@@ -66,7 +66,6 @@ type suite struct {
 	rates  map[string]rate
 	clicks map[string]int64
 	number int64
-	paused atomic.Bool
 
 	lost, duplicated, wipes int
 }
@@ -151,10 +150,6 @@ func (s *suite) stopAll() {
 func (s *suite) write(ctx context.Context) {
 	r := rand.New(rand.NewPCG(1, 1))
 	for ctx.Err() == nil {
-		if s.paused.Load() {
-			time.Sleep(10 * time.Millisecond) // the pause is the other side's
-			continue
-		}
 		s.mu.Lock()
 		s.writeOne(ctx, r)
 		s.mu.Unlock()
@@ -268,25 +263,20 @@ func (s *suite) crashAt(point string, i int) string {
 // compare lets the group come to rest and compares its outputs.
 func (s *suite) compare(cycle int, what string) {
 	began := time.Now()
-	s.paused.Store(true)
-	defer s.paused.Store(false)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	deadline := time.Now().Add(90 * time.Second)
-	for {
+	var missing, wrong, doubled int
+	await.Within(90*time.Second, func() bool {
 		s.alive()
-		missing, wrong, doubled := s.differences()
-		if missing+wrong == 0 || doubled > 0 || s.t.Failed() || time.Now().After(deadline) {
-			s.lost += missing + wrong
-			s.duplicated += doubled
-			s.t.Logf("cycle %d: %s; at rest after %v, %d clicks, %d missing, %d rows wrong, %d doubled",
-				cycle, what, time.Since(began).Round(time.Millisecond), s.number, missing, wrong, doubled)
-			if missing+wrong+doubled > 0 {
-				s.t.Fail()
-			}
-			return
-		}
-		time.Sleep(100 * time.Millisecond) // polls the topics until the deadline
+		missing, wrong, doubled = s.differences()
+		return missing+wrong == 0 || doubled > 0 || s.t.Failed()
+	})
+	s.lost += missing + wrong
+	s.duplicated += doubled
+	s.t.Logf("cycle %d: %s; at rest after %v, %d clicks, %d missing, %d rows wrong, %d doubled",
+		cycle, what, time.Since(began).Round(time.Millisecond), s.number, missing, wrong, doubled)
+	if missing+wrong+doubled > 0 {
+		s.t.Fail()
 	}
 }
 

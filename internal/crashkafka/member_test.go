@@ -7,6 +7,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/tailrace/tailrace/internal/await"
 )
 
 // member is a process of the group.
@@ -68,12 +70,8 @@ func (s *suite) alive() {
 
 // waitFor waits until a log has a text.
 func (s *suite) waitFor(log *lines, text string) {
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(time.Minute); !strings.Contains(log.text(), text); <-tick.C {
-		if time.Now().After(deadline) {
-			s.t.Fatalf("the log never says %q", text)
-		}
+	if !await.Within(time.Minute, func() bool { return strings.Contains(log.text(), text) }) {
+		s.t.Fatalf("the log never says %q", text)
 	}
 }
 

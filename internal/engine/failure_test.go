@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tailrace/tailrace/internal/await"
 	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/sinks"
 	"github.com/tailrace/tailrace/sources"
@@ -59,15 +60,14 @@ func TestEpochBeforeAFailingSourceIsKept(t *testing.T) {
 		held = true
 		<-started
 		d := e.databases[0] // two transactions and the failure
-		for end := time.Now().Add(10 * time.Second); len(d.batches) < 3 && time.Now().Before(end); {
-			<-time.After(time.Millisecond) // in the loop, which must not be ended from here
-		}
+		// In the loop, which must not be ended from here.
+		await.Within(10*time.Second, func() bool { return len(d.batches) == 3 })
 	}
 	err := b.run(func(running *Engine) {
 		e = running
 		close(started)
 		wait(t, b.observer.epochs)
-		eventually(t, "the end", func() bool { return e.Status().Stopped })
+		await.That(t, "the end", func() bool { return e.Status().Stopped })
 	})
 	if !errors.Is(err, b.source.fails) {
 		t.Errorf("got %v", err)

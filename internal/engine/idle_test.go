@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tailrace/tailrace/internal/await"
 	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/sinks"
 	"github.com/tailrace/tailrace/sources"
@@ -56,7 +57,7 @@ func TestIdleDatabaseAfterAFailureElsewhere(t *testing.T) {
 		}
 	}
 	depot.misfit()
-	eventually(t, "a topology that is held", func() bool { return len(e.Status().Held) > 0 })
+	await.That(t, "a topology that is held", func() bool { return len(e.Status().Held) > 0 })
 	short, end := context.WithTimeout(ctx, 3*time.Second)
 	defer end()
 	m, err := e.MomentAt(short, "shop", 200)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/tailrace/tailrace/internal/await"
 	"github.com/tailrace/tailrace/internal/kafka"
 	"github.com/tailrace/tailrace/internal/kafkatest"
 )
@@ -139,10 +140,10 @@ func TestRealGroup(t *testing.T) {
 		}
 	}
 	a := joinReal(t, c, "real", "a", "17")
-	eventually(t, counts([]int{12}, a))
+	await.That(t, "one member has all", counts([]int{12}, a))
 	all := a.tasks()
 	b := joinReal(t, c, "real", "b", "17")
-	eventually(t, counts([]int{6, 6}, a, b))
+	await.That(t, "each member has half", counts([]int{6, 6}, a, b))
 	if a.revoked != 10 { // four tasks of two topics, two of one
 		t.Errorf("a lost %d partitions", a.revoked)
 	}
@@ -151,7 +152,7 @@ func TestRealGroup(t *testing.T) {
 			t.Errorf("a has %v, which it did not have", task)
 		}
 	}
-	eventually(t, func() bool { return len(a.assignment().Standbys) == 6 && len(b.assignment().Standbys) == 6 })
+	await.That(t, "standbys", func() bool { return len(a.assignment().Standbys) == 6 && len(b.assignment().Standbys) == 6 })
 	hosts := b.assignment().Hosts
 	if len(hosts) != 2 || hosts[0].Address != "a:80" || !slices.Equal(hosts[0].Tasks, a.tasks()) ||
 		!slices.Equal(hosts[0].Standbys, b.tasks()) {
@@ -160,8 +161,8 @@ func TestRealGroup(t *testing.T) {
 
 	kept := a.tasks()
 	alien := joinReal(t, c, "real", "alien", "18")
-	eventually(t, func() bool { return errors.Is(alien.assignment().Err, kafka.ErrRefused) })
-	eventually(t, counts([]int{6, 6}, a, b))
+	await.That(t, "it is refused", func() bool { return errors.Is(alien.assignment().Err, kafka.ErrRefused) })
+	await.That(t, "each member has half", counts([]int{6, 6}, a, b))
 	if !slices.Equal(kept, a.tasks()) || a.assignment().Err != nil {
 		t.Errorf("a is disturbed: %+v", a.assignment())
 	}
@@ -170,7 +171,7 @@ func TestRealGroup(t *testing.T) {
 
 	b.cancel()
 	b.cl.Close()
-	eventually(t, counts([]int{12}, a))
+	await.That(t, "one member has all", counts([]int{12}, a))
 }
 
 // TestStaticMemberReturns: a static member that comes back within the session timeout has
@@ -186,19 +187,19 @@ func TestStaticMemberReturns(t *testing.T) {
 	a := joinReal(t, c, "static", "a", "17", kgo.InstanceID("a"))
 	b := joinReal(t, c, "static", "b", "17", kgo.InstanceID("b"))
 	settled := func() bool { return len(a.tasks()) == 6 && len(b.tasks()) == 6 }
-	eventually(t, settled)
+	await.That(t, "the group is settled", settled)
 	had, lost := b.tasks(), a.revoked
 	b.cancel()
 	b.cl.CloseAllowingRebalance() // a static member that closes does not leave
 	b = joinReal(t, c, "static", "b", "17", kgo.InstanceID("b"))
-	eventually(t, settled)
+	await.That(t, "the group is settled", settled)
 	if !slices.Equal(had, b.tasks()) || a.revoked != lost {
 		t.Errorf("b had %v and has %v; a has lost %d", had, b.tasks(), a.revoked-lost)
 	}
 	b.cancel()
 	b.cl.CloseAllowingRebalance()
 	changed := joinReal(t, c, "static", "b", "18", kgo.InstanceID("b"))
-	eventually(t, func() bool { return errors.Is(changed.assignment().Err, kafka.ErrRefused) })
+	await.That(t, "it is refused", func() bool { return errors.Is(changed.assignment().Err, kafka.ErrRefused) })
 	if err := changed.assignment().Err; fmt.Sprint(changed.tasks()) != "[]" {
 		t.Errorf("with another topology it has %v, %v", changed.tasks(), err)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/tailrace/tailrace/changelog"
+	"github.com/tailrace/tailrace/internal/await"
 	"github.com/tailrace/tailrace/internal/kafka"
 	"github.com/tailrace/tailrace/internal/kafkatest"
 	"github.com/tailrace/tailrace/state"
@@ -434,7 +435,7 @@ func TestRestoreCompacted(t *testing.T) {
 	}
 	var records int
 	var end int64
-	eventually(t, func() bool {
+	await.That(t, "it is compacted", func() bool {
 		write(3) // a segment is closed by what comes after it
 		records, end = count()
 		return records*4 < int(end)
@@ -466,7 +467,7 @@ func TestFollowRecreated(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- s.restorer().Follow(ctx, s.task) }()
-	eventually(t, func() bool { return s.content(16)["a"] == "1" })
+	await.That(t, "the record is there", func() bool { return s.content(16)["a"] == "1" })
 	if _, err := kadm.NewClient(admin).DeleteTopic(t.Context(), "followed"); err != nil {
 		t.Fatal(err)
 	}
@@ -488,16 +489,6 @@ func TestFollowRecreated(t *testing.T) {
 	s.restore()
 	if diff := cmp.Diff(map[string]string{"b": "1"}, s.content(16)); diff != "" {
 		t.Error(diff)
-	}
-}
-
-func eventually(t *testing.T, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !ok(); {
-		if time.Now().After(deadline) {
-			t.Fatal("it never happened")
-		}
-		time.Sleep(5 * time.Millisecond)
 	}
 }
 

@@ -54,6 +54,10 @@ func checkReach(dir string) error {
 	if user == nil {
 		return nil
 	}
+	return checkReachOf(dir, user)
+}
+
+func checkReachOf(dir string, user *syscall.Credential) error {
 	for ; ; dir = filepath.Dir(dir) {
 		info, err := os.Stat(dir)
 		if err != nil && !os.IsNotExist(err) {

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/tailrace/tailrace/internal/await"
 )
 
 // TestMain: with childEnv set the binary is the child of TestServerDiesWithItsOwner.
@@ -215,18 +217,6 @@ func TestFetchFails(t *testing.T) {
 	}
 }
 
-func TestClosedCacheIsNamed(t *testing.T) {
-	if runAs() == nil {
-		t.Skip("only root has this case: it alone runs the server as another user")
-	}
-	dir := filepath.Join(t.TempDir(), "cache")
-	t.Setenv(CacheEnv, dir)
-	_, err := Start(t.Context(), Config{})
-	if !errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), filepath.Dir(filepath.Dir(dir))) {
-		t.Errorf("cache below a closed directory: %v", err)
-	}
-}
-
 func TestParallelStarts(t *testing.T) {
 	var group sync.WaitGroup
 	for range 4 {
@@ -281,16 +271,8 @@ func TestServerDiesWithItsOwner(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait()
-	deadline := time.After(30 * time.Second)
-	for {
-		_, statErr := os.Stat(base)
-		if os.IsNotExist(statErr) && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
-			return
-		}
-		select {
-		case <-deadline:
-			t.Fatalf("after its owner's death: server %v, directory %v", syscall.Kill(pid, 0), statErr)
-		case <-time.After(5 * time.Millisecond):
-		}
-	}
+	await.That(t, "the end of server and directory after their owner's", func() bool {
+		_, err := os.Stat(base)
+		return os.IsNotExist(err) && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH)
+	})
 }

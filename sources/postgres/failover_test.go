@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/tailrace/tailrace/internal/await"
 	"github.com/tailrace/tailrace/internal/pgserver"
 	"github.com/tailrace/tailrace/internal/pgserver/pgservertest"
 	"github.com/tailrace/tailrace/sources"
@@ -52,7 +53,7 @@ func (p *pair) ask(sql string) string {
 func (p *pair) replayed() {
 	p.t.Helper()
 	lsn := p.db.String("SELECT pg_current_wal_lsn()")
-	eventually(p.t, "the standby follows", func() bool {
+	await.That(p.t, "the standby follows", func() bool {
 		return p.ask("pg_last_wal_replay_lsn() >= '"+lsn+"'") == "true"
 	})
 }
@@ -63,7 +64,7 @@ func (p *pair) replayed() {
 // for the copy; the standby's own worker (sync_replication_slots) looks every 30 s only.
 func (p *pair) synchronised(s sources.Session, m *sourcetest.Model) {
 	p.t.Helper()
-	eventually(p.t, "the slot is synchronised", func() bool {
+	await.That(p.t, "the slot is synchronised", func() bool {
 		p.exec("SELECT pg_log_standby_snapshot()")
 		p.readTo(s, m, p.head())
 		p.replayed()
@@ -164,7 +165,7 @@ func TestFailoverLost(t *testing.T) {
 	p.synchronised(s, m)
 	p.onStandby("ALTER SYSTEM SET primary_conninfo = ''")
 	p.onStandby("SELECT pg_reload_conf()")
-	eventually(t, "the standby is alone", func() bool {
+	await.That(t, "the standby is alone", func() bool {
 		return p.db.String("SELECT count(*) FROM pg_stat_replication WHERE application_name = 'walreceiver'") == "0"
 	})
 	p.exec("INSERT INTO t VALUES (2, 2)")

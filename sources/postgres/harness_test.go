@@ -244,20 +244,6 @@ func (f *fixture) confirmed() uint64 {
 	return uint64(lsn)
 }
 
-// eventually polls until a condition holds.
-func eventually(t *testing.T, what string, cond func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for !cond() {
-		if time.Now().After(deadline) {
-			t.Fatalf("never happened: %s", what)
-		}
-		<-tick.C
-	}
-}
-
 // through returns a URL that goes by way of another address.
 func through(raw, addr string) string {
 	u, err := url.Parse(raw)

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tailrace/tailrace/internal/await"
 	"github.com/tailrace/tailrace/internal/faultproxy"
 	"github.com/tailrace/tailrace/internal/pgserver/pgservertest"
 	"github.com/tailrace/tailrace/record"
@@ -98,7 +99,7 @@ func TestServerKilled(t *testing.T) {
 		}
 	}
 	// A writer that was stopped in the middle of a commit may still commit.
-	eventually(t, "nobody writes", func() bool {
+	await.That(t, "nobody writes", func() bool {
 		return f.db.String("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' "+
 			"AND state <> 'idle' AND pid <> pg_backend_pid()") == "0"
 	})
@@ -138,7 +139,7 @@ func TestConnectionCut(t *testing.T) {
 		t.Error("no cut hit the snapshot")
 	}
 	// Others that are at work still would take the first cut from the stream's connection.
-	eventually(t, "the snapshot's connections end", func() bool {
+	await.That(t, "the snapshot's connections end", func() bool {
 		return f.db.String("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tailrace' "+
 			"AND datname = current_database() AND backend_type = 'client backend' AND state <> 'idle'") == "0"
 	})
@@ -188,7 +189,7 @@ func TestConnectionRefused(t *testing.T) {
 	proxy.Refuse(true)
 	proxy.Cut()
 	f.exec("INSERT INTO t VALUES (2, 2)")
-	eventually(t, "several attempts", func() bool { return f.obs.count() >= 3 })
+	await.That(t, "several attempts", func() bool { return f.obs.count() >= 3 })
 	proxy.Refuse(false)
 	f.readTo(s, m, f.head())
 	f.same(m, "public.t", "id", "x")
@@ -284,7 +285,7 @@ func TestStreamedTransactions(t *testing.T) {
 			if err := f.db.Pool.QueryRow(ctx, "SELECT stream_count FROM pg_stat_replication_slots WHERE slot_name = $1", f.cfg.Slot).
 				Scan(&streamed); err == nil &&
 				streamed == 0 {
-				eventually(t, "the server streamed", func() bool {
+				await.That(t, "the server streamed", func() bool {
 					_ = f.db.Pool.QueryRow(ctx, "SELECT stream_count FROM pg_stat_replication_slots WHERE slot_name = $1", f.cfg.Slot).
 						Scan(&streamed)
 					return streamed > 0
@@ -311,7 +312,7 @@ func TestIdleFrontier(t *testing.T) {
 		f.exec("INSERT INTO other SELECT repeat('x', 1000) FROM generate_series(1, 100)")
 		head := f.head()
 		f.readTo(s, m, head)
-		eventually(t, "the slot follows", func() bool { return f.confirmed() >= head })
+		await.That(t, "the slot follows", func() bool { return f.confirmed() >= head })
 	}
 	if len(m.Commits) != 1 {
 		t.Errorf("%d transactions came of a table that nobody reads", len(m.Commits))
@@ -319,7 +320,7 @@ func TestIdleFrontier(t *testing.T) {
 	// A connection lost now goes on from the frontier, which the slot has been told.
 	lost := f.obs.count()
 	f.exec("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = $1", f.cfg.Slot)
-	eventually(t, "the loss is noticed", func() bool { return f.obs.count() > lost })
+	await.That(t, "the loss is noticed", func() bool { return f.obs.count() > lost })
 	f.exec("INSERT INTO other VALUES ('z')")
 	f.readTo(s, m, f.head())
 	// What is not acknowledged is not confirmed, whatever the server's position is.
@@ -347,7 +348,7 @@ func TestIdleFrontier(t *testing.T) {
 	}
 	s.Ack(m.Position + 1_000_000) // Never beyond what was handed out.
 	s.Close()
-	eventually(t, "Close tells the server", func() bool { return f.confirmed() >= head })
+	await.That(t, "Close tells the server", func() bool { return f.confirmed() >= head })
 	if c := f.confirmed(); c > m.Position {
 		t.Errorf("confirmed %s, handed out %s", record.LSN(c), record.LSN(m.Position))
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tailrace/tailrace/internal/await"
 	"github.com/tailrace/tailrace/internal/pgserver/pgservertest"
 	"github.com/tailrace/tailrace/sources"
 	"github.com/tailrace/tailrace/sources/postgres"
@@ -344,7 +345,7 @@ func TestServerProblems(t *testing.T) {
 	f.readUntil(s, sourcetest.NewModel(t), func() bool { return true })
 	g := &fixture{t: t, db: f.db, cfg: f.cfg, req: f.req, obs: f.obs}
 	g.cfg.Slot = "second"
-	eventually(t, "the sender shows", func() bool {
+	await.That(t, "the sender shows", func() bool {
 		var n int
 		_ = f.db.Pool.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_replication").Scan(&n)
 		return n == 1

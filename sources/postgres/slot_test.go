@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tailrace/tailrace/internal/await"
 	"github.com/tailrace/tailrace/internal/failpoint"
 	"github.com/tailrace/tailrace/internal/pgserver/pgservertest"
 	"github.com/tailrace/tailrace/sources"
@@ -29,7 +30,7 @@ func withState(t *testing.T, opts ...pgservertest.Option) *fixture {
 	f.readTo(s, m, f.head())
 	f.resume(s, m.Position)
 	s.Close()
-	eventually(t, "the slot is free", func() bool {
+	await.That(t, "the slot is free", func() bool {
 		var active bool
 		err := f.db.Pool.QueryRow(t.Context(), "SELECT active FROM pg_replication_slots WHERE slot_name = $1", f.cfg.Slot).
 			Scan(&active)
@@ -144,7 +145,7 @@ func TestRetainedWAL(t *testing.T) {
 	if err := f.readError(s); !errors.Is(err, postgres.ErrRetainedWAL) || !errors.Is(err, sources.ErrDataGap) {
 		t.Errorf("policy drop: %v", err)
 	}
-	eventually(t, "the slot is gone", func() bool {
+	await.That(t, "the slot is gone", func() bool {
 		var n int
 		err := f.db.Pool.QueryRow(t.Context(), "SELECT count(*) FROM pg_replication_slots").Scan(&n)
 		return err == nil && n == 0
@@ -262,7 +263,7 @@ func TestCloseAnytime(t *testing.T) {
 			t.Error("Next on a context that is done")
 		}
 	}
-	eventually(t, "all connections are gone", func() bool {
+	await.That(t, "all connections are gone", func() bool {
 		var n int
 		err := f.db.Pool.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tailrace' AND datname = $1", f.db.Name).
 			Scan(&n)
@@ -302,7 +303,7 @@ func TestTruncateDuringSnapshot(t *testing.T) {
 		_, err := f.db.Pool.Exec(t.Context(), "TRUNCATE c, b, a")
 		truncated <- err
 	}()
-	eventually(t, "the application waits", func() bool { return f.lockers() == 1 })
+	await.That(t, "the application waits", func() bool { return f.lockers() == 1 })
 	f.readUntil(s, m, func() bool { return len(m.Commits) > 0 })
 	if m.Snapshot != 9000 {
 		t.Errorf("snapshot of %d rows", m.Snapshot)
@@ -382,7 +383,7 @@ func TestReaderLostBehindTruncate(t *testing.T) {
 		_, err := f.db.Pool.Exec(t.Context(), "TRUNCATE t")
 		truncated <- err
 	}()
-	eventually(t, "the application waits", func() bool { return f.lockers() == 1 })
+	await.That(t, "the application waits", func() bool { return f.lockers() == 1 })
 	f.exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()
 		AND application_name = 'tailrace' AND query LIKE 'COPY%'`)
 	if err := f.readError(s); err == nil || !strings.Contains(err.Error(), "cannot be locked again") {

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/tailrace/tailrace/internal/await"
 	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/sources"
 	"github.com/tailrace/tailrace/sources/postgres"
@@ -233,7 +234,7 @@ func TestDrop(t *testing.T) {
 		return postgres.Source(f.cfg).Drop(t.Context(), sources.DropRequest{App: "app", Database: "shop"})
 	}
 	f.cfg.SlotWait = 100e6
-	eventually(t, "the slot is in use", func() bool { return errors.Is(drop(), sources.ErrInUse) })
+	await.That(t, "the slot is in use", func() bool { return errors.Is(drop(), sources.ErrInUse) })
 	s.Close()
 	f.cfg.SlotWait = 10e9
 	for range 2 {
@@ -298,7 +299,7 @@ func TestDropUnderReader(t *testing.T) {
 func (f *fixture) silentReader() (pid uint32) {
 	f.t.Helper()
 	var c *pgconn.PgConn
-	eventually(f.t, "the slot is free", func() bool {
+	await.That(f.t, "the slot is free", func() bool {
 		cfg, err := pgconn.ParseConfig(f.cfg.URL)
 		if err != nil {
 			f.t.Fatal(err)

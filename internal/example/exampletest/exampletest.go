@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/tailrace/tailrace"
+	"github.com/tailrace/tailrace/internal/await"
 	"github.com/tailrace/tailrace/internal/pgserver/pgservertest"
 	"github.com/tailrace/tailrace/internal/shop"
 	"github.com/tailrace/tailrace/record"
@@ -127,18 +128,16 @@ func (d *DB) SameTable(t *testing.T, app *tailrace.App, want string, target *pgs
 	d.Settle(t, app)
 	expected := sorted(d.Strings(want))
 	var have []string
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); <-tick.C {
+	if !await.Within(await.Limit, func() bool {
 		// The target makes its tables when it is opened.
 		if _, err := target.Pool.Exec(t.Context(), got+" LIMIT 0"); err != nil {
-			continue
+			return false
 		}
-		if have = sorted(target.Strings(got)); slices.Equal(have, expected) {
-			return
-		}
+		have = sorted(target.Strings(got))
+		return slices.Equal(have, expected)
+	}) {
+		t.Errorf("the target has %d rows, SQL gives %d, and they are not the same", len(have), len(expected))
 	}
-	t.Errorf("the target has %d rows, SQL gives %d, and they are not the same", len(have), len(expected))
 }
 
 func sorted(rows [][]string) []string {

@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/tailrace/tailrace/internal/await"
 )
 
 // Authority signs the certificates of a test's servers.
@@ -93,17 +95,10 @@ func (a *Authority) Certify(db *DB, host net.IP, until time.Time) {
 		}
 	}
 	db.Exec("ALTER SYSTEM SET ssl = on", "SELECT pg_reload_conf()")
-	deadline := time.Now().Add(stepTimeout)
-	for {
+	await.That(t, "the server's certificate", func() bool {
 		served, err := serverCertificate(db.Server.Addr())
-		if err == nil && served.NotAfter.Unix() == until.Unix() && served.IPAddresses[0].Equal(host) {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("the server does not show its certificate: %v", err)
-		}
-		<-time.After(10 * time.Millisecond)
-	}
+		return err == nil && served.NotAfter.Unix() == until.Unix() && served.IPAddresses[0].Equal(host)
+	})
 }
 
 // serverCertificate asks a server for its certificate as a client does that starts TLS.
