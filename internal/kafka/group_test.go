@@ -152,7 +152,9 @@ func TestRealGroup(t *testing.T) {
 			t.Errorf("a has %v, which it did not have", task)
 		}
 	}
-	await.That(t, "standbys", func() bool { return len(a.assignment().Standbys) == 6 && len(b.assignment().Standbys) == 6 })
+	await.That(t, "standbys", func() bool {
+		return len(a.assignment().Standbys) == 6 && len(b.assignment().Standbys) == 6
+	})
 	hosts := b.assignment().Hosts
 	if len(hosts) != 2 || hosts[0].Address != "a:80" || !slices.Equal(hosts[0].Tasks, a.tasks()) ||
 		!slices.Equal(hosts[0].Standbys, b.tasks()) {

@@ -66,6 +66,9 @@ func TestRulesFindBreaches(t *testing.T) {
 		{"clock", "operators/a.go", "package a\n\nvar t = time.Now()\n", "operators/a.go:3: time.Now"},
 		{"clock in a test", "operators/a_test.go", "package a\n\nvar t = time.Now()\n", ""},
 		{"clock elsewhere", "internal/engine/a.go", "package a\n\nvar t = time.Now()\n", ""},
+		{"sleep", "a/a_test.go", "package a\n\nfunc f() {\n\ttime.Sleep(1)\n}\n", "a/a_test.go:4: time.Sleep"},
+		{"sleep with a reason", "a/a_test.go", "package a\n\nfunc f() {\n\ttime.Sleep(1) // the load\n}\n", ""},
+		{"sleep elsewhere", "a/a.go", "package a\n\nfunc f() {\n\ttime.Sleep(1)\n}\n", ""},
 		{"duration", "operators/a.go", "package a\n\nvar t = time.Second\n", ""},
 		{
 			"operator", "operators/a.go",

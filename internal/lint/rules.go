@@ -5,6 +5,7 @@ import (
 	"go/token"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -152,21 +153,36 @@ func clock(f *file) []Problem {
 	if f.isTest() || clockFiles[f.path] != "" || !within(f.path, timeless) {
 		return nil
 	}
+	return f.times([]string{"Now", "Since", "Until"}, func(line int, name string) (Problem, bool) {
+		return f.problem(line,
+			"time.%s: results are a function of the input; take the time from the record", name), true
+	})
+}
+
+// sleeps: a test waits for a condition, or says why time is what it is about.
+func sleeps(f *file) []Problem {
+	if !f.isTest() {
+		return nil
+	}
+	return f.times([]string{"Sleep"}, func(line int, _ string) (Problem, bool) {
+		return f.problem(line, "time.Sleep in a test: wait for the condition (internal/await), or say on the "+
+			"line what the time is for"), !strings.Contains(f.lines[line-1], "//")
+	})
+}
+
+// times asks about each use of functions of package time.
+func (f *file) times(names []string, ask func(line int, name string) (Problem, bool)) []Problem {
 	var problems []Problem
 	ast.Inspect(f.syntax, func(n ast.Node) bool {
 		selector, ok := n.(*ast.SelectorExpr)
-		if !ok {
+		if !ok || !slices.Contains(names, selector.Sel.Name) {
 			return true
 		}
-		name, ok := selector.X.(*ast.Ident)
-		if !ok || name.Name != "time" {
+		if name, ok := selector.X.(*ast.Ident); !ok || name.Name != "time" {
 			return true
 		}
-		switch selector.Sel.Name {
-		case "Now", "Since", "Until":
-			problems = append(problems, f.problem(f.line(n.Pos()),
-				"time.%s: results are a function of the input; take the time from the record",
-				selector.Sel.Name))
+		if p, wrong := ask(f.line(n.Pos()), selector.Sel.Name); wrong {
+			problems = append(problems, p)
 		}
 		return true
 	})
