@@ -3,7 +3,6 @@ package engine
 import (
 	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -108,6 +107,7 @@ type checkpoint struct {
 //	a-seq                  the number of the last commit
 //	begun/<database>       a start without state found nothing kept for the database
 //	checkpoint/<topology>  where the topology stands
+//	joining/<database>/<topology>  there may be a slot of the topology's own
 //	topology/<topology>    the summary of the topology that made the state
 func ownKey(name string) []byte { return append([]byte{0, 0, 0, 0}, name...) }
 
@@ -116,6 +116,10 @@ var seqKey = ownKey("a-seq")
 func begunKey(database string) []byte { return ownKey("begun/" + database) }
 
 func checkpointKey(topology string) []byte { return ownKey("checkpoint/" + topology) }
+
+func joiningKey(database, topology string) []byte {
+	return ownKey("joining/" + database + "/" + topology)
+}
 
 func summaryKey(topology string) []byte { return ownKey("topology/" + topology) }
 
@@ -289,10 +293,17 @@ func (e *Engine) write(key, value []byte) error {
 // that a crash in between leaves a topology that starts anew and not one without its
 // state.
 func (e *Engine) dropCheckpoint(name string) error {
+	return e.remove(checkpointKey(name), summaryKey(name))
+}
+
+// remove makes it durable that pairs of the engine's own are gone.
+func (e *Engine) remove(keys ...[]byte) error {
 	b := e.cfg.Dir.DB.NewBatch()
 	defer b.Close()
-	if err := errors.Join(b.Delete(checkpointKey(name)), b.Delete(summaryKey(name))); err != nil {
-		return err
+	for _, key := range keys {
+		if err := b.Delete(key); err != nil {
+			return err
+		}
 	}
 	return e.cfg.Dir.DB.Commit(b, true)
 }

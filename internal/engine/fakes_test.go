@@ -46,6 +46,8 @@ type scriptedSource struct {
 	// not nil; dropped names the apps whose slots were dropped.
 	gate    chan struct{}
 	dropped []string
+	// refusesDrops is why no slot can be dropped, nil if they can.
+	refusesDrops error
 }
 
 func newSource() *scriptedSource {
@@ -117,8 +119,10 @@ func (s *scriptedSource) Open(_ context.Context, req sources.OpenRequest) (sourc
 func (s *scriptedSource) Drop(_ context.Context, req sources.DropRequest) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.dropped = append(s.dropped, req.App)
-	return nil
+	if s.refusesDrops == nil {
+		s.dropped = append(s.dropped, req.App)
+	}
+	return s.refusesDrops
 }
 
 type scriptedSession struct {

@@ -167,12 +167,10 @@ func (j *joiner) prepare(d *databaseRun) {
 	if len(runs) == 0 {
 		return
 	}
-	app := j.parent.cfg.App
 	if f.whole {
-		f.req = j.parent.request(d, app, runs, 0)
+		f.req = j.parent.request(d, j.parent.cfg.App, runs, 0)
 	} else {
-		f.req = j.parent.request(d, NewcomerApp(app, runs[0].name()), runs, 0)
-		f.req.Joins = app
+		f.req = j.parent.joiningRequest(d, runs)
 	}
 	j.followers = append(j.followers, f)
 	j.sub.databases = append(j.sub.databases, f.d)
@@ -236,12 +234,7 @@ func (j *joiner) open(ctx context.Context) error {
 		for _, r := range f.d.runs {
 			e.log.Info("a new topology is brought up beside the others", "topology", r.name(), "database", f.d.name)
 		}
-		if !f.whole {
-			if err := e.dropJoining(ctx, f.d, f.d.runs); err != nil {
-				return err
-			}
-		}
-		session, err := e.openRetry(ctx, f.main, f.req)
+		session, err := j.openOne(ctx, f)
 		if err != nil {
 			return err
 		}
@@ -269,6 +262,13 @@ func (j *joiner) open(ctx context.Context) error {
 	return nil
 }
 
+func (j *joiner) openOne(ctx context.Context, f *follower) (sources.Session, error) {
+	if f.whole {
+		return j.parent.openRetry(ctx, f.main, f.req)
+	}
+	return j.parent.openJoining(ctx, f.main, f.d.runs, f.req)
+}
+
 // close ends the sessions that the loop has not taken over, and drops their slots.
 func (j *joiner) close(ctx context.Context) (err error) {
 	for _, f := range j.followers {
@@ -280,10 +280,7 @@ func (j *joiner) close(ctx context.Context) (err error) {
 		if f.whole {
 			continue
 		}
-		// Detached from ctx: a slot left behind would hold the source's log.
-		cleanup, done := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
-		err = errors.Join(err, j.parent.dropJoining(cleanup, f.d, f.d.runs[:1]))
-		done()
+		err = errors.Join(err, j.parent.leaveSlot(ctx, f.d, f.d.runs))
 	}
 	return err
 }

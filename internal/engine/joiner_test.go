@@ -290,3 +290,34 @@ func TestNewcomerWithTarget(t *testing.T) {
 		})
 	}
 }
+
+// A start without the topology that was on its way drops the slot that it left, once.
+func TestNewcomerLeftOut(t *testing.T) {
+	j := newJoining(t)
+	died := errors.New("died")
+	refuse := func(err error) {
+		j.source.mu.Lock()
+		defer j.source.mu.Unlock()
+		j.source.refusesDrops = err
+	}
+	off := failpoint.Set(failpoint.JoinerSync, func(int) error {
+		refuse(died) // The process that dies does not get to dropping its slot.
+		return died
+	})
+	close(j.source.gate)
+	err := j.run(nil)
+	off()
+	if !errors.Is(err, died) {
+		t.Fatalf("got %v", err)
+	}
+	j.beside, j.source.dropped = nil, nil
+	for _, err := range []error{died, nil, nil} {
+		refuse(err)
+		if err := j.run(func(*Engine) { j.reaches(j.first, 32) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want := NewcomerApp("app", "beside"); !slices.Equal(j.source.dropped, []string{want}) {
+		t.Errorf("the slots of %q were dropped, want %q", j.source.dropped, want)
+	}
+}

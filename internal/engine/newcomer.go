@@ -42,36 +42,91 @@ func (e *Engine) openNewcomers(ctx context.Context, d *databaseRun) (*paused, er
 	for _, r := range runs {
 		e.log.Info("a new topology takes its snapshot", "topology", r.name(), "database", d.name)
 	}
-	if err := e.dropJoining(ctx, d, runs); err != nil {
-		return nil, err
-	}
-	req := e.request(d, NewcomerApp(e.cfg.App, runs[0].name()), runs, 0)
-	req.Joins = e.cfg.App
-	session, err := e.openRetry(ctx, d, req)
+	session, err := e.openJoining(ctx, d, runs, e.joiningRequest(d, runs))
 	if err != nil {
 		return nil, err
 	}
 	return &paused{d, runs, session}, nil
 }
 
+// joiningRequest is the request of a session through a slot of topologies' own.
+func (e *Engine) joiningRequest(d *databaseRun, runs []*topologyRun) sources.OpenRequest {
+	req := e.request(d, NewcomerApp(e.cfg.App, runs[0].name()), runs, 0)
+	req.Joins = e.cfg.App
+	return req
+}
+
+// openJoining opens such a session. That there may be a slot is noted before, so that it is
+// dropped by a start without these topologies too.
+func (e *Engine) openJoining(
+	ctx context.Context, d *databaseRun, runs []*topologyRun, req sources.OpenRequest,
+) (sources.Session, error) {
+	if err := e.dropJoining(ctx, d, runs); err != nil {
+		return nil, err
+	}
+	if err := e.write(joiningKey(d.name, runs[0].name()), nil); err != nil {
+		return nil, err
+	}
+	session, err := e.openRetry(ctx, d, req)
+	if err != nil {
+		return nil, errors.Join(err, e.leaveSlot(ctx, d, runs))
+	}
+	return session, nil
+}
+
 // endJoining closes the session of a snapshot and drops its slot.
 func (e *Engine) endJoining(ctx context.Context, j *paused) error {
-	err := j.session.Close()
-	// Detached from ctx: a slot left behind would hold the source's log.
+	return errors.Join(j.session.Close(), e.leaveSlot(ctx, j.database, j.runs))
+}
+
+// leaveSlot drops the slot that such a session had, also where ctx has ended: left behind
+// it would hold the source's log.
+func (e *Engine) leaveSlot(ctx context.Context, d *databaseRun, runs []*topologyRun) error {
 	cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
-	return errors.Join(err, e.dropJoining(cleanup, j.database, j.runs[:1]))
+	return e.dropJoining(cleanup, d, runs[:1])
 }
 
 // dropJoining drops the slots that snapshots of these topologies came through, or
 // that an earlier start left.
 func (e *Engine) dropJoining(ctx context.Context, d *databaseRun, runs []*topologyRun) error {
 	for _, r := range runs {
-		drop := sources.DropRequest{
-			App: NewcomerApp(e.cfg.App, r.name()), Joins: e.cfg.App, Database: d.name, Logger: e.log,
+		if err := e.dropJoiningOf(ctx, d, r.name()); err != nil {
+			return err
 		}
-		if err := d.connector.Drop(ctx, drop); err != nil {
-			return fmt.Errorf("engine: database %q: %w", d.name, err)
+	}
+	return nil
+}
+
+func (e *Engine) dropJoiningOf(ctx context.Context, d *databaseRun, topology string) error {
+	drop := sources.DropRequest{
+		App: NewcomerApp(e.cfg.App, topology), Joins: e.cfg.App, Database: d.name, Logger: e.log,
+	}
+	if err := d.connector.Drop(ctx, drop); err != nil {
+		return fmt.Errorf("engine: database %q: %w", d.name, err)
+	}
+	return e.remove(joiningKey(d.name, topology))
+}
+
+// dropLeft drops the slots that topologies have left which the app does not have any more.
+// One that cannot be dropped is tried again at the next start.
+func (e *Engine) dropLeft(ctx context.Context, d *databaseRun) error {
+	var left []string
+	err := each(e.cfg.Dir, joiningKey(d.name, ""), func(name string, _ []byte) error {
+		if !slices.ContainsFunc(e.runs, func(r *topologyRun) bool { return r.name() == name }) {
+			left = append(left, name)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, name := range left {
+		e.log.Warn("a topology that the app has no longer was on its way: its slot is dropped",
+			"topology", name, "database", d.name)
+		if err := e.dropJoiningOf(ctx, d, name); err != nil {
+			e.log.Error("the slot of a topology that the app has no longer holds the source's log",
+				"topology", name, "database", d.name, "error", err)
 		}
 	}
 	return nil

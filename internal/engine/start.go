@@ -32,6 +32,9 @@ func (e *Engine) start(ctx context.Context) (err error) {
 		if d.session == nil {
 			continue // its topologies are held
 		}
+		if err := e.dropLeft(ctx, d); err != nil {
+			return err
+		}
 		j, err := e.openNewcomers(ctx, d)
 		if err != nil {
 			return err
