@@ -19,6 +19,10 @@ import (
 // stale and dropped: its row has subscribed elsewhere, and that answer comes, too. A
 // row that leaves a foreign key does so silently. The index is the one of the join that
 // runs whole, so that the answers can be made up from it (topology.Resumer).
+//
+// In one process a subscription is answered in its own step. Where the parts run on
+// several members, the answer comes in a later one; until then a row that has come to a
+// foreign key keeps the result that it had (foreignkeyanswers.go).
 
 // foreignKeyParts is a foreign-key join that can run in parts.
 type foreignKeyParts[K, F comparable, L, R, O any] struct {
@@ -65,22 +69,7 @@ func (p *foreignKeyParts[K, F, L, R, O]) add(left, right *topology.Node) []*topo
 	result := topology.TablePart[K, O](topology.Node{
 		Inputs: []*topology.Node{left, reply}, Needs: topology.Needs(2, topology.ByKey()),
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
-			codec, err := state.CodecOf[answer[F, R]]()
-			if err != nil {
-				return nil, err
-			}
-			a := &answered[K, F, L, R]{
-				Table:  state.NewTable(rt.Env, rt.StoreIDFor(p.answers), p.codecs.key, codec),
-				cursor: newCursor[K](rt), left: topology.TableInput[K, L](rt, 0),
-				replies: topology.TableInput[K, answer[F, R]](rt, 1), fk: p.fk,
-			}
-			a.Own(topology.OwnerOf[K](rt))
-			rt.Register(a.Table)
-			j := &answeredJoin[K, F, L, R, O]{answered: a}
-			j.cursor, j.left, j.right, j.join = newCursor[K](rt), a.left, a, p.join
-			j.equalLeft, j.equalOut = p.codecs.equalLeft, p.codecs.equalOut
-			j.keep = fanOut(rt)
-			return j, nil
+			return newAnsweredJoin(rt, p)
 		},
 	})
 	return []*topology.Node{subscribe, reply, result}
@@ -306,169 +295,6 @@ func (a *answers[K, F, R]) all(yield func([]record.Change[K, answer[F, R]]) bool
 // At is not asked: answers are exchanged, and walked there.
 func (a *answers[K, F, R]) At(K) (record.Versions[answer[F, R]], error) {
 	return record.Versions[answer[F, R]]{}, errNotKept
-}
-
-// answered is the table of the right rows that the left rows refer to, under the left
-// rows' keys: the answers that hold.
-type answered[K, F comparable, L, R any] struct {
-	*state.Table[K, answer[F, R]]
-	cursor[K]
-	left    topology.TableOutput[K, L]
-	replies topology.TableOutput[K, answer[F, R]]
-	fk      func(*L) (F, bool)
-	out     []record.Change[K, R]
-}
-
-// Step forgets the answers of rows that refer to nothing any more, and takes new ones.
-func (a *answered[K, F, L, R]) Step(*topology.Step) error {
-	var failed error
-	err := a.left.Changes(func(chunk []record.Change[K, L]) bool {
-		for i := range chunk {
-			c := &chunk[i]
-			if c.HasNew() {
-				a.at(c.Key)
-				if _, refers := a.fk(&c.New); refers {
-					continue
-				}
-			}
-			if failed = a.Delete(c.Key, c.Time); failed != nil {
-				return false
-			}
-		}
-		return true
-	})
-	if err = firstError(err, failed); err != nil {
-		return err
-	}
-	return a.take()
-}
-
-// Resume makes the table anew from all answers. Parts that resume later read it as what
-// has been there all along: no state was without it.
-func (a *answered[K, F, L, R]) Resume() error {
-	if err := a.Clear(0, nil); err != nil {
-		return err
-	}
-	if err := a.take(); err != nil {
-		return err
-	}
-	a.Table.EndStep()
-	return nil
-}
-
-// take keeps the answers that hold.
-func (a *answered[K, F, L, R]) take() error {
-	var failed error
-	err := a.replies.Changes(func(chunk []record.Change[K, answer[F, R]]) bool {
-		for i := range chunk {
-			if failed = a.one(&chunk[i]); failed != nil {
-				return false
-			}
-		}
-		return true
-	})
-	return firstError(err, failed)
-}
-
-// one keeps an answer, unless it is stale: about a foreign key that is not the row's
-// (invariant X6).
-func (a *answered[K, F, L, R]) one(c *record.Change[K, answer[F, R]]) error {
-	l, err := a.left.At(c.Key)
-	if err != nil || !l.HasNew() {
-		return err
-	}
-	a.at(c.Key)
-	f, refers := a.fk(&l.New)
-	if !refers || f != c.New.About {
-		return nil
-	}
-	time := c.Time
-	if !c.New.Has && a.moved(&l, f) {
-		time = l.Time // the row that was left behind says nothing of the result
-	}
-	return a.Put(c.Key, c.New, time)
-}
-
-// moved reports whether a left row has come to a foreign key in this step.
-func (a *answered[K, F, L, R]) moved(l *record.Versions[L], f F) bool {
-	if !l.HasOld() {
-		return true
-	}
-	before, referred := a.fk(&l.Old)
-	return !referred || before != f
-}
-
-// Changes yields the right rows that became others.
-func (a *answered[K, F, L, R]) Changes(yield func([]record.Change[K, R]) bool) error {
-	return a.Table.Changes(func(chunk []record.Change[K, answer[F, R]]) bool {
-		a.out = a.out[:0]
-		for i := range chunk {
-			c := &chunk[i]
-			a.out = append(a.out, record.Change[K, R]{
-				Key: c.Key, Old: c.Old.Row, New: c.New.Row, Time: c.Time,
-				Sides: answeredSides(c.Sides, c.Old.Has, c.New.Has),
-			})
-		}
-		return yield(a.out)
-	})
-}
-
-func answeredSides(sides record.Sides, had, has bool) record.Sides {
-	if !had {
-		sides &^= record.HasOld
-	}
-	if !has {
-		sides &^= record.HasNew
-	}
-	return sides
-}
-
-// At returns the right row that a left row refers to.
-func (a *answered[K, F, L, R]) At(key K) (record.Versions[R], error) {
-	v, err := a.Table.At(key)
-	return record.Versions[R]{
-		Old: v.Old.Row, New: v.New.Row, Sides: answeredSides(v.Sides, v.Old.Has, v.New.Has), Time: v.Time,
-	}, err
-}
-
-// EndStep forgets the step's output and old values.
-func (a *answered[K, F, L, R]) EndStep() {
-	a.out = forget(a.out)
-	a.Table.EndStep()
-}
-
-// answeredJoin joins the left rows with the right rows that they refer to: both are under
-// the same keys.
-type answeredJoin[K, F comparable, L, R, O any] struct {
-	tableJoin[K, L, R, O]
-	answered *answered[K, F, L, R]
-	taking   bool
-}
-
-// CurrentKey returns the key at work.
-func (j *answeredJoin[K, F, L, R, O]) CurrentKey() any {
-	if j.taking {
-		return j.answered.CurrentKey()
-	}
-	return j.tableJoin.CurrentKey()
-}
-
-// Step takes the answers.
-func (j *answeredJoin[K, F, L, R, O]) Step(s *topology.Step) error {
-	j.taking = true
-	err := j.answered.Step(s)
-	j.taking = err != nil
-	return err
-}
-
-// Resume makes up the answers.
-func (j *answeredJoin[K, F, L, R, O]) Resume() error { return j.answered.Resume() }
-
-// EndStep forgets the step's output and old values.
-func (j *answeredJoin[K, F, L, R, O]) EndStep() {
-	j.taking = false
-	j.tableJoin.EndStep()
-	j.answered.EndStep()
 }
 
 var errNotKept = errors.New("operators: answers are exchanged, not looked up")

@@ -20,6 +20,7 @@ type cut struct {
 	nodes   map[int]*topology.Node
 	readers map[*topology.Exchange][]topology.LinkReader
 	encoded bool
+	mail    Mail
 	// part is the partition at work, running what of it is.
 	part    int
 	running *topology.Running
@@ -35,7 +36,7 @@ func (t *Task) startCut(cfg Config, whole *topology.Runtime) (ids int, err error
 		return 0, err
 	}
 	c := &cut{
-		count: cfg.Partitions, cut: plan, encoded: cfg.Encoded, nodes: map[int]*topology.Node{},
+		count: cfg.Partitions, cut: plan, encoded: cfg.Encoded, mail: cfg.Mail, nodes: map[int]*topology.Node{},
 		readers: map[*topology.Exchange][]topology.LinkReader{},
 		sources: make([]topology.Operator, len(t.nodes)),
 	}
@@ -101,7 +102,10 @@ func (c *cut) restore(at Checkpoint) {
 func (c *cut) run(t *Task, r *topology.Running) error {
 	c.part, c.running = r.Partition, r
 	defer func() { c.running = nil }()
-	if r.Writer == nil || !c.encoded {
+	switch {
+	case c.mail != nil && r.Exchange != nil && r.Exchange.Table:
+		return c.post(t, r)
+	case r.Writer == nil || !c.encoded:
 		return r.Operator.Step(&t.step)
 	}
 	readers := c.readers[r.Exchange]

@@ -42,6 +42,9 @@ type Config struct {
 	// Encoded passes what is exchanged through its encoding, as between processes: for
 	// tests.
 	Encoded bool
+	// Mail carries exchanged changes of tables between steps; nil hands them over at once. It
+	// needs Partitions.
+	Mail Mail
 	// OneStep makes each transaction a step of its own even where the topology does
 	// not need it: for tests that compare both ways.
 	OneStep bool

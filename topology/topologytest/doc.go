@@ -39,5 +39,6 @@
 //
 // Crash loses what is not committed and goes on from there; the databases send it
 // again. Results must not depend on that, nor on how work is cut: the options Chunks,
-// Steps, Epochs and Memory are there to try.
+// Steps, Epochs, Memory and Partitions are there to try. Delayed is there to see what
+// joins and aggregates show in between where partitions are on several members.
 package topologytest

@@ -33,6 +33,7 @@ type Driver struct {
 	env        *state.Env
 	task       *task.Task
 	checkpoint task.Checkpoint
+	mail       *mail // nil without Delayed
 	commits    uint64
 
 	now       time.Time
@@ -120,11 +121,18 @@ func (d *Driver) open() {
 		d.env.Memory = state.NewBudget(d.opts.memory)
 		d.env.Scratch = func() (state.Scratch, error) { return &scratch{DB: state.NewMemory()}, nil }
 	}
+	var carrier task.Mail
+	if d.opts.delayed {
+		if d.mail == nil {
+			d.mail = newMail(d.opts.seed)
+		}
+		carrier = d.mail
+	}
 	var err error
 	d.task, err = task.New(task.Config{
 		Topology: d.topology, Env: d.env, StoreID: d.storeID, Checkpoint: d.checkpoint,
 		Drop:      func(n *topology.Node, reason string, count int) { d.drops[dropKey{n.Name, reason}] += count },
-		AfterStep: d.afterStep, Partitions: d.opts.partitions, Encoded: d.opts.encoded,
+		AfterStep: d.afterStep, Partitions: d.opts.partitions, Encoded: d.opts.encoded, Mail: carrier,
 	})
 	d.check(err)
 }
@@ -237,6 +245,9 @@ func (d *Driver) commit() error {
 	d.checkpoint = ready.Checkpoint
 	d.publish()
 	d.task.Committed(ready.Checkpoint)
+	if d.mail != nil {
+		d.mail.commit()
+	}
 	for _, n := range d.nodes {
 		n.commit()
 	}
@@ -301,6 +312,9 @@ func (d *Driver) forget() {
 	}
 	clear(d.drops)
 	d.unstepped = 0
+	if d.mail != nil {
+		d.mail.rollback()
+	}
 }
 
 // Reopen commits, stops, and goes on from the committed state: a clean restart. Options

@@ -17,6 +17,8 @@ type options struct {
 	everything           bool
 	partitions           int
 	encoded              bool
+	delayed              bool
+	seed                 uint64
 }
 
 func defaults() options { return options{chunk: math.MaxInt, epochs: 1} }
@@ -44,6 +46,14 @@ func Partitions(n int) Option { return func(o *options) { o.partitions = n } }
 // Encoded passes what is exchanged between partitions through the encoding that it would
 // have between processes. It needs Partitions.
 func Encoded() Option { return func(o *options) { o.encoded = true } }
+
+// Delayed lets net changes of tables that are exchanged between partitions arrive any
+// number of steps later, by chance from seed, as they do in Kafka mode where partitions
+// are on several members. Joins and aggregates then show values in between; Settle lets all
+// arrive. It needs Partitions, whose number then stays.
+func Delayed(seed uint64) Option {
+	return func(o *options) { o.delayed, o.seed = true, seed }
+}
 
 // DB keeps the state in a database that is given, and closed in the end, instead of
 // one in memory.
