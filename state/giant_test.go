@@ -14,7 +14,10 @@ import (
 // budget allows, twice over the same rows and with reads of both versions, an index
 // beside it, and commits it in one batch.
 func TestGiantStepStaysWithinMemory(t *testing.T) {
-	const rows, limit = 150_000, 8 << 20
+	rows, limit := 150_000, int64(8<<20)
+	if raceDetector {
+		rows, limit = rows/8, limit/8
+	}
 	dir := mustOpenDir(t, t.TempDir(), state.Identity{App: "giant"})
 	defer dir.Close()
 	env := &state.Env{DB: dir.DB, Memory: state.NewBudget(limit), Scratch: dir.Scratch}
