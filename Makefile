@@ -16,6 +16,7 @@ ROWS ?= 3600000
 CASES ?= 2000
 SEED ?= 1
 FAMILY ?=
+MUTANTS ?= .
 
 GOBIN := $(shell $(GO) env GOPATH)/bin
 GOLANGCI := $(GOBIN)/golangci-lint
@@ -92,6 +93,10 @@ outage: ## a target that is down while ROWS=3600000 changes come, an hour of 1,0
 attack: ## the views' server with 10,000 idle clients and a view of 10 million rows
 	TAILRACE_TEST_ATTACK=1 $(GO) test -count=1 -timeout 0 -v \
 		-run '^(TestSlowClients|TestIdleClients|TestRangeOfLargeView|TestSlowReaders)$$' ./view
+
+.PHONY: mutants
+mutants: ## puts faults into the code, which tests have to find: MUTANTS=REGEXP of their names
+	TAILRACE_MUTANTS="$(MUTANTS)" $(GO) test -count=1 -timeout 0 -v -run '^TestMutantsAreFound$$' ./internal/mutants
 
 .PHONY: java
 java: ## installs Java and Maven with the system's package manager, if they are missing
