@@ -20,11 +20,12 @@ func (e *Engine) admit(ctx context.Context) error {
 	}
 	ask := e.asked
 	e.asked = nil
-	if ask.failed != nil {
-		return e.holdJoining(ask.failed)
-	}
+	// What is shown from here on is what is durable.
 	if err := e.settle(); err != nil {
 		return err
+	}
+	if ask.failed != nil {
+		return e.holdJoining(ask.failed)
 	}
 	ask.at <- e.frontier()
 	var answer joinAnswer
@@ -85,7 +86,8 @@ func (e *Engine) join(ctx context.Context, answer joinAnswer) error {
 	return nil
 }
 
-// holdJoining holds the topologies that cannot join, since a table does not fit.
+// holdJoining holds the topologies that cannot join, since a table does not fit. Readers see
+// no difference: nothing of these was ever shown.
 func (e *Engine) holdJoining(cause error) error {
 	j := e.joiner
 	e.joiner = nil
@@ -99,7 +101,7 @@ func (e *Engine) holdJoining(cause error) error {
 	e.ackMu.Lock()
 	e.keep = nil
 	e.ackMu.Unlock()
-	return e.publish(e.cfg.Dir.DB.NewSnapshot(), &epoch{})
+	return nil
 }
 
 func (e *Engine) leaveJoining(r *topologyRun) {

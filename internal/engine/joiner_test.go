@@ -8,6 +8,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/tailrace/tailrace/internal/await"
 	"github.com/tailrace/tailrace/internal/failpoint"
 	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/sinks"
@@ -196,6 +197,51 @@ func TestNewcomerThatFails(t *testing.T) {
 		j.reaches(j.first, 64)
 		if _, _, _, err := j.second.Get(context.Background(), 1); !errors.Is(err, view.ErrNotReady) {
 			t.Errorf("its view gives %v", err)
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A newcomer that fails while a commit of the others is on its way to the disk shows nothing
+// of that commit, neither to readers nor to watchers (invariants V1, D2).
+func TestNewcomerThatFailsBesideACommit(t *testing.T) {
+	j := newJoining(t)
+	j.limits.OneTransaction = false
+	g := newGate(t)
+	off := failpoint.Set(failpoint.JoinerSync, func(int) error { return sources.ErrSchema })
+	defer off()
+	if err := j.run(func(e *Engine) {
+		j.reaches(j.first, 32)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		events := make(chan view.Event[int64, item], 10)
+		go func() {
+			for ev, err := range j.first.Watch(ctx, view.WithRows()) {
+				if err != nil {
+					return
+				}
+				events <- ev
+			}
+		}()
+		for wait(t, events).Kind != view.EventEpoch {
+		}
+		j.source.tx(false, 3)
+		wait(t, g.reached)
+		asks := e.joiner.asks // The loop has not let go of it yet.
+		close(j.source.gate)
+		await.That(t, "the newcomer's end", func() bool {
+			j.source.mu.Lock()
+			defer j.source.mu.Unlock()
+			return len(j.source.dropped) == 2
+		})
+		await.That(t, "the loop to know", func() bool { return len(asks) == 0 })
+		close(g.open)
+		wait(t, e.Joined())
+		for _, want := range []view.EventKind{view.EventChange, view.EventEpoch} {
+			if ev := wait(t, events); ev.Kind != want || ev.Position.Sources["shop"] != 64 {
+				t.Errorf("a watcher got %v at %v, want %v at 64", ev.Kind, ev.Position, want)
+			}
 		}
 	}); err != nil {
 		t.Fatal(err)
