@@ -233,12 +233,16 @@ func (e *Engine) forgetRemoved() error {
 	if err != nil {
 		return err
 	}
+	kept := false
 	for _, name := range slices.Sorted(maps.Keys(stored)) {
-		if slices.ContainsFunc(e.runs, func(r *topologyRun) bool { return r.name() == name }) ||
-			!slices.ContainsFunc(e.databases, func(d *databaseRun) bool {
-				_, ok := stored[name][d.name]
-				return ok
-			}) {
+		if slices.ContainsFunc(e.runs, func(r *topologyRun) bool { return r.name() == name }) {
+			continue
+		}
+		if !slices.ContainsFunc(e.databases, func(d *databaseRun) bool {
+			_, ok := stored[name][d.name]
+			return ok
+		}) {
+			kept = true
 			continue
 		}
 		e.log.Warn("the app has a topology no longer: its state is dropped", "topology", name)
@@ -249,18 +253,28 @@ func (e *Engine) forgetRemoved() error {
 			return err
 		}
 	}
+	if kept {
+		return nil // what waits for its targets goes on with it
+	}
 	return e.forgetQueues()
 }
 
-// forgetQueues empties the queues of targets that the app does not have any more. What a
-// target has taken stays known, in case that it comes back.
+// forgetQueues empties the queues of targets that the app does not have any more, staged
+// ones too. What a target has taken stays known, in case that it comes back.
 func (e *Engine) forgetQueues() error {
 	queues, err := e.cfg.Dir.Queues()
 	if err != nil {
 		return err
 	}
 	for _, name := range slices.Sorted(maps.Keys(queues)) {
-		if slices.ContainsFunc(e.targets, func(t *targetRun) bool { return t.name == name }) || isStaged(name) {
+		target, staged := ofStaged(name)
+		if e.hasTarget(target) {
+			continue
+		}
+		if staged {
+			if err := e.dropStaged(queues[name]); err != nil {
+				return err
+			}
 			continue
 		}
 		gone := &targetRun{name: name, queue: queues[name]}

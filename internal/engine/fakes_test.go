@@ -306,6 +306,7 @@ type bench struct {
 	wrapDB   func(state.DB) state.DB
 	build    func(b *topology.Builder, db *sources.Database, target *sinks.Target)
 	beside   func(b *topology.Builder, db *sources.Database) // a second topology, or nil
+	depot    *scriptedSource                                 // a second database, or nil
 	// in and out stand for source and target, if they are not nil.
 	in  sources.Connector
 	out sinks.Connector
@@ -357,11 +358,14 @@ func (b *bench) runUnder(ctx context.Context, cause error, during func(e *Engine
 		topologies = append(topologies, other.MustBuild())
 	}
 	in, out := cmp.Or[sources.Connector](b.in, b.source), cmp.Or[sinks.Connector](b.out, b.target)
+	connectors := map[string]sources.Connector{"shop": in}
+	if b.depot != nil {
+		connectors["depot"] = b.depot
+	}
 	host := view.NewHost(view.HostOptions{})
 	defer host.Close(context.Background())
 	e, err := New(Config{
-		App: "app", Topologies: topologies, Dir: dir, Host: host,
-		Sources: map[string]sources.Connector{"shop": in},
+		App: "app", Topologies: topologies, Dir: dir, Host: host, Sources: connectors,
 		Targets: map[string]sinks.Connector{"warehouse": out}, Observe: b.observer, Limits: b.limits,
 	})
 	if err != nil {

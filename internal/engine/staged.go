@@ -29,7 +29,11 @@ import (
 // be called so.
 const stagedInfix = ":staged:"
 
-func isStaged(queue string) bool { return strings.Contains(queue, stagedInfix) }
+// ofStaged returns the target that a queue is of, and whether it is a staged one.
+func ofStaged(queue string) (target string, staged bool) {
+	target, _, staged = strings.Cut(queue, stagedInfix)
+	return target, staged
+}
 
 // prepareTargets gives the joiner the targets of its topologies, with staged queues. What
 // sources keep for events is frozen until they are queued for good (invariant D1).
@@ -83,14 +87,17 @@ func (t *targetRun) awaits(staged uint32) bool {
 }
 
 // dropOrphans empties the staged queues that no epoch names: their topologies have not
-// joined, or the target has taken all of it.
+// joined, or the target has taken all of it. Those of targets that this start does not have
+// stay: what waits for such a target is not known before it is there again (forgetQueues).
 func (e *Engine) dropOrphans() error {
 	queues, err := e.cfg.Dir.Queues()
 	if err != nil {
 		return err
 	}
 	for name, id := range queues {
-		if !isStaged(name) || slices.ContainsFunc(e.targets, func(t *targetRun) bool { return t.awaits(id) }) {
+		target, staged := ofStaged(name)
+		if !staged || !e.hasTarget(target) ||
+			slices.ContainsFunc(e.targets, func(t *targetRun) bool { return t.awaits(id) }) {
 			continue
 		}
 		if err := e.dropStaged(id); err != nil {
@@ -98,6 +105,10 @@ func (e *Engine) dropOrphans() error {
 		}
 	}
 	return nil
+}
+
+func (e *Engine) hasTarget(name string) bool {
+	return slices.ContainsFunc(e.targets, func(t *targetRun) bool { return t.name == name })
 }
 
 func (e *Engine) dropStaged(id uint32) error {

@@ -104,7 +104,7 @@ func ReadQueues(dir *state.Dir) (map[string]int64, error) {
 	out := map[string]int64{}
 	for name, id := range queues {
 		lower, upper := queueItems(id)
-		target, _, staged := strings.Cut(name, stagedInfix)
+		target, staged := ofStaged(name)
 		if staged {
 			lower = itemKey(nil, id, 0, itemHeader)
 		}

@@ -1,0 +1,130 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/tailrace/tailrace/sinks"
+	"github.com/tailrace/tailrace/sources"
+	"github.com/tailrace/tailrace/state"
+	"github.com/tailrace/tailrace/topology"
+)
+
+// A start without a topology that fails before its first commit has cost nothing: what the
+// topology staged on its way to the others, and its target has not taken, waits still.
+func TestStagedOutlivesAFailedStart(t *testing.T) {
+	j := newJoining(t)
+	beside := func(b *topology.Builder, db *sources.Database) {
+		sinks.Table(sources.Table[int64, item](b, db, "public.items"), j.out, "rows")
+	}
+	j.beside = beside
+	j.target.open = func() error { return errDown }
+	j.source.tx(false, 3)
+	close(j.source.gate)
+	if err := j.run(func(e *Engine) { wait(t, e.Joined()) }); err != nil {
+		t.Fatal(err)
+	}
+	j.beside, j.source.refuses = nil, fmt.Errorf("no right: %w", sources.ErrConfig)
+	if err := j.run(nil); !errors.Is(err, j.source.refuses) {
+		t.Fatalf("got %v", err)
+	}
+	j.beside, j.source.refuses, j.target.open = beside, nil, nil
+	j.source.tx(false, 4)
+	if err := j.run(func(*Engine) { j.takes("1 true", "2 true", "3 true", "4 false") }); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Once a start without a topology, and without its target, has gone on without them, nothing
+// of what was staged is left.
+func TestStagedOfARemovedTarget(t *testing.T) {
+	j := newJoining(t)
+	j.beside = func(b *topology.Builder, db *sources.Database) {
+		sinks.Table(sources.Table[int64, item](b, db, "public.items"), j.out, "rows")
+	}
+	j.target.open = func() error { return errDown }
+	j.source.tx(false, 3)
+	close(j.source.gate)
+	if err := j.run(func(e *Engine) { wait(t, e.Joined()) }); err != nil {
+		t.Fatal(err)
+	}
+	waiting := func() (n int64) {
+		j.atRest(func(dir *state.Dir) {
+			queues, err := ReadQueues(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n = queues["warehouse"]
+		})
+		return n
+	}
+	if waiting() == 0 {
+		t.Fatal("nothing waits for the target")
+	}
+	j.beside = nil
+	j.source.tx(false, 4)
+	if err := j.run(func(*Engine) {
+		for wait(t, j.source.acks) != 80 {
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if n := waiting(); n != 0 {
+		t.Errorf("%d bytes are left", n)
+	}
+}
+
+// A topology over a database that nobody else reads keeps its state over starts without it,
+// and with that what waits for its target.
+func TestQueueOfATopologyThatIsKept(t *testing.T) {
+	b := newBench(t, nil)
+	b.depot = newSource()
+	b.depot.name = "depot"
+	var out *sinks.Target
+	b.build = func(b *topology.Builder, db *sources.Database, target *sinks.Target) {
+		out = target
+		sinks.View(sources.Table[int64, item](b, db, "public.items"), "first")
+	}
+	beside := func(tb *topology.Builder, _ *sources.Database) {
+		depot := sources.NewDatabase("depot", b.depot)
+		sinks.Table(sources.Table[int64, item](tb, depot, "public.items"), out, "rows")
+	}
+	b.beside, b.target.open = beside, func() error { return errDown }
+	b.source.tx(true, 1)
+	b.depot.tx(true, 1)
+	b.depot.tx(false, 2)
+	if err := b.run(func(*Engine) {
+		for wait(t, b.depot.acks) != 32 {
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	b.beside = nil
+	b.source.tx(false, 2)
+	if err := b.run(func(*Engine) {
+		for wait(t, b.source.acks) != 32 {
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	b.beside, b.target.open = beside, nil
+	b.depot.tx(false, 3)
+	if err := b.run(func(*Engine) { b.takes("1 true", "2 false", "3 false") }); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// takes checks what the target takes next, as keys of rows with whether the output is whole.
+func (b *bench) takes(want ...string) {
+	b.t.Helper()
+	var got []string
+	for range want {
+		d := wait(b.t, b.target.taken)
+		got = append(got, fmt.Sprintf("%s %v", d.columns[0], d.fresh))
+	}
+	if !slices.Equal(got, want) {
+		b.t.Errorf("the target took %q, want %q", got, want)
+	}
+}
