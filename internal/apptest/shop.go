@@ -138,28 +138,14 @@ func NewShop(shop *sources.Database, warehouse, events *sinks.Target) (*Shop, er
 			aggregate.Sum(func(x sale) int64 { return x.Totals.Cents }),
 			func(n, cents int64) Totals { return Totals{n, cents} }))
 	s.Regions = sinks.View(regions, "regions")
-	pairs := operators.OuterJoin("pairs",
-		sources.Table[int64, Pair](b, shop, "public.pair_a"),
-		sources.Table[int64, Pair](b, shop, "public.pair_b"),
-		func(l Pair, hasL bool, r Pair, hasR bool) Pair {
-			if !hasL || !hasR || l != r {
-				panic(fmt.Sprintf("a pair that no committed state had: %v %v, %v %v", l, hasL, r, hasR))
-			}
-			return l
-		})
+	pairs := joinPairs(b, shop)
 	s.Pairs = sinks.View(pairs, "pair-rows")
 	if warehouse != nil {
 		sinks.Table(docs, warehouse, "docs")
 		sinks.Table(operators.MapValues(pairs, func(_ int64, p Pair) Pair { return p }), warehouse, "pairs")
 	}
 	if events != nil {
-		eb := sources.Outbox[int64, Outbox](b, shop, "public.outbox")
-		enriched := operators.LeftEnrich("events", eb, customers,
-			func(o Outbox) int64 { return o.CustomerID },
-			func(o Outbox, c Customer, ok bool) Enriched {
-				return Enriched{o.What, sql.Null[string]{V: c.Name, Valid: ok}}
-			})
-		sinks.Stream(enriched, events, "events")
+		sinks.Stream(enriched(b, shop, customers), events, "events")
 	}
 	var err error
 	s.Topology, err = b.Build()

@@ -23,6 +23,7 @@ import (
 	pgsink "github.com/tailrace/tailrace/sinks/postgres"
 	"github.com/tailrace/tailrace/sources"
 	"github.com/tailrace/tailrace/sources/postgres"
+	"github.com/tailrace/tailrace/topology"
 )
 
 // The environment of a child process.
@@ -32,6 +33,7 @@ const (
 	envWarehouse = "TAILRACE_CRASH_WAREHOUSE"
 	envDir       = "TAILRACE_CRASH_DIR"
 	envEvents    = "TAILRACE_CRASH_EVENTS" // not empty if it writes events
+	envBeside    = "TAILRACE_CRASH_BESIDE" // the name of a topology beside the shop's, or empty
 )
 
 // runChild is the process that is killed: an app as a user would write it. It tells
@@ -42,21 +44,30 @@ func runChild() error {
 	if os.Getenv(envEvents) != "" {
 		events = sinks.NewTarget("events", file.Target(file.Config{Path: filepath.Join(dir, "events.jsonl")}))
 	}
-	s, err := apptest.NewShop(
-		sources.NewDatabase("shop", postgres.Source(postgres.Config{
-			URL: os.Getenv(envSource), SnapshotChunkRows: 1000,
-		})),
-		sinks.NewTarget("warehouse", pgsink.Target(pgsink.Config{
-			URL: os.Getenv(envWarehouse), CreateTables: true, Lease: time.Second,
-		})), events)
+	shop := sources.NewDatabase("shop", postgres.Source(postgres.Config{
+		URL: os.Getenv(envSource), SnapshotChunkRows: 1000,
+	}))
+	warehouse := sinks.NewTarget("warehouse", pgsink.Target(pgsink.Config{
+		URL: os.Getenv(envWarehouse), CreateTables: true, Lease: time.Second,
+	}))
+	s, err := apptest.NewShop(shop, warehouse, events)
 	if err != nil {
 		return err
+	}
+	topologies := []*topology.Topology{s.Topology}
+	if name := os.Getenv(envBeside); name != "" {
+		own := sinks.NewTarget(name, file.Target(file.Config{Path: filepath.Join(dir, name+".jsonl")}))
+		beside, err := apptest.NewBeside(name, shop, warehouse, own)
+		if err != nil {
+			return err
+		}
+		topologies = append(topologies, beside.Topology)
 	}
 	app, err := tailrace.New(tailrace.Config{
 		App: os.Getenv(envChild), StateDir: filepath.Join(dir, "state"), Addr: "127.0.0.1:0",
 		IdleCommit: 100 * time.Millisecond, EpochRows: 200, Memory: 2 << 20,
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
-	}, s.Topology)
+	}, topologies...)
 	if err != nil {
 		return err
 	}
@@ -84,6 +95,15 @@ type app struct {
 	source, warehouse string // their URLs
 	events            string // "yes" if it writes events
 	hits              string // the file that counts hits of failpoints
+	beside            int    // the number of the topology beside the shop's, 0 for none
+}
+
+// besideName is the name of the topology beside the shop's, "" if there is none.
+func (a *app) besideName() string {
+	if a.beside == 0 {
+		return ""
+	}
+	return fmt.Sprintf("beside-%d", a.beside)
 }
 
 // start starts the app. failpoints may be empty.
@@ -92,8 +112,8 @@ func (a *app) start(t *testing.T, failpoints string) *child {
 	c := &child{ready: make(chan string, 1), done: make(chan struct{}), log: &strings.Builder{}}
 	c.cmd = exec.Command(os.Args[0])
 	c.cmd.Env = append(os.Environ(), envChild+"="+a.name, envDir+"="+a.dir, envSource+"="+a.source,
-		envWarehouse+"="+a.warehouse, envEvents+"="+a.events, failpoint.EnvSpec+"="+failpoints,
-		failpoint.EnvLog+"="+a.hits)
+		envWarehouse+"="+a.warehouse, envEvents+"="+a.events, envBeside+"="+a.besideName(),
+		failpoint.EnvSpec+"="+failpoints, failpoint.EnvLog+"="+a.hits)
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	c.cmd.Stderr = c.log
 	out, err := c.cmd.StdoutPipe()

@@ -52,6 +52,9 @@ func setting(name string, or int) int {
 	return or
 }
 
+// appSlot is the slot of the app that is killed.
+const appSlot = "tailrace_crash_shop"
+
 // suite is one run of the crash test.
 type suite struct {
 	t         *testing.T
@@ -231,6 +234,8 @@ var cyclePoints = []string{
 	failpoint.SinkCommitted,
 	failpoint.FileWritten,
 	failpoint.FileTorn,
+	failpoint.JoinerSync,
+	failpoint.Joining,
 }
 
 // cycle lets the app run, ends it in one of several ways, and compares.
@@ -240,12 +245,22 @@ func (s *suite) cycle(n int) {
 	switch n % 3 {
 	case 0: // at a failpoint
 		point, hit := cyclePoints[n/3%len(cyclePoints)], 1+r.IntN(3)
-		if point == failpoint.MidTransaction {
+		switch point {
+		case failpoint.MidTransaction:
 			s.giant(r)
 			hit = 1 + r.IntN(2)
+		case failpoint.JoinerSync: // at the snapshot's commit, or at the first that follows
+			s.app.beside++
+			hit = 1 + r.IntN(2)
+		case failpoint.Joining:
+			s.app.beside++
+			hit = 1
 		}
 		s.crashAt(s.app, point, hit)
 	case 1: // at a random moment
+		if r.IntN(3) == 0 {
+			s.app.beside++
+		}
 		c := s.app.start(s.t, "")
 		time.Sleep(time.Duration(50+r.IntN(900)) * time.Millisecond) // the random moment itself
 		c.kill()
@@ -279,7 +294,7 @@ func (s *suite) cycle(n int) {
 // awaitSlot waits until a connection reads the app's slot, or none does.
 func (s *suite) awaitSlot(active bool) bool {
 	return await.Within(30*time.Second, func() bool {
-		return s.db.String("select active from pg_replication_slots where slot_name like 'tailrace_crash%'") ==
+		return s.db.String("select active from pg_replication_slots where slot_name = '"+appSlot+"'") ==
 			strconv.FormatBool(active)[:1]
 	})
 }
@@ -302,7 +317,11 @@ func (s *suite) check(when string) {
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	c := s.app.start(s.t, "")
-	defer c.kill()
+	defer func() {
+		if c.kill(); s.t.Failed() {
+			s.t.Logf("log of the app:\n%s", c.log)
+		}
+	}()
 	var addr string
 	select {
 	case addr = <-c.ready:
@@ -313,17 +332,45 @@ func (s *suite) check(when string) {
 		c.dump()
 		s.t.Fatalf("%s: the app is not ready after 60 s:\n%s", when, c.log)
 	}
-	lsn := s.db.String("select pg_current_wal_lsn()")
+	// A commit of its own: the end of the log may lie within what a transaction that was
+	// rolled back has written, which stays so while nobody writes.
+	lsn := s.db.String("select pg_logical_emit_message(true, 'checked', '')")
 	s.compareViews(when, addr, lsn)
 	s.compareSink(when, s.wh)
-	s.compareEvents(when)
-	if at, err := record.ParseLSN(lsn); err == nil {
-		s.caughtUp = at
+	s.compareEvents(when, "events.jsonl")
+	if s.app.beside > 0 {
+		s.checkBeside(when, addr, lsn)
 	}
-	if s.t.Failed() {
+	at, err := record.ParseLSN(s.db.String("select pg_current_wal_insert_lsn()"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if s.caughtUp = at; s.t.Failed() {
 		c.dump()
 		s.noteTorn(c)
-		s.t.Logf("log of the app:\n%s", c.log)
+	}
+}
+
+// checkBeside compares what the topology beside the shop's shows, which has joined, and
+// sees that neither it nor one before it has left a slot.
+func (s *suite) checkBeside(when, addr, lsn string) {
+	when += ", " + s.app.besideName()
+	want := s.db.Strings(apptest.PairsSQL)
+	var view, table [][]string
+	for _, row := range s.get("http://" + addr + "/views/beside-pairs?limit=10000&wait_for=" + lsn) {
+		view = append(view, []string{row.Key, row.Value["stamp"]})
+	}
+	s.same(when+", view", view, want)
+	await.Within(await.Limit, func() bool {
+		table = s.wh.Strings("select key, stamp from beside_pairs order by key")
+		return slices.EqualFunc(table, want, slices.Equal)
+	})
+	s.same(when+", table", table, want)
+	s.compareEvents(when, s.app.besideName()+".jsonl")
+	left := "select count(*) from pg_replication_slots where slot_name like 'tailrace_crash_%' and slot_name <> '" +
+		appSlot + "'"
+	if !await.Within(await.Limit, func() bool { return s.db.String(left) == "0" }) {
+		s.t.Errorf("%s: slots of newcomers are left", when)
 	}
 }
 
@@ -360,7 +407,7 @@ func (s *suite) checkSlot(when string) record.LSN {
 		return 0
 	}
 	confirmed, err := record.ParseLSN(s.db.String(
-		"select confirmed_flush_lsn from pg_replication_slots where slot_name like 'tailrace_crash%'"))
+		"select confirmed_flush_lsn from pg_replication_slots where slot_name = '" + appSlot + "'"))
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -503,26 +550,26 @@ func (s *suite) demanded(snapshot record.LSN) []string {
 }
 
 // compareEvents compares the file with the log: each event once, in commit order.
-func (s *suite) compareEvents(when string) {
+func (s *suite) compareEvents(when, file string) {
 	s.readLog()
 	var got, want, lost, doubled []string
 	await.Within(10*time.Second, func() bool {
-		events, snapshot := s.readEvents(when)
+		events, snapshot := s.readEvents(when, file)
 		got, want = events, s.demanded(snapshot)
 		lost, doubled = difference(want, got), difference(got, want)
 		return len(lost)+len(doubled) == 0 || s.t.Failed()
 	})
 	if len(lost)+len(doubled) > 0 {
 		s.lost, s.duplicated = s.lost+len(lost), s.duplicated+len(doubled)
-		s.t.Errorf("%s: events: %d in the file, %d in the log; lost %q, doubled %q",
-			when, len(got), len(want), lost, doubled)
+		s.t.Errorf("%s: %s: %d in the file, %d in the log; lost %q, doubled %q",
+			when, file, len(got), len(want), lost, doubled)
 	}
 }
 
 // readEvents returns the file's events and the position of the first, which is the
 // snapshot's. The lines' positions never go back, and no id comes twice.
-func (s *suite) readEvents(when string) (out []string, snapshot record.LSN) {
-	f, err := os.Open(filepath.Join(s.app.dir, "events.jsonl"))
+func (s *suite) readEvents(when, file string) (out []string, snapshot record.LSN) {
+	f, err := os.Open(filepath.Join(s.app.dir, file))
 	if err != nil {
 		return nil, 0
 	}

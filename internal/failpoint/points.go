@@ -48,21 +48,6 @@ const (
 	FileWritten = "file-written"
 	// FileTorn: part of what an Apply of the file sink writes is in the file.
 	FileTorn = "file-torn"
-)
-
-// points are the names that a specification may use, so that a misspelt one is an
-// error instead of a run that tests nothing.
-var points = []string{
-	Received, MidTransaction, BatchSync, BatchApplied, BeforeAck, AfterAck, AfterAckServer, SinkApplied,
-	SinkCommit, SinkCommitted, SnapshotTable, SnapshotRows, SnapshotSwitch, SnapshotDone,
-	SlotCreated, Reconnect, SinkReconcile, FileWritten, FileTorn,
-}
-
-// Points returns the names of all crash points.
-func Points() []string { return append([]string(nil), points...) }
-
-// The crash points of a topology on its way to the others.
-const (
 	// JoinerSync: the batch of topologies that are on their way to the others is built, its
 	// commit not yet asked for.
 	JoinerSync = "joiner-sync"
@@ -70,6 +55,17 @@ const (
 	// yet built.
 	Joining = "joining"
 )
+
+// points are the names that a specification may use, so that a misspelt one is an
+// error instead of a run that tests nothing.
+var points = []string{
+	Received, MidTransaction, BatchSync, BatchApplied, BeforeAck, AfterAck, AfterAckServer, SinkApplied,
+	SinkCommit, SinkCommitted, SnapshotTable, SnapshotRows, SnapshotSwitch, SnapshotDone,
+	SlotCreated, Reconnect, SinkReconcile, FileWritten, FileTorn, JoinerSync, Joining,
+}
+
+// Points returns the names of all crash points.
+func Points() []string { return append([]string(nil), points...) }
 
 // The crash points of Kafka mode, numbered as CP1 to CP19 of the design.
 const (
@@ -94,12 +90,9 @@ var kafkaPoints = []string{
 	KafkaClosing,
 }
 
-// joinPoints are those of a newcomer, which a run without newcomers does not reach.
-var joinPoints = []string{JoinerSync, Joining}
-
 // known reports whether a specification may use a name.
 func known(name string) bool {
-	return slices.Contains(slices.Concat(points, kafkaPoints, joinPoints), name)
+	return slices.Contains(slices.Concat(points, kafkaPoints), name)
 }
 
 // KafkaPoints returns the names of the crash points of Kafka mode.
