@@ -63,6 +63,21 @@ func (d *Dir) assign(key []byte, next *uint32, limit uint32) (uint32, error) {
 
 var dropPrefix = append(appendID(nil, manifestID), "drop/"...)
 
+// ClearStores empties the stores of a topology, which keep their ids. It is not atomic: a
+// crash leaves any part of what was there.
+func (d *Dir) ClearStores(topology string) error {
+	ids, err := d.named(ownerKey(present, topology))
+	if err != nil {
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(ids)) {
+		if err := d.DB.DeleteRange(idBounds(ids[name])); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // DropStores removes the stores of a topology whose names begin with prefix, ""
 // meaning all. It is atomic: after a crash either all are as they were or all are
 // gone, and a later StoreID gives a new, empty store.

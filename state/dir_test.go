@@ -139,6 +139,15 @@ func TestDirDropsStores(t *testing.T) {
 			t.Errorf("%x is there: %v, %v", k, ok, err)
 		}
 	}
+	must(t, d.ClearStores("revenue"))
+	for k, want := range map[string]bool{kept: false, elsewhere: true} {
+		if _, ok, err := d.DB.Get(nil, []byte(k)); err != nil || ok != want {
+			t.Errorf("%x is there after clearing: %v, %v", k, ok, err)
+		}
+	}
+	if again := key("revenue", "sum"); again != kept {
+		t.Error("a cleared store got another id")
+	}
 	if again := key("revenue", "join/left"); again == old {
 		t.Error("the id of a dropped store was given away again")
 	}

@@ -46,6 +46,9 @@ type scriptedSource struct {
 	// not nil; dropped names the apps whose slots were dropped.
 	gate    chan struct{}
 	dropped []string
+	// endsJoining is asked where a session beside another has given all there is, nil if
+	// such sessions never end.
+	endsJoining func() error
 	// refusesDrops is why no slot can be dropped, nil if they can.
 	refusesDrops error
 }
@@ -157,6 +160,11 @@ func (s *scriptedSession) Next(ctx context.Context) (*sources.Batch, error) {
 		}
 		if s.source.fails != nil {
 			return nil, s.source.fails
+		}
+		if s.joins && s.source.endsJoining != nil {
+			if err := s.source.endsJoining(); err != nil {
+				return nil, err
+			}
 		}
 		select {
 		case <-more:

@@ -126,22 +126,15 @@ func (e *Engine) prepareJoiner() error {
 		e.noneJoining()
 		return nil
 	}
-	j.sub = &Engine{
-		cfg: e.cfg, limits: Limits{EpochRows: e.limits.EpochRows}, log: e.log, joins: e,
-		env: &state.Env{
-			DB: e.cfg.Dir.DB, Memory: state.NewBudget(max(e.limits.Memory/joinMemory, 1)), Scratch: e.cfg.Dir.Scratch,
-		},
-	}
+	j.sub = &Engine{cfg: e.cfg, limits: Limits{EpochRows: e.limits.EpochRows}, log: e.log, joins: e}
 	e.joiner = j
 	names := make([]string, len(j.runs))
 	for i, r := range j.runs {
 		names[i] = r.name()
-		own := &topologyRun{topology: r.topology, hash: r.hash, fresh: true}
-		var err error
-		if own.task, err = e.newTask(r, j.sub.env, task.Checkpoint{}); err != nil {
-			return err
-		}
-		j.sub.runs = append(j.sub.runs, own)
+		j.sub.runs = append(j.sub.runs, &topologyRun{topology: r.topology, hash: r.hash, fresh: true})
+	}
+	if err := j.makeTasks(); err != nil {
+		return err
 	}
 	e.status.joining(names)
 	for _, d := range e.databases {
@@ -152,6 +145,20 @@ func (e *Engine) prepareJoiner() error {
 	}
 	// The others' views need not wait.
 	return e.publish(e.cfg.Dir.DB.NewSnapshot(), &epoch{})
+}
+
+// makeTasks makes empty tasks.
+func (j *joiner) makeTasks() (err error) {
+	e, s := j.parent, j.sub
+	s.env = &state.Env{
+		DB: e.cfg.Dir.DB, Memory: state.NewBudget(max(e.limits.Memory/joinMemory, 1)), Scratch: e.cfg.Dir.Scratch,
+	}
+	for i, r := range j.runs {
+		if s.runs[i].task, err = e.newTask(r, s.env, task.Checkpoint{}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // prepare decides how a database is read for those who join.
@@ -211,10 +218,7 @@ func (j *joiner) goal(f *follower, at record.Positions) uint64 {
 // run brings the topologies up, until they have joined or ctx ends. What is permanent is
 // returned and ends the engine; a table that does not fit holds those who join.
 func (j *joiner) run(ctx context.Context) error {
-	err := j.open(ctx)
-	if err == nil {
-		err = j.work(ctx)
-	}
+	err := j.bringUp(ctx)
 	var misfit misfits
 	if err != nil && ctx.Err() == nil && (errors.Is(err, sources.ErrSchema) || errors.As(err, &misfit)) {
 		ask := &joinAsk{failed: err}
@@ -248,6 +252,7 @@ func (j *joiner) open(ctx context.Context) error {
 		if err := checkRelations(f.d, session); err != nil {
 			return err
 		}
+		e.status.sourceError(f.d.name, nil)
 	}
 	for _, r := range j.runs {
 		if r.old != nil {

@@ -31,7 +31,7 @@ func (j *joiner) feed(f *follower, goal uint64) error {
 			select {
 			case next := <-f.d.batches:
 				if next.err != nil {
-					return fmt.Errorf("engine: database %q: %w", f.d.name, next.err)
+					return &lostSession{f.d.name, next.err}
 				}
 				f.in, f.at = next.batch, 0
 			default:

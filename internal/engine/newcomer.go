@@ -61,7 +61,7 @@ func (e *Engine) joiningRequest(d *databaseRun, runs []*topologyRun) sources.Ope
 func (e *Engine) openJoining(
 	ctx context.Context, d *databaseRun, runs []*topologyRun, req sources.OpenRequest,
 ) (sources.Session, error) {
-	if err := e.dropJoining(ctx, d, runs); err != nil {
+	if err := e.retry(ctx, d, func() error { return e.dropJoining(ctx, d, runs) }); err != nil {
 		return nil, err
 	}
 	if err := e.write(joiningKey(d.name, runs[0].name()), nil); err != nil {
@@ -103,7 +103,7 @@ func (e *Engine) dropJoiningOf(ctx context.Context, d *databaseRun, topology str
 		App: NewcomerApp(e.cfg.App, topology), Joins: e.cfg.App, Database: d.name, Logger: e.log,
 	}
 	if err := d.connector.Drop(ctx, drop); err != nil {
-		return fmt.Errorf("engine: database %q: %w", d.name, err)
+		return fmt.Errorf("engine: drop the slot of topology %q: %w", topology, err)
 	}
 	return e.remove(joiningKey(d.name, topology))
 }
