@@ -10,7 +10,8 @@ import (
 // SelfJoinWindow is JoinWindow of a stream with itself, with one buffer instead of
 // two: every pair of records of a key within the window, both ways round, and every
 // record with itself. A record that comes puts out its pairs with it on the left, then
-// those with it on the right, then itself.
+// those with it on the right, each by time; among the latter the pair with itself, as if it
+// had come last of those of its time.
 //
 // For NULL keys, order and what is late see JoinWindow: a record counts as late when it
 // is too late for both roles.
@@ -55,6 +56,7 @@ type selfJoin[K comparable, V, O any] struct {
 	mirror windows.JoinWindow
 	r      *record.Record[K, V] // the record at work
 	right  bool                 // it is the right one of the pairs
+	alone  bool                 // the pair with itself has not gone out, and has to
 }
 
 // Step joins the records in order.
@@ -91,15 +93,15 @@ func (j *selfJoin[K, V, O]) one(r *record.Record[K, V]) error {
 			return err
 		}
 	}
+	first, last := j.side.window.Range(r.Time)
+	j.alone = first <= r.Time && r.Time <= last
 	if asRight {
 		if err := j.meet(j.mirror, true); err != nil {
 			return err
 		}
 	}
-	if first, last := j.side.window.Range(r.Time); first <= r.Time && r.Time <= last {
-		if err := j.pair(r.Time, &r.Value); err != nil {
-			return err
-		}
+	if err := j.itself(); err != nil {
+		return err
 	}
 	end := max(j.side.window.Expires(r.Time), j.mirror.Expires(r.Time))
 	return j.side.put(j.timers, j.key, r, joinPaired, end)
@@ -115,9 +117,23 @@ func (j *selfJoin[K, V, O]) meet(w windows.JoinWindow, right bool) error {
 func (j *selfJoin[K, V, O]) pair(at int64, v *V) error {
 	l, r := &j.r.Value, v
 	if j.right {
+		if at > j.r.Time {
+			if err := j.itself(); err != nil {
+				return err
+			}
+		}
 		l, r = r, l
 	}
 	return j.put(max(at, j.r.Time), j.joiner(*l, *r), true, nil)
+}
+
+// itself puts out the pair of the record at work with itself, if it is due.
+func (j *selfJoin[K, V, O]) itself() error {
+	if !j.alone {
+		return nil
+	}
+	j.alone = false
+	return j.put(j.r.Time, j.joiner(j.r.Value, j.r.Value), true, nil)
 }
 
 // expire forgets a record that can meet nothing any more in either role.

@@ -288,16 +288,16 @@ func TestRandomSelfJoinWindow(t *testing.T) {
 						m.emit(x, y)
 					}
 				}
+				if !asLeft && !asRight {
+					m.late++
+					continue
+				}
+				came = append(came, x)
+				slices.SortStableFunc(came, func(a, b *modelRecord) int { return cmp.Compare(a.at, b.at) })
 				for _, y := range came {
-					if asRight && x.key == y.key && x.at >= y.at-before && x.at <= y.at+after {
+					if (asRight || y == x) && x.key == y.key && x.at >= y.at-before && x.at <= y.at+after {
 						m.emit(y, x)
 					}
-				}
-				if asLeft || asRight {
-					m.emit(x, x)
-					came = append(came, x)
-				} else {
-					m.late++
 				}
 			}
 			streamTime = now

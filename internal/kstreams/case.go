@@ -19,8 +19,8 @@ type Case struct {
 type Node struct {
 	ID string `json:"id"`
 	// Op is stream, table, global (sources); filter, map-values, flat-map, map, rekey,
-	// merge, split, repartition, to-table, to-stream, aggregate, cogroup, suppress,
-	// join or join-foreign-key.
+	// merge, split, repartition, process, deduplicate, to-table, to-stream, aggregate,
+	// cogroup, suppress, join or join-foreign-key.
 	Op string   `json:"op"`
 	In []string `json:"in,omitempty"`
 	// Topic is what a source reads.
@@ -28,10 +28,10 @@ type Node struct {
 	// Kind is inner, left or outer of a join; reduce of an aggregate.
 	Kind string `json:"kind,omitempty"`
 	// By names a function that computes a key: map, rekey, the group of an aggregate
-	// ("" is the key), the foreign key, the key in a global table.
+	// ("" is the key), the foreign key, the key in a global table, the id of a deduplicate.
 	By string `json:"by,omitempty"`
-	// Fn names a predicate, a value function, a flat function or an aggregator, as the
-	// operator needs; Fns the aggregators of a cogroup, one an input.
+	// Fn names a predicate, a value function, a flat function, an aggregator or a
+	// processor, as the operator needs; Fns the aggregators of a cogroup, one an input.
 	Fn  string   `json:"fn,omitempty"`
 	Fns []string `json:"fns,omitempty"`
 	// Branches are those of a split; branch b of split s is the node "s.b".
@@ -39,7 +39,8 @@ type Node struct {
 	Window   *Window  `json:"window,omitempty"`
 	// Close emits when windows close: of an aggregate, or of suppress.
 	Close bool `json:"close,omitempty"`
-	// Limit is the time limit of a suppress without Close, Max its number of records.
+	// Limit is the time limit of a suppress without Close, Max its number of records; of
+	// the processor expire Limit is how long a key may be silent.
 	Limit int64 `json:"limit,omitempty"`
 	Max   int64 `json:"max,omitempty"`
 	// History makes a table versioned.

@@ -42,7 +42,7 @@ type kept struct {
 	ts    int64
 }
 
-// modelStreamJoin computes a join of two streams l and r.
+// modelStreamJoin computes a join of two streams l and r, which may be the same one.
 func modelStreamJoin(c *Case, n *Node, d joinDefects) *Result {
 	j := &streamJoin{node: n, defects: d, time: math.MinInt64, minTime: math.MaxInt64}
 	j.oldest = [2]int64{math.MinInt64, math.MinInt64}
@@ -55,6 +55,9 @@ func modelStreamJoin(c *Case, n *Node, d joinDefects) *Result {
 			side = 0
 		}
 		j.take(side, in)
+		if n.In[0] == n.In[1] {
+			j.take(1, in)
+		}
 		r.Steps = append(r.Steps, j.out)
 		j.out = nil
 	}

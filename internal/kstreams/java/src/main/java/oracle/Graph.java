@@ -113,6 +113,10 @@ final class Graph {
                 return split(n);
             case "repartition":
                 return stream(n, 0).repartition();
+            case "process":
+                return stream(n, 0).process(Processors.named(n));
+            case "deduplicate":
+                return stream(n, 0).process(Processors.deduplicate(n));
             case "to-table":
                 return stream(n, 0).toTable(stored(n));
             case "to-stream":
