@@ -95,8 +95,15 @@ func Aggregate[G comparable, V, R any](
 		PerTransaction: in.closes != nil || o.keepEmpty,
 		UsesTime:       in.closes != nil,
 		Detail:         in.detail + o.String(),
+		// Of a stream each record would have to be taken back from its group.
+		TakesPolicy: in.table() != nil && len(in.inputs) == 1 && in.closes == nil && !in.windowed &&
+			!timed && !o.keepEmpty,
+		HoldsRows: true,
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
-			a := newAggregation(rt, in, agg, keyCodec, result, o)
+			a, err := newAggregation(rt, in, agg, keyCodec, result, o)
+			if err != nil {
+				return nil, err
+			}
 			if forgets, _ := a.in.(expiringInput); timed || forgets != nil {
 				return newTimedAggregation(rt, a, in.closes, o, timed, forgets), nil
 			}
@@ -165,18 +172,22 @@ type aggregation[G comparable, V, R any] struct {
 	// opened is called for a group that begins, left for one that becomes part of
 	// another; nil does nothing.
 	opened, left func(key G) error
-	inStep       bool
-	adding       bool
-	visiting     visitGroup[G, V]
-	prefix       []byte
-	from         []byte
-	out          []record.Change[G, R]
+	// parking holds the groups whose result fails, nil without an error policy.
+	parking  *topology.Parking
+	result   state.Codec[R]
+	encoded  []byte
+	inStep   bool
+	adding   bool
+	visiting visitGroup[G, V]
+	prefix   []byte
+	from     []byte
+	out      []record.Change[G, R]
 }
 
 func newAggregation[G comparable, V, R any](
 	rt *topology.Runtime, in Grouped[G, V], agg aggregate.Aggregator[V, R],
 	keyCodec state.KeyCodec[G], result state.Codec[R], o aggregateOptions,
-) *aggregation[G, V, R] {
+) (*aggregation[G, V, R], error) {
 	a := &aggregation[G, V, R]{
 		cursor: newCursor[G](rt), node: rt.Node(), in: in.open(rt, 0),
 		parts:    reusable[V, R]{agg: agg},
@@ -194,7 +205,7 @@ func newAggregation[G comparable, V, R any](
 	if m, ok := a.in.(mergingInput[G]); ok {
 		m.onMerge(a.merge)
 	}
-	return a
+	return a, a.guard(rt, result)
 }
 
 // CurrentKey returns the key of the row at work, or of the group whose result is.
@@ -209,6 +220,9 @@ func (a *aggregation[G, V, R]) CurrentKey() any {
 // result of each group that was touched, once.
 func (a *aggregation[G, V, R]) Step(s *topology.Step) error {
 	if err := a.gather(s); err != nil {
+		return err
+	}
+	if err := a.retry(s); err != nil {
 		return err
 	}
 	return a.conclude()
@@ -232,13 +246,16 @@ func (a *aggregation[G, V, R]) conclude() error {
 				err = g.acc.Clear(a.entries)
 			}
 			a.parts.end(g)
-			return false, err
+			return false, firstError(err, a.unpark(key))
 		}
 		if a.onClose && !g.shown {
 			return true, nil
 		}
 		a.scope(key)
 		a.at(key)
+		if a.parking != nil {
+			return true, a.settle(key, g)
+		}
 		r, err := g.acc.Result(a.entries)
 		if g.late != nil {
 			a.parts.lates.spend(g.late)
@@ -280,7 +297,7 @@ func (a *aggregation[G, V, R]) edit(key G, time int64) (*group[V, R], error) {
 	}
 	a.scope(key)
 	if g.acc == nil {
-		g.acc = a.parts.acc()
+		g.acc, g.fresh = a.parts.acc(), a.parking != nil
 		if a.entries != nil {
 			g.late = a.parts.late() // there is no old result to find
 		}
@@ -344,7 +361,8 @@ func (a *aggregation[G, V, R]) scope(key G) {
 
 // Changes yields the groups whose results changed.
 func (a *aggregation[G, V, R]) Changes(yield func([]record.Change[G, R]) bool) error {
-	return a.table.Changes(func(chunk []record.Change[G, group[V, R]]) bool {
+	var failed error
+	err := a.table.Changes(func(chunk []record.Change[G, group[V, R]]) bool {
 		a.out = a.out[:0]
 		for i := range chunk {
 			c := &chunk[i]
@@ -357,9 +375,16 @@ func (a *aggregation[G, V, R]) Changes(yield func([]record.Change[G, R]) bool) e
 			a.out = append(a.out, record.Change[G, R]{
 				Key: c.Key, Old: *c.Old.value(), New: *c.New.value(), Sides: c.Sides, Time: c.Time,
 			})
+			if a.parking == nil {
+				continue
+			}
+			if failed = a.freeze(); failed != nil {
+				return false
+			}
 		}
 		return len(a.out) == 0 || yield(a.out)
 	})
+	return firstError(err, failed)
 }
 
 // shown says which of a group's values are to be seen, where they are on close.
@@ -383,12 +408,15 @@ func (a *aggregation[G, V, R]) At(key G) (record.Versions[R], error) {
 	if a.onClose {
 		v.Narrow(a.shown(&v.Old, &v.New))
 	}
-	if v.HasNew() {
+	if v.HasNew() && !v.New.bad {
 		a.scope(key)
 		a.at(key)
 		if err := v.New.know(a.entries); err != nil {
 			return record.Versions[R]{}, &topology.Failure{Node: a.node, Key: key, Err: err}
 		}
+	}
+	if a.parking != nil {
+		return a.frozenAt(key, &v)
 	}
 	return record.Versions[R]{
 		Old: *v.Old.value(), New: *v.New.value(), Sides: v.Sides, Time: v.Time,
@@ -402,4 +430,10 @@ func (a *aggregation[G, V, R]) EndStep() {
 	a.inStep = false
 	a.table.EndStep()
 	a.parts.endStep()
+	if a.parking != nil {
+		a.parking.EndStep()
+	}
+	if g, ok := a.in.(gatedInput[V]); ok {
+		g.endStep()
+	}
 }

@@ -89,20 +89,57 @@ type enrich[K comparable, V any, F comparable, R, O any] struct {
 	keyOf  func(ctx record.Context, k K, v V) (f F, ok bool, err error)
 	joiner func(ctx record.Context, k K, v V, r R, hasRow bool) (o O, emit bool, err error)
 	guard  topology.Guard
+	again  []record.Record[K, V] // set aside before
+}
+
+// EndStep forgets the step's output.
+func (e *enrich[K, V, F, R, O]) EndStep() {
+	e.records.EndStep()
+	e.again = nil
+}
+
+// ReplayLetter implements topology.LetterReplayer.
+func (e *enrich[K, V, F, R, O]) ReplayLetter(l *topology.Letter) error {
+	r, err := fromLetter[K, V](l)
+	if err == nil {
+		e.again = append(e.again, r)
+	}
+	return err
+}
+
+// DivideLetter implements topology.LetterReplayer: the record goes where the row is.
+func (e *enrich[K, V, F, R, O]) DivideLetter(l *topology.Letter) ([]byte, error) {
+	if e.node.Kind == enrichGlobalKind {
+		return letterKey[K, V](l)
+	}
+	r, err := fromLetter[K, V](l)
+	if err != nil {
+		return nil, err
+	}
+	d, err := topology.DividerOf[F]()
+	if err != nil {
+		return nil, nil //nolint:nilerr // All rows are in one partition.
+	}
+	return lookUpKey(nil, e.node, &r, e.keyOf, &d), nil
 }
 
 // Step joins the records. The step holds one transaction, so the table's value
 // now is its value as of the record's transaction.
 func (e *enrich[K, V, F, R, O]) Step(*topology.Step) error {
 	var failed error
-	err := e.events.Records(func(chunk []record.Record[K, V]) bool {
+	each := func(chunk []record.Record[K, V]) bool {
 		for i := range chunk {
 			if failed = e.one(&chunk[i]); failed != nil {
 				return false
 			}
 		}
 		return true
-	})
+	}
+	if again := e.again; len(again) > 0 {
+		each(again)
+		return failed
+	}
+	err := e.events.Records(each)
 	return firstError(err, failed)
 }
 

@@ -49,7 +49,19 @@ func filterTable[K comparable, V any](
 		Kind:   "filter",
 		Inputs: []*topology.Node{in.Node()},
 		Needs:  topology.Needs(1, topology.ByKey()),
+
+		TakesPolicy: true,
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
+			g, err := guardedRows(rt, "", topology.TableInput[K, V](rt, 0), func(k K, v, out *V) bool {
+				fits := keep(k, *v)
+				if fits {
+					*out = *v
+				}
+				return fits
+			})
+			if g != nil || err != nil {
+				return kept(rt, g), err
+			}
 			f := &tableFilter[K, V]{
 				cursor: newCursor[K](rt), in: topology.TableInput[K, V](rt, 0), keepRow: keep,
 			}

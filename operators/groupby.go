@@ -100,15 +100,21 @@ func groupTable[K comparable, V any, G comparable](
 		})},
 		open: func(rt *topology.Runtime, first int) groupInput[G, V] {
 			return &tableGroups[K, V, G]{
-				cursor: newCursor[K](rt), in: topology.TableInput[K, V](rt, first), group: group, keyCodec: keyCodec,
+				rt:       rt,
+				cursor:   newCursor[K](rt),
+				in:       topology.TableInput[K, V](rt, first),
+				group:    group,
+				keyCodec: keyCodec,
 			}
 		},
 	}
 }
 
 type tableGroups[K comparable, V any, G comparable] struct {
+	rt *topology.Runtime
 	cursor[K]
 	in       topology.TableOutput[K, V]
+	gate     topology.TableOutput[K, V] // nil without an error policy
 	group    func(K, V) G
 	keyCodec state.KeyCodec[K]
 	id       []byte
@@ -117,7 +123,12 @@ type tableGroups[K comparable, V any, G comparable] struct {
 
 // each takes the old rows from their groups before it adds the new ones, so that
 // a row that stays in its group never counts twice.
-func (t *tableGroups[K, V, G]) each(_ *topology.Step, visit visitGroup[G, V]) error {
+func (t *tableGroups[K, V, G]) each(s *topology.Step, visit visitGroup[G, V]) error {
+	if t.gate != nil {
+		if err := t.gate.Step(s); err != nil {
+			return err
+		}
+	}
 	var failed error
 	err := t.in.Changes(func(chunk []record.Change[K, V]) bool {
 		for i := range chunk {

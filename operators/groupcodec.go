@@ -22,6 +22,11 @@ type group[V, R any] struct {
 	// shown says that the window has closed and its result is out, where results come
 	// out on close.
 	shown bool
+	// bad says that the result could not be computed, so that what is there is none: the
+	// group is parked.
+	bad bool
+	// fresh says that the group has begun in this step.
+	fresh bool
 }
 
 type lateResult[R any] struct {
@@ -40,7 +45,7 @@ func (g *group[V, R]) value() *R {
 // know computes the result of a group whose entries have not changed since it was
 // loaded. That is not a change: the result is derived.
 func (g *group[V, R]) know(e *aggregate.Entries) error {
-	if g.late == nil || g.late.known {
+	if g.late == nil || g.late.known || g.bad {
 		return nil
 	}
 	r, err := g.acc.Result(e)
@@ -54,6 +59,8 @@ func (g *group[V, R]) know(e *aggregate.Entries) error {
 const (
 	groupResult byte = 1 << iota // the result follows
 	groupShown
+	groupBad
+	groupFresh
 )
 
 // groupBytes is what a group's accumulators take in memory, roughly.
@@ -75,6 +82,12 @@ func groupCodec[V, R any](
 			if g.shown {
 				flags |= groupShown
 			}
+			if g.bad {
+				flags |= groupBad
+			}
+			if g.fresh {
+				flags |= groupFresh
+			}
 			dst = append(dst, flags)
 			dst = binary.AppendVarint(dst, g.rows)
 			at := len(dst)
@@ -91,7 +104,9 @@ func groupCodec[V, R any](
 		Decode: func(src []byte, g *group[V, R]) error {
 			return decodeGroup(src, g, agg, result)
 		},
-		Equal: func(a, b *group[V, R]) bool { return a.shown == b.shown && result.Equal(a.value(), b.value()) },
+		Equal: func(a, b *group[V, R]) bool {
+			return a.shown == b.shown && a.bad == b.bad && (a.bad || result.Equal(a.value(), b.value()))
+		},
 		Size: func(g *group[V, R]) int {
 			size := groupBytes
 			if result.Size != nil {
@@ -119,6 +134,7 @@ func decodeGroup[V, R any](
 		return fmt.Errorf("%w: group state of %d bytes, %d there", state.ErrCorrupt, size, len(src))
 	}
 	*g = group[V, R]{rows: rows, acc: agg.New(), shown: flags&groupShown != 0}
+	g.bad, g.fresh = flags&groupBad != 0, flags&groupFresh != 0
 	if err := g.acc.DecodeState(src[:size]); err != nil {
 		return fmt.Errorf("%w: %w", state.ErrCorrupt, err)
 	}
@@ -129,7 +145,7 @@ func decodeGroup[V, R any](
 	switch {
 	case flags&groupResult != 0:
 		err = result.Decode(src[size:], g.value())
-	case g.late == nil:
+	case g.late == nil && !g.bad:
 		g.result, err = g.acc.Result(nil)
 	}
 	return err

@@ -93,14 +93,15 @@ func addJoin[K comparable, L, R, O any](
 		Kind:      kind,
 		Inputs:    []*topology.Node{left.Node(), right.Node()},
 		Needs:     topology.Needs(2, topology.ByKey()),
+
+		TakesPolicy: true,
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
 			j := &tableJoin[K, L, R, O]{
 				cursor: newCursor[K](rt),
 				left:   topology.TableInput[K, L](rt, 0), right: topology.TableInput[K, R](rt, 1),
 				join: f, equalLeft: leftCodec.Equal, equalOut: outCodec.Equal,
 			}
-			j.keep = fanOut(rt)
-			return j, nil
+			return orGuarded[K, O](rt, j)
 		},
 	})
 }

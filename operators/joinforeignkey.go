@@ -81,11 +81,17 @@ func addForeignKey[K, F comparable, L, R, O any](
 			}
 			return p.add(left.Node(), right.Node())
 		},
+
+		TakesPolicy: true,
+		HoldsRows:   true,
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
-			j := newForeignKeyJoin(rt, "", codecs, topology.TableInput[K, L](rt, 0),
-				topology.TableInput[F, R](rt, 1), fk, join)
-			j.keep = fanOut(rt)
-			return j, nil
+			in, err := gate(rt, topology.TableInput[K, L](rt, 0), func(_ K, l *L) { fk(l) })
+			if err != nil {
+				return nil, err
+			}
+			j := newForeignKeyJoin(rt, "", codecs, in, topology.TableInput[F, R](rt, 1), fk, join)
+			out, err := orGuarded[K, O](rt, j)
+			return behindGate(topology.TableInput[K, L](rt, 0), in, out), err
 		},
 	})
 }

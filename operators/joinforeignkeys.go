@@ -74,7 +74,8 @@ func JoinForeignKeys2[K, F1, F2 comparable, L, R1, R2, O any](
 	}
 	return addForeignKeys[K, L, O](b, name, left.Node(),
 		[]referenceInfo{first.info(), second.info()}, parts,
-		func(rt *topology.Runtime, in topology.TableOutput[K, L]) (joinOutput[K, O], []stage[K, L]) {
+		func(_ K, l *L) { first.fk(l); second.fk(l) },
+		func(rt *topology.Runtime, in topology.TableOutput[K, L]) (computedOutput[K, O], []stage[K, L]) {
 			s1 := newForeignKeyJoin(rt, "1", one, in, topology.TableInput[F1, R1](rt, 1), first.fk, keepLeft[L, R1])
 			s2 := newForeignKeyJoin(rt, "2", two, s1, topology.TableInput[F2, R2](rt, 2), fk2, last)
 			return s2, []stage[K, L]{stageOf(s1, s1.foreignKeys, first.fk), stageOf(s2, s2.foreignKeys, second.fk)}
@@ -112,7 +113,8 @@ func JoinForeignKeys3[K, F1, F2, F3 comparable, L, R1, R2, R3, O any](
 	}
 	return addForeignKeys[K, L, O](b, name, left.Node(),
 		[]referenceInfo{first.info(), second.info(), third.info()}, parts,
-		func(rt *topology.Runtime, in topology.TableOutput[K, L]) (joinOutput[K, O], []stage[K, L]) {
+		func(_ K, l *L) { first.fk(l); second.fk(l); third.fk(l) },
+		func(rt *topology.Runtime, in topology.TableOutput[K, L]) (computedOutput[K, O], []stage[K, L]) {
 			s1 := newForeignKeyJoin(rt, "1", one, in, topology.TableInput[F1, R1](rt, 1), first.fk, keepLeft[L, R1])
 			s2 := newForeignKeyJoin(rt, "2", mid, s1, topology.TableInput[F2, R2](rt, 2), fk2, keepLeft[two, R2])
 			s3 := newForeignKeyJoin(rt, "3", last, s2, topology.TableInput[F3, R3](rt, 3), fk3, result)
@@ -184,8 +186,8 @@ func stageOf[K, F comparable, L any](
 // addForeignKeys adds a node that is a chain of foreign-key joins.
 func addForeignKeys[K comparable, L, O any](
 	b *topology.Builder, name string, left *topology.Node, references []referenceInfo,
-	parts func() []*topology.Node,
-	open func(rt *topology.Runtime, in topology.TableOutput[K, L]) (joinOutput[K, O], []stage[K, L]),
+	parts func() []*topology.Node, keys func(K, *L),
+	open func(rt *topology.Runtime, in topology.TableOutput[K, L]) (computedOutput[K, O], []stage[K, L]),
 ) topology.Table[K, O] {
 	inputs := []*topology.Node{left}
 	stores := make([]topology.StoreSpec, len(references))
@@ -202,13 +204,20 @@ func addForeignKeys[K comparable, L, O any](
 		Stores: stores,
 		Detail: strings.Join(detail, ","),
 		Parts:  parts,
+
+		TakesPolicy: true,
+		HoldsRows:   true,
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
-			in := topology.TableInput[K, L](rt, 0)
-			out, stages := open(rt, in)
-			out.keepOutput(fanOut(rt))
-			return &foreignKeyChain[K, L, O]{
-				joinOutput: out, left: in, stages: stages, cursor: newCursor[K](rt),
-			}, nil
+			table := topology.TableInput[K, L](rt, 0)
+			in, err := gate(rt, table, keys)
+			if err != nil {
+				return nil, err
+			}
+			last, stages := open(rt, in)
+			out, err := orGuarded[K, O](rt, indexed[K, O]{last})
+			return behindGate(table, in, topology.TableOutput[K, O](&foreignKeyChain[K, L, O]{
+				TableOutput: out, left: in, stages: stages, cursor: newCursor[K](rt),
+			})), err
 		},
 	})
 }
@@ -217,7 +226,7 @@ func addForeignKeys[K comparable, L, O any](
 // left row's, so that all indexes follow the left table, however many results a change
 // of a right row has.
 type foreignKeyChain[K comparable, L, O any] struct {
-	joinOutput[K, O]
+	topology.TableOutput[K, O]
 	cursor   cursor[K]
 	indexing bool
 	left     topology.TableOutput[K, L]
@@ -229,11 +238,11 @@ func (j *foreignKeyChain[K, L, O]) CurrentKey() any {
 	if j.indexing {
 		return j.cursor.CurrentKey()
 	}
-	return j.joinOutput.CurrentKey()
+	return j.TableOutput.(interface{ CurrentKey() any }).CurrentKey()
 }
 
 // Step brings the indexes up to date with the left table's changes.
-func (j *foreignKeyChain[K, L, O]) Step(*topology.Step) error {
+func (j *foreignKeyChain[K, L, O]) Step(step *topology.Step) error {
 	var failed error
 	j.indexing = true
 	err := j.left.Changes(func(chunk []record.Change[K, L]) bool {
@@ -248,7 +257,10 @@ func (j *foreignKeyChain[K, L, O]) Step(*topology.Step) error {
 		return true
 	})
 	j.indexing = false
-	return firstError(err, failed)
+	if err = firstError(err, failed); err != nil {
+		return err
+	}
+	return j.TableOutput.Step(step)
 }
 
 // EndStep forgets the step's output.
@@ -256,4 +268,11 @@ func (j *foreignKeyChain[K, L, O]) EndStep() {
 	for _, s := range j.stages {
 		s.EndStep()
 	}
+	j.TableOutput.EndStep()
 }
+
+// indexed is the last stage, the index of which the chain keeps.
+type indexed[K comparable, O any] struct{ computedOutput[K, O] }
+
+// Step does nothing.
+func (indexed[K, O]) Step(*topology.Step) error { return nil }

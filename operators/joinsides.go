@@ -67,7 +67,7 @@ func JoinSides3[K comparable, A, B, C, O any](
 	left := bothOf[A, B](a.table.Builder(), joinSidesKind, name)
 	equal := equalOf[O](a.table.Builder(), joinSidesKind, name)
 	return addJoinSides[K, O](name, []sideInfo{a.info(), b.info(), c.info()},
-		func(rt *topology.Runtime) (joinOutput[K, O], []topology.Operator) {
+		func(rt *topology.Runtime) (computedOutput[K, O], []topology.Operator) {
 			ab := joinBoth(rt, left, sideInput[K, A](rt, 0), sideInput[K, B](rt, 1))
 			return &tableJoin[K, both[A, B], C, O]{
 				cursor: newCursor[K](rt), left: ab, right: sideInput[K, C](rt, 2),
@@ -94,7 +94,7 @@ func JoinSides4[K comparable, A, B, C, D, O any](
 	right := bothOf[C, D](a.table.Builder(), joinSidesKind, name)
 	equal := equalOf[O](a.table.Builder(), joinSidesKind, name)
 	return addJoinSides[K, O](name, []sideInfo{a.info(), b.info(), c.info(), d.info()},
-		func(rt *topology.Runtime) (joinOutput[K, O], []topology.Operator) {
+		func(rt *topology.Runtime) (computedOutput[K, O], []topology.Operator) {
 			ab := joinBoth(rt, left, sideInput[K, A](rt, 0), sideInput[K, B](rt, 1))
 			cd := joinBoth(rt, right, sideInput[K, C](rt, 2), sideInput[K, D](rt, 3))
 			return &tableJoin[K, both[A, B], both[C, D], O]{
@@ -138,7 +138,7 @@ func (c *changes[K, V]) keepOutput(keep bool) { c.keep = keep }
 // addJoinSides adds a node that is a tree of joins.
 func addJoinSides[K comparable, O any](
 	name string, sides []sideInfo,
-	open func(rt *topology.Runtime) (result joinOutput[K, O], inner []topology.Operator),
+	open func(rt *topology.Runtime) (result computedOutput[K, O], inner []topology.Operator),
 ) topology.Table[K, O] {
 	inputs := make([]*topology.Node, len(sides))
 	detail := make([]string, len(sides))
@@ -152,10 +152,12 @@ func addJoinSides[K comparable, O any](
 		Inputs:    inputs,
 		Needs:     topology.Needs(len(inputs), topology.ByKey()),
 		Detail:    strings.Join(detail, ","),
+
+		TakesPolicy: true,
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
 			out, inner := open(rt)
-			out.keepOutput(fanOut(rt))
-			return &joinTree[K, O]{joinOutput: out, inner: inner}, nil
+			join, err := orGuarded[K, O](rt, out)
+			return &joinTree[K, O]{TableOutput: join, inner: inner}, err
 		},
 	})
 }
@@ -173,13 +175,18 @@ const joinSidesKind = "join-sides"
 // joinTree is a join of joins in one node. The inner ones keep no state, so that there
 // is nothing to do for them in a step.
 type joinTree[K comparable, O any] struct {
-	joinOutput[K, O]
+	topology.TableOutput[K, O]
 	inner []topology.Operator
+}
+
+// CurrentKey returns the key at work.
+func (t *joinTree[K, O]) CurrentKey() any {
+	return t.TableOutput.(interface{ CurrentKey() any }).CurrentKey()
 }
 
 // EndStep forgets the step's output.
 func (t *joinTree[K, O]) EndStep() {
-	t.joinOutput.EndStep()
+	t.TableOutput.EndStep()
 	for _, op := range t.inner {
 		op.EndStep()
 	}

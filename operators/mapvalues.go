@@ -23,7 +23,16 @@ func MapValues[K comparable, V, R any](
 		Kind:   "map-values",
 		Inputs: []*topology.Node{in.Node()},
 		Needs:  topology.Needs(1, topology.ByKey()),
+
+		TakesPolicy: true,
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
+			g, err := guardedRows(rt, "", topology.TableInput[K, V](rt, 0), func(k K, v *V, r *R) bool {
+				*r = f(k, *v)
+				return true
+			})
+			if g != nil || err != nil {
+				return kept(rt, g), err
+			}
 			m := &tableMap[K, V, R]{
 				cursor: newCursor[K](rt), in: topology.TableInput[K, V](rt, 0), f: f, equal: codec.Equal,
 			}

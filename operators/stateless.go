@@ -45,12 +45,33 @@ type stateless[K comparable, V any, K2 comparable, V2 any] struct {
 	current *record.Record[K, V]
 	index   uint32
 	paths   paths
+	again   []record.Record[K, V] // set aside before
+}
+
+// EndStep forgets the step's output.
+func (o *stateless[K, V, K2, V2]) EndStep() {
+	o.records.EndStep()
+	o.again = nil
+}
+
+// ReplayLetter implements topology.LetterReplayer.
+func (o *stateless[K, V, K2, V2]) ReplayLetter(l *topology.Letter) error {
+	r, err := fromLetter[K, V](l)
+	if err == nil {
+		o.again = append(o.again, r)
+	}
+	return err
+}
+
+// DivideLetter implements topology.LetterReplayer.
+func (o *stateless[K, V, K2, V2]) DivideLetter(l *topology.Letter) ([]byte, error) {
+	return letterKey[K, V](l)
 }
 
 // Step calls the function for each record.
 func (o *stateless[K, V, K2, V2]) Step(*topology.Step) error {
 	var failed error
-	err := o.in.Records(func(chunk []record.Record[K, V]) bool {
+	each := func(chunk []record.Record[K, V]) bool {
 		for i := range chunk {
 			o.current, o.index = &chunk[i], 0
 			o.at(chunk[i].Key)
@@ -59,7 +80,13 @@ func (o *stateless[K, V, K2, V2]) Step(*topology.Step) error {
 			}
 		}
 		return true
-	})
+	}
+	var err error
+	if again := o.again; len(again) > 0 {
+		each(again)
+	} else {
+		err = o.in.Records(each)
+	}
 	o.current = nil
 	return firstError(err, failed)
 }

@@ -29,6 +29,10 @@ type Tx struct {
 	Origin string
 	// Snapshot says that the transaction is an initial snapshot.
 	Snapshot bool
+	// Retry is set where this is no transaction of the source but one in which keys that
+	// an error policy has parked are tried again: its number. Source and Position are then
+	// those up to which the source has been processed.
+	Retry uint64 `json:",omitempty"`
 }
 
 // Tag places a stream record inside an epoch. Records are ordered by (Seq,

@@ -56,6 +56,7 @@ type streamSource[K comparable, V any] struct {
 	// first start only.
 	snapshot, outbox bool
 	out              []record.Record[K, V]
+	again            []replayedRow
 }
 
 // SnapshotOnce says that rows of a snapshot are records at the first start only.
@@ -69,14 +70,22 @@ func (s *streamSource[K, V]) FeedReplayed(tx *record.Tx, seq uint32, rows []reco
 	return s.Feed(tx, seq, rows)
 }
 
-// Step does nothing: the records were made by Feed.
-func (s *streamSource[K, V]) Step(*topology.Step) error { return nil }
+// Step has nothing to do, since the records were made by Feed, but for rows that are taken
+// again.
+func (s *streamSource[K, V]) Step(*topology.Step) error {
+	for _, r := range s.again {
+		if err := s.Feed(r.tag.Tx, r.tag.Seq, []record.Row{*r.row}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // EndStep forgets the step's records.
 func (s *streamSource[K, V]) EndStep() {
 	s.maxTime = topology.NoTime
 	clear(s.out)
-	s.out = s.out[:0]
+	s.out, s.again = s.out[:0], nil
 }
 
 // Records yields the step's records.
@@ -111,6 +120,32 @@ func (s *streamSource[K, V]) Feed(tx *record.Tx, seq uint32, rows []record.Row) 
 		s.out = append(s.out, r)
 	}
 	return nil
+}
+
+// ReplayLetter implements topology.LetterReplayer.
+func (s *streamSource[K, V]) ReplayLetter(l *topology.Letter) error {
+	row, err := letterRow(l)
+	if err != nil {
+		return err
+	}
+	s.again = append(s.again, replayedRow{l.Tag, row})
+	return nil
+}
+
+// DivideLetter implements topology.LetterReplayer.
+func (s *streamSource[K, V]) DivideLetter(l *topology.Letter) ([]byte, error) {
+	row, err := letterRow(l)
+	if err != nil {
+		return nil, err
+	}
+	to, err := s.Route(row)
+	return to.To, err
+}
+
+// replayedRow is a row that was set aside, and is to be taken again.
+type replayedRow struct {
+	tag record.Tag
+	row *record.Row
 }
 
 // decode makes a record of an inserted row.

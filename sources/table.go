@@ -1,7 +1,6 @@
 package sources
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/tailrace/tailrace/record"
@@ -53,6 +52,8 @@ func tableNode[K comparable, V any](
 		Kind:   topology.KindSourceTable,
 		Source: spec,
 		Stores: []topology.StoreSpec{{Schema: codec.Fingerprint}},
+
+		TakesPolicy: true,
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
 			t := &tableSource[K, V]{
 				rows:  newRows(rt, types, o),
@@ -60,7 +61,7 @@ func tableNode[K comparable, V any](
 			}
 			t.Own(topology.OwnerOf[K](rt))
 			rt.Register(t.Table)
-			return t, nil
+			return t, t.park(rt, keyCodec, codec)
 		},
 	}
 }
@@ -130,6 +131,11 @@ type tableSource[K comparable, V any] struct {
 	// listeners are told each row event, by way of event.
 	listeners []func(c *record.Change[K, V]) error
 	event     record.Change[K, V]
+	// parking holds the keys of rows that cannot be used, nil without an error policy.
+	parking *topology.Parking
+	keys    state.KeyCodec[K]
+	codec   state.Codec[V]
+	encoded []byte
 }
 
 // OnEvent implements topology.EventOutput.
@@ -180,16 +186,31 @@ func (t *tableSource[K, V]) tell(k K, v *V, at int64) error {
 func (t *tableSource[K, V]) EndStep() {
 	t.maxTime = topology.NoTime
 	t.Table.EndStep()
+	if t.parking != nil {
+		t.parking.EndStep()
+	}
 }
 
-// Step does nothing: the table has been brought up to date by Feed.
-func (t *tableSource[K, V]) Step(*topology.Step) error { return nil }
+// Step has nothing to do, since the table has been brought up to date by Feed, but for
+// what is parked.
+func (t *tableSource[K, V]) Step(s *topology.Step) error {
+	if t.parking == nil {
+		return nil
+	}
+	return t.settle(s)
+}
 
 // Feed applies rows to the table.
 func (t *tableSource[K, V]) Feed(tx *record.Tx, _ uint32, rows []record.Row) error {
 	for i := range rows {
 		if err := t.use(rows[i].Rel); err != nil {
 			return err
+		}
+		if t.parking != nil {
+			if err := t.applyGuarded(tx, &rows[i]); err != nil {
+				return err
+			}
+			continue
 		}
 		if _, err := t.apply(tx, &rows[i]); err != nil {
 			return err
@@ -243,9 +264,7 @@ func (t *tableSource[K, V]) read(tx *record.Tx, row *record.Row) (m move[K, V], 
 		return m, nil
 	}
 	if old == nil && t.bound.value.Unchanged(row.New) {
-		return m, fmt.Errorf("%w: table %s: an update leaves out a large column's value and Tailrace has "+
-			"no row under its key; this happens with a row filter in the publication: remove it or "+
-			"include the row", ErrDecode, row.Rel)
+		return m, errLeftOut(row.Rel)
 	}
 	// The new row starts as the old one, so that columns that the log leaves out as
 	// unchanged keep their values.

@@ -6,6 +6,12 @@ import (
 	"strconv"
 )
 
+// ErrParks says why a table with an error policy cannot run in partitions.
+var ErrParks = errors.New(
+	"its error policy parks keys, which only a topology that runs whole can; take the " +
+		"policy away, or set no partitions",
+)
+
 // Cut is a topology cut at its exchanges into sub-topologies, each of which can run as a
 // task for each partition: in one process by a driver that runs them stage by stage, or
 // scaled out, with a topic between any two that an exchange lies between.
@@ -55,6 +61,12 @@ func (t *Topology) Cut() (*Cut, error) {
 	}
 	c.expand()
 	var errs []error
+	for _, n := range t.nodes {
+		if n.Parks() {
+			errs = append(errs, fmt.Errorf("topology %q: %s %q cannot run in partitions: %w", t.name, n.Kind, n.Name,
+				ErrParks))
+		}
+	}
 	for _, n := range c.Nodes {
 		if err := c.place(n); err != nil {
 			errs = append(errs, fmt.Errorf("topology %q: %s %q cannot run in partitions: %w",

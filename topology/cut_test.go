@@ -66,6 +66,8 @@ func TestCut(t *testing.T) {
 func TestCutRefuses(t *testing.T) {
 	b := topology.New("refused")
 	rows := sources.Table[int64, order](b, sources.NewDatabase("shop", nil), "public.orders")
+	operators.MapValues(rows, func(_ int64, o order) int64 { return o.Cents }).
+		OnError(func(record.Context, *topology.Failure) topology.Verdict { return topology.Skip })
 	operators.SuppressUntilTimeLimit("few", rows, time.Hour, operators.MaxRecords(5))
 	topology.Add(b, topology.Node{
 		Name: "own", Kind: "mine", Inputs: []*topology.Node{rows.Node()},
@@ -76,7 +78,7 @@ func TestCutRefuses(t *testing.T) {
 		t.Fatal("the topology was cut")
 	}
 	for _, want := range []string{
-		`suppress "few" cannot run in partitions`, "MaxRecords", `mine "own"`, "Node.Needs",
+		`suppress "few" cannot run in partitions`, "MaxRecords", `map-values "map-values#1" cannot run in partitions: its error policy`, `mine "own"`, "Node.Needs",
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not in %v", want, err)

@@ -83,8 +83,9 @@ type Node struct {
 	// Once says of a source that its records cannot be read again: what state they
 	// have built up is lost with the state.
 	Once bool
-	// TakesPolicy says that the running form follows OnError.
-	TakesPolicy bool
+	// TakesPolicy says that the running form follows OnError. HoldsRows says of a table
+	// that it holds rows of its input back as well, under their own keys.
+	TakesPolicy, HoldsRows bool
 	// OnError is the node's error policy, nil for Stop.
 	OnError ErrorPolicy
 	// Sink is set on sink nodes: where the output goes. Drivers know its types.
@@ -139,6 +140,21 @@ func (n *Node) StoreName(store string) string {
 		return n.Name
 	}
 	return n.Name + "/" + store
+}
+
+// StoreNames are the full names of the node's stores, with those in which its error
+// policy parks keys.
+func (n *Node) StoreNames() []string {
+	names := make([]string, 0, len(n.Stores)+2)
+	for _, s := range n.Stores {
+		names = append(names, n.StoreName(s.Name))
+	}
+	if n.Parks() {
+		for _, part := range n.parkedParts() {
+			names = append(names, ParkedStore(n.Name, part))
+		}
+	}
+	return names
 }
 
 // Hash identifies what the node computes as far as data can tell: its kind, name,

@@ -163,12 +163,15 @@ type Runtime struct {
 	Outputs Outputs
 	// Letters takes inputs that error policies set aside.
 	Letters Letters
+	// HasStore says whether there is a store of that name already; nil says never.
+	HasStore func(store string) bool
 	// Drop counts records that a rule drops, such as late ones.
 	Drop func(n *Node, reason string, count int)
 
 	ops       map[*Node]Operator
 	consumers map[*Node]int
 	stores    []state.Store
+	parkings  []ParkingControl
 	current   *Node
 	active    *int
 	// Of a topology that is cut: which partition this is, how inputs are found, and the
@@ -221,6 +224,9 @@ func (rt *Runtime) make(n *Node) (Operator, error) {
 
 // Stores returns the stores that the running forms registered.
 func (rt *Runtime) Stores() []state.Store { return rt.stores }
+
+// Parkings returns the parkings that the running forms have.
+func (rt *Runtime) Parkings() []ParkingControl { return rt.parkings }
 
 // Consumers returns how many nodes read n.
 func (rt *Runtime) Consumers(n *Node) int { return rt.consumers[n] }

@@ -16,10 +16,12 @@ const (
 	// Stop stops the topology before the transaction that failed: the default.
 	Stop Verdict = iota
 	// Skip leaves the input out and counts it (metric reason "skipped"). Results are
-	// then no longer those of the source's transactions.
+	// then no longer those of the source's transactions. On a table the key keeps the
+	// output that it had, until a later change of it succeeds.
 	Skip
 	// DeadLetter leaves the input out and keeps it, with its position and the error,
-	// among the topology's dead letters, which commit with the state.
+	// among the topology's dead letters, which commit with the state. On a table it parks
+	// the key: see Parking.
 	DeadLetter
 )
 
@@ -44,16 +46,40 @@ func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
 
 // OnError sets the error policy of the node behind the handle and returns the handle.
 // sources.Stream and Outbox, Map and its kin, Filter and Enrich take one; Build refuses
-// it on others, whose results would be wrong without the input. Tables take none.
+// it on others, whose results would be wrong without the input.
 func (s Stream[K, V]) OnError(p ErrorPolicy) Stream[K, V] {
 	setPolicy(s.Builder(), s.node, p)
 	return s
+}
+
+// OnError sets the error policy of the node behind the handle and returns the handle.
+// What an input fails on is a key: with Skip and DeadLetter it keeps the output that it
+// had before, and takes part again with its next change that succeeds, or when it is
+// replayed; see Parking. Each transaction becomes a step of its own.
+//
+// sources.Table, Filter, MapValues, the joins of tables but for OuterJoinForeignKey, and
+// Aggregate over a table without windows or KeepEmpty take one: there the policy is asked about rows
+// whose group function fails, or which a fresh aggregate cannot take, and about groups
+// whose result fails. Build refuses it on others.
+func (t Table[K, V]) OnError(p ErrorPolicy) Table[K, V] {
+	setPolicy(t.Builder(), t.node, p)
+	return t
+}
+
+// OnError is Table.OnError of the source of a global table.
+func (g GlobalTable[K, V]) OnError(p ErrorPolicy) GlobalTable[K, V] {
+	g.table.OnError(p)
+	return g
 }
 
 func setPolicy(b *Builder, n *Node, p ErrorPolicy) {
 	switch {
 	case n == nil:
 		return
+	case !n.TakesPolicy && n.Shape == ShapeTable:
+		b.Errorf("topology %q: %s %q has no error policy: a key cannot be set aside in it without making what "+
+			"follows from it wrong; let a MapValues or Filter with a policy before it compute what may fail",
+			n.Topology, n.Kind, n.Name)
 	case !n.TakesPolicy:
 		b.Errorf("topology %q: %s %q has no error policy: an input cannot be left out of it without making what "+
 			"follows from it wrong; set one on the stream before it", n.Topology, n.Kind, n.Name)
@@ -61,6 +87,7 @@ func setPolicy(b *Builder, n *Node, p ErrorPolicy) {
 		b.Errorf("topology %q: %s %q: the error policy is nil", n.Topology, n.Kind, n.Name)
 	default:
 		n.OnError = p
+		n.PerTransaction = n.PerTransaction || n.Shape == ShapeTable
 	}
 }
 
@@ -69,7 +96,22 @@ type Letter struct {
 	Tag record.Tag
 	// Key and Value are the input: JSON.
 	Key, Value []byte
-	Err        error
+	// Time is its event time in Unix microseconds. Relation describes the row that a
+	// source has set aside.
+	Time     int64
+	Relation *record.Relation
+	Err      error
+}
+
+// LetterReplayer is the running form of a stream node that can take an input again which
+// its error policy has set aside.
+type LetterReplayer interface {
+	Operator
+	// ReplayLetter takes it for the next step, in which nothing else comes. An error says
+	// that the letter cannot be read.
+	ReplayLetter(l *Letter) error
+	// DivideLetter returns what the input is divided by where the topology is cut.
+	DivideLetter(l *Letter) ([]byte, error)
 }
 
 // Letters keeps inputs that were set aside.
@@ -107,7 +149,7 @@ func (g *Guard) Failed(
 	f *Failure,
 	tag record.Tag,
 	ctx record.Context,
-	input func() (key, value []byte),
+	input func(l *Letter),
 ) error {
 	if !g.On() || !errors.Is(f.Err, ErrInput) && !errors.Is(f.Err, ErrUserFunction) {
 		return f
@@ -118,8 +160,9 @@ func (g *Guard) Failed(
 		return nil
 	case DeadLetter:
 		g.drop(g.node, "dead-letter", 1)
-		key, value := input()
-		return g.letters.DeadLetter(g.node, &Letter{Tag: tag, Key: key, Value: value, Err: f.Err})
+		l := &Letter{Tag: tag, Err: f.Err}
+		input(l)
+		return g.letters.DeadLetter(g.node, l)
 	}
 	return f
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/state"
@@ -43,8 +44,26 @@ type DeadLetter struct {
 	Error string          `json:"error"`
 
 	// CommitStart and Path place it in the log.
-	CommitStart uint64 `json:"commit_start"`
+	CommitStart uint64 `json:"commit_start,omitempty"`
 	Path        []byte `json:"path,omitempty"`
+
+	// Parked says that it parks a key of a table: Key is that key, Value the newest input
+	// that failed, which the position is of. Since is the commit time of the first one in
+	// turn in Unix microseconds, Failures is how many they are.
+	Parked   bool  `json:"parked,omitempty"`
+	Since    int64 `json:"since,omitempty"`
+	Failures int   `json:"failures,omitempty"`
+	// Target is the target that has refused it, where one has.
+	Target string `json:"target,omitempty"`
+}
+
+// storedLetter is a letter with what it takes to replay it.
+type storedLetter struct {
+	DeadLetter
+	EventTime int64            `json:"event_time,omitempty"`
+	Relation  *record.Relation `json:"relation,omitempty"`
+	// Hash is that of the node, where its name was made up.
+	Hash uint64 `json:"hash,omitempty"`
 }
 
 // letters is where a task's nodes put what they set aside. The end of a transaction is
@@ -58,11 +77,14 @@ type letters struct {
 	store    *state.Ordered // nil where no node has a policy
 	txs      []*record.Tx   // with letters in this step
 	key      []byte
+	kept     int // letters since the start
 }
 
 func newLetters(cfg Config) *letters {
 	l := &letters{topology: cfg.Topology.Name()}
-	if slices.ContainsFunc(cfg.Topology.Nodes(), func(n *topology.Node) bool { return n.OnError != nil }) {
+	streams := func(n *topology.Node) bool { return n.OnError != nil && n.Shape == topology.ShapeStream }
+	if slices.ContainsFunc(cfg.Topology.Nodes(), streams) ||
+		cfg.HasStore != nil && cfg.HasStore(DeadLetterStore) {
 		l.store = state.NewOrdered(cfg.Env, cfg.StoreID(DeadLetterStore))
 	}
 	return l
@@ -83,20 +105,50 @@ func txKey(dst []byte, kind byte, tx *record.Tx) []byte {
 // DeadLetter keeps an input; see topology.Letters.
 func (l *letters) DeadLetter(n *topology.Node, in *topology.Letter) error {
 	tx := in.Tag.Tx
+	l.kept++
 	if !slices.Contains(l.txs, tx) {
 		l.txs = append(l.txs, tx)
 	}
-	value, err := json.Marshal(&DeadLetter{
-		Topology: l.topology, Node: n.Name, Source: tx.Source, Ordinal: in.Tag.Ordinal,
-		Path: []byte(in.Tag.Path), Key: in.Key, Value: in.Value, Error: in.Err.Error(),
-		CommitStart: tx.CommitStart,
+	var hash uint64
+	if n.Unnamed && n.Source == nil {
+		hash = n.Hash()
+	}
+	value, err := json.Marshal(&storedLetter{
+		DeadLetter: DeadLetter{
+			Topology: l.topology, Node: n.Name, Source: tx.Source, Ordinal: in.Tag.Ordinal,
+			Path: []byte(in.Tag.Path), Key: in.Key, Value: in.Value, Error: in.Err.Error(),
+			CommitStart: tx.CommitStart,
+		},
+		EventTime: in.Time, Relation: in.Relation, Hash: hash,
 	})
 	if err != nil {
 		return fmt.Errorf("task: dead letter of %q: %w", n.Name, err)
 	}
-	l.key = binary.BigEndian.AppendUint32(txKey(l.key, 1, tx), in.Tag.Ordinal)
-	l.key = state.AppendKeyString(state.AppendKeyString(l.key, in.Tag.Path), n.Name)
-	return l.store.Set(l.key, value)
+	return l.store.Set(l.letterKey(tx, in.Tag.Ordinal, in.Tag.Path, n.Name), value)
+}
+
+func (l *letters) letterKey(tx *record.Tx, ordinal uint32, path, node string) []byte {
+	l.key = binary.BigEndian.AppendUint32(txKey(l.key, 1, tx), ordinal)
+	l.key = state.AppendKeyString(state.AppendKeyString(l.key, path), node)
+	return l.key
+}
+
+// remove takes a letter away, and with the last one of a transaction what is kept of
+// that.
+func (l *letters) remove(d *DeadLetter) error {
+	tx := &record.Tx{Source: d.Source, CommitStart: d.CommitStart}
+	if err := l.store.Delete(l.letterKey(tx, d.Ordinal, string(d.Path), d.Node)); err != nil {
+		return err
+	}
+	last := true
+	err := l.store.Scan(txKey(nil, 1, tx), false, func(_, _ []byte) bool {
+		last = false
+		return false
+	})
+	if err == nil && last {
+		err = l.store.Delete(txKey(nil, 0, tx))
+	}
+	return err
 }
 
 // endStep notes the transactions of the step's letters, which are complete now.
@@ -115,11 +167,49 @@ func (l *letters) endStep() error {
 	return nil
 }
 
-// ReadDeadLetters yields the letters of one store in order of source, transaction and
-// row, from behind a key on, until yield returns false. It returns the key of the last
-// one. The store is that of the given id; nil is before all keys.
+// HoldsLetters reports whether a topology's store of that name holds dead letters.
+func HoldsLetters(store string) bool {
+	return store == DeadLetterStore || strings.HasPrefix(store, topology.ParkedPrefix)
+}
+
+// ReadDeadLetters yields the letters of one store of a topology, from behind a key on,
+// until yield returns false: those of streams in order of source, transaction and row,
+// those of a table in order of its keys. It returns the key of the last one; nil is before
+// all keys.
 func ReadDeadLetters(
-	db state.Reader, id uint32, after []byte, yield func(*DeadLetter) bool,
+	db state.Reader, name, store string, id uint32, after []byte, yield func(*DeadLetter) bool,
+) (last []byte, err error) {
+	if store == DeadLetterStore {
+		return readStored(db, id, after, func(l *storedLetter, _ *record.Tx) bool { return yield(&l.DeadLetter) })
+	}
+	last = after
+	err = readParked(db, name, store, id, after, func(l *DeadLetter, key []byte) bool {
+		last = bytes.Clone(key)
+		return yield(l)
+	})
+	return last, err
+}
+
+// readParked yields the letters of one store of parked keys, from behind a key on.
+func readParked(
+	db state.Reader, name, store string, id uint32, after []byte, yield func(l *DeadLetter, key []byte) bool,
+) error {
+	return topology.ReadParked(db, id, after, func(key []byte, p *topology.ParkedLetter) bool {
+		if p == nil {
+			return true
+		}
+		return yield(&DeadLetter{
+			ID: topology.ParkedID(name, store, key), Topology: name, Node: p.Node, Source: p.Source,
+			Position: record.LSN(p.Position).String(), XID: p.XID, CommitTime: p.CommitTime, Snapshot: p.Snapshot,
+			Key: p.Key, Value: p.Value, Error: p.Error, Parked: true, Since: p.Since, Failures: p.Failures,
+		}, key)
+	})
+}
+
+// readStored yields the letters of streams, from behind a key on, with their transactions
+// as far as they are known.
+func readStored(
+	db state.Reader, id uint32, after []byte, yield func(l *storedLetter, tx *record.Tx) bool,
 ) (last []byte, err error) {
 	prefix := slices.Clip(binary.BigEndian.AppendUint32(nil, id))
 	it, err := db.NewIter(prefix, state.PrefixEnd(prefix))
@@ -135,7 +225,7 @@ func ReadDeadLetters(
 	var tx *record.Tx
 	var txAt []byte
 	for ok := it.SeekGE(from); ok; ok = it.Next() {
-		l := &DeadLetter{}
+		l := &storedLetter{}
 		if err := json.Unmarshal(it.Value(), l); err != nil {
 			return last, fmt.Errorf("task: dead letter: %w: %w", state.ErrCorrupt, err)
 		}
@@ -148,7 +238,7 @@ func ReadDeadLetters(
 		}
 		l.complete(tx)
 		last = bytes.Clone(it.Key()[len(prefix):])
-		if !yield(l) {
+		if !yield(l, tx) {
 			break
 		}
 	}

@@ -2,6 +2,8 @@ package task
 
 import (
 	"cmp"
+	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/tailrace/tailrace/record"
@@ -34,6 +36,14 @@ func (t *Task) startCut(cfg Config, whole *topology.Runtime) (ids int, err error
 	plan, err := cfg.Topology.Cut()
 	if err != nil {
 		return 0, err
+	}
+	if n, err := topology.HasParked(cfg.Topology, whole); n != nil {
+		return 0, errors.Join(
+			err,
+			fmt.Errorf("task: topology %q cannot run in partitions: keys are parked at %q by "+
+				"an error policy that has been taken away; run it whole until they have changed or were replayed",
+				cfg.Topology.Name(), n.Name),
+		)
 	}
 	c := &cut{
 		count: cfg.Partitions, cut: plan, encoded: cfg.Encoded, mail: cfg.Mail, nodes: map[int]*topology.Node{},

@@ -27,6 +27,8 @@ type Config struct {
 	Env      *state.Env
 	// StoreID returns the key prefix of a store, by its full name.
 	StoreID func(store string) uint32
+	// HasStore says whether there is a store of that name already; nil says never.
+	HasStore func(store string) bool
 	// Checkpoint is that of the committed state, the zero value at first.
 	Checkpoint Checkpoint
 	Logger     *slog.Logger
@@ -78,6 +80,7 @@ type Task struct {
 	names    map[uint32]string // store names by id
 	outputs  *outputs
 	letters  *letters
+	parkings []topology.ParkingControl
 	active   *int                     // the id of the node at work
 	byTable  map[topology.Input][]int // indexes of source nodes
 	// byRelation is byTable for the relations met last: sources hand out one
@@ -120,7 +123,7 @@ func New(cfg Config) (*Task, error) {
 	}
 	rt := &topology.Runtime{
 		Env: cfg.Env, Logger: cfg.Logger, Outputs: t.outputs, Letters: t.letters, Drop: drop,
-		Time: t.timeBefore,
+		Time: t.timeBefore, HasStore: cfg.HasStore,
 		StoreID: func(store string) uint32 {
 			id := cfg.StoreID(store)
 			t.names[id] = store
@@ -137,6 +140,7 @@ func New(cfg Config) (*Task, error) {
 	if err != nil {
 		return nil, err
 	}
+	t.parkings = rt.Parkings()
 	for _, r := range t.schedule {
 		if op, ok := r.Operator.(topology.TimedOperator); ok {
 			t.timed = append(t.timed, timedNode{r.Node.ID, r.Node.Name, op})

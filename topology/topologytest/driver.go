@@ -130,7 +130,7 @@ func (d *Driver) open() {
 	}
 	var err error
 	d.task, err = task.New(task.Config{
-		Topology: d.topology, Env: d.env, StoreID: d.storeID, Checkpoint: d.checkpoint,
+		Topology: d.topology, Env: d.env, StoreID: d.storeID, HasStore: d.hasStore, Checkpoint: d.checkpoint,
 		Drop:      func(n *topology.Node, reason string, count int) { d.drops[dropKey{n.Name, reason}] += count },
 		AfterStep: d.afterStep, Partitions: d.opts.partitions, Encoded: d.opts.encoded, Mail: carrier,
 	})
@@ -147,6 +147,11 @@ func (d *Driver) storeID(store string) uint32 {
 		d.storeIDs[store] = id
 	}
 	return id
+}
+
+func (d *Driver) hasStore(store string) bool {
+	_, ok := d.storeIDs[store]
+	return ok
 }
 
 func (d *Driver) bindViews() {
