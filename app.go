@@ -118,16 +118,22 @@ func (a *App) newRunner(dir *state.Dir) (runner, error) {
 			Host: a.host, Logger: a.log, Dropped: a.metrics.Dropped, Wiped: a.metrics.Wiped,
 			Brokers: k.Brokers, Options: k.Options, InstanceID: k.InstanceID, Limits: k.limits(&a.cfg),
 		})
+		if err != nil {
+			return nil, err
+		}
 		a.runner = eng
-		return eng, err
+		return eng, nil
 	}
 	eng, err := engine.New(engine.Config{
 		App: a.cfg.App, Topologies: a.topologies, Dir: dir, Sources: in, Targets: out,
 		Host: a.host, Logger: a.log, Observe: a.metrics, Limits: a.cfg.limits(),
 		StopOnLostState: a.cfg.StopOnLostState, Partitions: a.cfg.Partitions,
 	})
+	if err != nil {
+		return nil, err
+	}
 	a.runner, a.engine = eng, eng
-	return eng, err
+	return eng, nil
 }
 
 func (a *App) setDir(d *state.Dir) {
@@ -160,8 +166,12 @@ func (a *App) WaitReady(ctx context.Context) error {
 		return err
 	}
 	a.mu.Lock()
-	joined := a.engine.Joined()
+	eng := a.engine
 	a.mu.Unlock()
+	if eng == nil {
+		return nil // in Kafka mode there are no newcomers
+	}
+	joined := eng.Joined()
 	select {
 	case <-joined:
 		return nil

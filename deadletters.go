@@ -3,6 +3,7 @@ package tailrace
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"iter"
 	"net/http"
 	"strconv"
@@ -94,6 +95,110 @@ func readLetters(
 		return !more && ctx.Err() == nil
 	})
 	return page, at, more, err
+}
+
+// ReplayedLetters says what became of dead letters that were replayed: how many were
+// tried, how many of them have failed and were set aside again, and why others could not
+// be tried, by their ids.
+type ReplayedLetters = task.Replayed
+
+// ReplayDeadLetters has dead letters tried again with the functions that the running app
+// has now, by their ids or all where none is given. It is done between two commits and
+// commits as a whole.
+//
+// A key that a table has parked is tried with its newest input, and takes part again if
+// that succeeds. An input of a stream is fed to the node that set it aside, in order of the
+// log; it takes effect as of now: it meets tables as they are, may be late for a window,
+// and its events have the ids that they would have had, marked as replayed.
+//
+// The app must be running: the error is ErrStopped otherwise, and ErrKafkaMode in Kafka
+// mode.
+func (a *App) ReplayDeadLetters(ctx context.Context, ids ...string) (ReplayedLetters, error) {
+	eng, err := a.running()
+	if err != nil {
+		return ReplayedLetters{}, err
+	}
+	return eng.ReplayDeadLetters(ctx, wantedLetters(ids))
+}
+
+// DropDeadLetters removes dead letters, by their ids or all where none is given, and
+// returns how many there were. A key that a table has parked keeps its output, as with
+// topology.Skip, until a later change of it succeeds. The app must be running: the error
+// is ErrStopped otherwise.
+func (a *App) DropDeadLetters(ctx context.Context, ids ...string) (int, error) {
+	eng, err := a.running()
+	if err != nil {
+		return 0, err
+	}
+	return eng.DropDeadLetters(ctx, wantedLetters(ids))
+}
+
+func (a *App) running() (*engine.Engine, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.cfg.Kafka != nil {
+		return nil, fmt.Errorf(
+			"%w: dead letters are neither replayed nor dropped there yet; a parked key comes back "+
+				"with its next change that succeeds",
+			ErrKafkaMode,
+		)
+	}
+	if a.engine == nil {
+		return nil, ErrStopped
+	}
+	return a.engine, nil
+}
+
+func wantedLetters(ids []string) func(string) bool {
+	if len(ids) == 0 {
+		return nil
+	}
+	named := make(map[string]bool, len(ids))
+	for _, id := range ids {
+		named[id] = true
+	}
+	return func(id string) bool { return named[id] }
+}
+
+// maxLetterRequest bounds the body of a request about dead letters, in bytes.
+const maxLetterRequest = 8 << 20
+
+// changeDeadLetters replays or drops: the body is {"ids":[...]} or {"all":true}.
+func (a *App) changeDeadLetters(w http.ResponseWriter, r *http.Request) {
+	var req struct {
+		IDs []string `json:"ids"`
+		All bool     `json:"all"`
+	}
+	err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxLetterRequest)).Decode(&req)
+	if err != nil || req.All == (len(req.IDs) > 0) {
+		w.WriteHeader(http.StatusBadRequest)
+		_ = json.NewEncoder(w).Encode(map[string]string{
+			"error": "deadletters", "message": `the body must be {"ids":[...]} or {"all":true}`,
+		})
+		return
+	}
+	body := map[string]any{}
+	switch r.PathValue("action") {
+	default:
+		http.NotFound(w, r)
+		return
+	case "drop":
+		var n int
+		n, err = a.DropDeadLetters(r.Context(), req.IDs...)
+		body["dropped"] = n
+	case "replay":
+		var out ReplayedLetters
+		out, err = a.ReplayDeadLetters(r.Context(), req.IDs...)
+		unreadable := map[string]string{}
+		for id, why := range out.Unreadable {
+			unreadable[id] = why.Error()
+		}
+		body["tried"], body["failed"], body["unreadable"] = out.Tried, out.Failed, unreadable
+	}
+	if err != nil {
+		body = map[string]any{"error": "deadletters", "message": err.Error()}
+	}
+	answer(w, err == nil, body)
 }
 
 // serveDeadLetters shows the dead letters, a JSON object a line; ?limit=n ends after n.

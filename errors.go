@@ -16,6 +16,8 @@ var (
 	// ErrStateLost says that the state directory is new although the app ran before;
 	// see Config.StopOnLostState.
 	ErrStateLost = engine.ErrStateLost
+	// ErrKafkaMode says that something is not to be had in Kafka mode.
+	ErrKafkaMode = errors.New("tailrace: not in Kafka mode")
 	// ErrRunning says that the app has been run before; make a new one.
 	ErrRunning = errors.New("tailrace: an app runs once")
 )

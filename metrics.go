@@ -29,6 +29,7 @@ type metrics struct {
 	streamTime                  prometheus.Gauge
 	dropped, wipes              *prometheus.CounterVec
 	held                        *prometheus.GaugeVec
+	degraded                    *prometheus.GaugeVec
 	sourceHead, sourcePosition  *prometheus.GaugeVec
 	lagBytes, retainedBytes     *prometheus.GaugeVec
 	reconnects                  *prometheus.CounterVec
@@ -68,6 +69,8 @@ func (m *metrics) registerWork(r registrar) {
 		"Tasks whose local state was given up and restored from the start of its changelogs.", "reason")
 	m.held = r.gauges("tailrace_topology_held",
 		"1 while a topology stands still before a transaction it cannot read.", "topology")
+	m.degraded = r.gauges("tailrace_degraded_keys",
+		"Keys of a table that its error policy has parked.", "topology", "node")
 }
 
 func (m *metrics) registerSources(r registrar) {
@@ -201,6 +204,11 @@ func (m *metrics) Held(topology string, err error) {
 		v = 1
 	}
 	m.held.WithLabelValues(topology).Set(v)
+}
+
+// Degraded implements engine.Observer.
+func (m *metrics) Degraded(topology, node string, keys int) {
+	m.degraded.WithLabelValues(topology, node).Set(float64(keys))
 }
 
 // Source implements engine.Observer.

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
@@ -16,7 +18,7 @@ import (
 // handler serves views, metrics, health, the plan, dead letters and Verify.
 func (a *App) handler() http.Handler {
 	mux := http.NewServeMux()
-	views := view.Handler(a.host, view.HTTPOptions{Logger: a.log})
+	views := a.degraded(view.Handler(a.host, view.HTTPOptions{Logger: a.log}))
 	mux.Handle("/views", views)
 	mux.Handle("/views/", views)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(a.metrics.registry, promhttp.HandlerOpts{}))
@@ -24,10 +26,23 @@ func (a *App) handler() http.Handler {
 	mux.HandleFunc("GET /readyz", a.readyz)
 	mux.HandleFunc("GET /plan", a.servePlan)
 	mux.HandleFunc("GET /deadletters", a.serveDeadLetters)
+	mux.HandleFunc("POST /deadletters/{action}", a.changeDeadLetters) // replay or drop
 	if a.cfg.VerifySQL {
 		mux.HandleFunc("POST /verify", a.serveVerify)
 	}
 	return mux
+}
+
+// degraded says in a header of the views' answers which nodes have parked keys.
+func (a *App) degraded(views http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if parked := a.Status().Degraded; len(parked) > 0 {
+			for _, node := range slices.Sorted(maps.Keys(parked)) {
+				w.Header().Add("Tailrace-Degraded", fmt.Sprintf("%s; keys=%d", node, parked[node]))
+			}
+		}
+		views.ServeHTTP(w, r)
+	})
 }
 
 // livez answers 200 while the app runs: a restart would not help.
@@ -56,6 +71,9 @@ func (a *App) readyz(w http.ResponseWriter, _ *http.Request) {
 			texts[k] = err.Error()
 		}
 		body[name] = texts
+	}
+	if len(s.Degraded) > 0 {
+		body["degraded"] = s.Degraded // keys are parked; everything makes progress all the same
 	}
 	if s.WaitingFor != "" {
 		ok = false

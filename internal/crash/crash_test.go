@@ -35,6 +35,13 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv(envReplay) != "" {
+		if err := runReplayChild(); err != nil {
+			fmt.Fprintln(os.Stderr, "child:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	if os.Getenv(envChild) != "" {
 		if err := runChild(); err != nil {
 			fmt.Fprintln(os.Stderr, "child:", err)

@@ -186,6 +186,13 @@ func (e *Engine) newTask(r *topologyRun, env *state.Env, at task.Checkpoint) (*t
 			}
 			return id
 		},
+		HasStore: func(store string) bool {
+			has, err := e.hasStore(r, store)
+			if err != nil {
+				idErr = err
+			}
+			return has
+		},
 		Checkpoint: at,
 		Partitions: e.partitions(),
 		Drop: func(n *topology.Node, reason string, count int) {

@@ -169,7 +169,7 @@ func (e *Engine) finish(f *inflight) error {
 	for i, r := range e.runs {
 		if ready := f.sealed[i]; ready != nil {
 			r.committed, r.replay = ready.Checkpoint.Positions, ready.Checkpoint.Replay
-			if n := len(ready.Txs); n > 0 {
+			if n := len(ready.Txs); n > 0 && !f.epoch.letters {
 				r.asOf = ready.Txs[n-1].CommitTime
 			}
 		}
@@ -180,6 +180,7 @@ func (e *Engine) finish(f *inflight) error {
 		return err
 	}
 	e.observe(f)
+	e.noteDegraded()
 	e.wakeTargets(f.queued)
 	if err := e.forgetRemoved(); err != nil {
 		return err
@@ -317,7 +318,7 @@ func (e *Engine) publish(moment state.Snapshot, of *epoch) error {
 		}
 	}
 	var asOf int64
-	if n := len(of.txs); n > 0 {
+	if n := len(of.txs); n > 0 && !of.letters {
 		asOf = of.txs[n-1].CommitTime
 	}
 	held := map[string]view.Standing{}
@@ -353,9 +354,10 @@ func (e *Engine) changed(p view.Port) view.Changed {
 
 func (e *Engine) observe(f *inflight) {
 	s := EpochStats{
-		Transactions: len(f.epoch.txs), Rows: f.epoch.rows, Commit: time.Since(f.computed), Positions: f.frontier,
+		Rows: f.epoch.rows, Commit: time.Since(f.computed), Positions: f.frontier,
 	}
-	if n := len(f.epoch.txs); n > 0 {
+	if n := len(f.epoch.txs); n > 0 && !f.epoch.letters {
+		s.Transactions = n
 		s.Compute = f.computed.Sub(f.epoch.started)
 		s.CommitTime = time.UnixMicro(f.epoch.txs[n-1].CommitTime)
 		s.Snapshot = f.epoch.txs[n-1].Snapshot

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"cmp"
+	"slices"
 	"strings"
 
 	"github.com/tailrace/tailrace/internal/task"
@@ -11,8 +13,41 @@ import (
 // LetterPlace is where a walk over dead letters stands, the zero value before its
 // beginning.
 type LetterPlace struct {
-	topology string
-	key      []byte // of the last letter
+	topology, store string
+	key             []byte // of the last letter
+}
+
+// letterStore is a store that holds dead letters.
+type letterStore struct {
+	topology, store string
+	id              uint32
+}
+
+func (s letterStore) compare(topology, store string) int {
+	return cmp.Or(cmp.Compare(s.topology, topology), cmp.Compare(s.store, store))
+}
+
+// letterStores are the stores with dead letters, in order of topologies and names. Of a
+// topology some lie among its stores, others among what outlives them.
+func letterStores(dir *state.Dir) ([]letterStore, error) {
+	names, err := dir.Topologies()
+	if err != nil {
+		return nil, err
+	}
+	var out []letterStore
+	for _, name := range names {
+		ids, err := dir.Stores(name)
+		if err != nil {
+			return nil, err
+		}
+		for store, id := range ids {
+			if task.HoldsLetters(store) {
+				out = append(out, letterStore{strings.TrimSuffix(name, keptSuffix), store, id})
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b letterStore) int { return a.compare(b.topology, b.store) })
+	return out, nil
 }
 
 // ReadDeadLetters yields the dead letters in a state directory as of its last commit,
@@ -21,32 +56,31 @@ type LetterPlace struct {
 func ReadDeadLetters(
 	dir *state.Dir, at LetterPlace, yield func(*task.DeadLetter) bool,
 ) (LetterPlace, error) {
-	names, err := dir.Topologies()
+	stores, err := letterStores(dir)
 	if err != nil {
 		return at, err
 	}
 	snapshot := dir.DB.NewSnapshot()
 	defer snapshot.Close()
-	for _, name := range names {
-		if !strings.HasSuffix(name, keptSuffix) || name < at.topology {
+	for _, s := range stores {
+		switch c := s.compare(at.topology, at.store); {
+		case c < 0:
 			continue
-		}
-		ids, err := dir.Stores(name)
-		if err != nil {
-			return at, err
-		}
-		id, ok := ids[task.DeadLetterStore]
-		if !ok {
-			continue
-		}
-		if name != at.topology {
-			at = LetterPlace{topology: name}
+		case c > 0:
+			at = LetterPlace{topology: s.topology, store: s.store}
 		}
 		more := true
-		at.key, err = task.ReadDeadLetters(snapshot, id, at.key, func(l *task.DeadLetter) bool {
-			more = yield(l)
-			return more
-		})
+		at.key, err = task.ReadDeadLetters(
+			snapshot,
+			s.topology,
+			s.store,
+			s.id,
+			at.key,
+			func(l *task.DeadLetter) bool {
+				more = yield(l)
+				return more
+			},
+		)
 		if err != nil || !more {
 			return at, err
 		}
@@ -58,8 +92,9 @@ func ReadDeadLetters(
 func (e *Engine) warnPolicies(t *topology.Topology) {
 	for _, n := range t.Nodes() {
 		if n.OnError != nil {
-			e.log.Warn("an error policy may leave out inputs of this node: what follows from them is then missing "+
-				"in results, which hold whole transactions otherwise", "topology", t.Name(), "node", n.Name)
+			e.log.Warn("an error policy may leave out inputs of this node: what follows from them is then missing, "+
+				"or as it was before, in results, which hold whole transactions otherwise",
+				"topology", t.Name(), "node", n.Name)
 		}
 	}
 }

@@ -102,6 +102,8 @@ type Observer interface {
 	Replayed(target string, events int)
 	// Held reports that a topology stands still, nil that it does not.
 	Held(topology string, err error)
+	// Degraded reports how many keys a node has parked.
+	Degraded(topology, node string, keys int)
 	// Source returns the observer of a source's session.
 	Source(database string) sources.Observer
 }
@@ -217,6 +219,7 @@ func (e *Engine) Run(asked context.Context) (err error) {
 	if err := e.publish(e.cfg.Dir.DB.NewSnapshot(), &epoch{}); err != nil {
 		return e.outcome(asked, ctx, err)
 	}
+	e.noteDegraded()
 	if err := e.start(ctx); err != nil {
 		return e.outcome(asked, ctx, err)
 	}
@@ -261,4 +264,5 @@ func (nopObserver) Queued(string, int64)                {}
 func (nopObserver) TargetRetry(string, error)           {}
 func (nopObserver) Replayed(string, int)                {}
 func (nopObserver) Held(string, error)                  {}
+func (nopObserver) Degraded(string, string, int)        {}
 func (nopObserver) Source(string) sources.Observer      { return nil }

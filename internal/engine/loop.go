@@ -22,6 +22,9 @@ type epoch struct {
 	// all of those that failed together have been, so that everything before the one
 	// that fails is kept.
 	careful bool
+	// letters says that it holds no transaction of a source but dead letters that are
+	// tried again.
+	letters bool
 }
 
 // Under a flood of small transactions an epoch lasts a while although it could end at

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 
 	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/view"
@@ -25,6 +26,12 @@ type pin struct {
 	known   bool
 	paused  chan struct{}
 	resolve chan uint64
+
+	// act is what is to be done between two epochs instead, by the loop: failed is what
+	// came of it, fatal ends the engine.
+	act func(ctx context.Context) (failed, fatal error)
+	// begun is taken by the loop, or by who has asked and does not wait any longer.
+	begun atomic.Bool
 }
 
 type pinned struct {
@@ -172,8 +179,11 @@ func (e *Engine) resolvePins(ctx context.Context) error {
 	if err := e.settle(); err != nil {
 		return err
 	}
+	if err := e.runActs(ctx); err != nil {
+		return err
+	}
 	frontier := e.frontier()
-	return e.pinWhere(func(p *pin) bool { return frontier[p.database] >= p.at })
+	return e.pinWhere(func(p *pin) bool { return p.act == nil && frontier[p.database] >= p.at })
 }
 
 // collectPins takes what has been asked for, and stands still for those who choose
@@ -205,7 +215,7 @@ func (e *Engine) collectPins(ctx context.Context) {
 func (e *Engine) pinWhere(reached func(*pin) bool) error {
 	rest := e.due[:0]
 	for _, p := range e.due {
-		if p.ctx.Err() == nil && !reached(p) {
+		if p.act != nil || p.ctx.Err() == nil && !reached(p) {
 			rest = append(rest, p)
 			continue
 		}

@@ -53,6 +53,8 @@ type queueTx struct {
 	XID      uint32 `json:"xid,omitempty"`
 	Snapshot bool   `json:"snapshot,omitempty"`
 	Replayed bool   `json:"replayed,omitempty"`
+	// Retry is record.Tx.Retry.
+	Retry uint64 `json:"retry,omitempty"`
 }
 
 // outputRun is one sink node at work.
@@ -246,9 +248,14 @@ func (t *targetRun) output(id uint32) (*outputRun, bool) {
 }
 
 // eventID is the stable id of an event (contract 3): source, position of its
-// transaction, node, and the row's ordinal with the index path among its outputs.
+// transaction, node, and the row's ordinal with the index path among its outputs. What
+// comes of trying parked keys again has the number of that behind the position.
 func eventID(tx *queueTx, n *topology.Node, ordinal uint32, path string) string {
-	id := tx.Source + "/" + record.LSN(tx.Position).String() + "/" + n.Topology + "/" + n.Name + "/" +
+	at := record.LSN(tx.Position).String()
+	if tx.Retry > 0 {
+		at += "~" + strconv.FormatUint(tx.Retry, 10)
+	}
+	id := tx.Source + "/" + at + "/" + n.Topology + "/" + n.Name + "/" +
 		strconv.FormatUint(uint64(ordinal), 10)
 	if len(path) > 0 {
 		id += fmt.Sprintf(".%x", path)

@@ -68,6 +68,7 @@ func (e *Engine) eventsOf(t *targetRun, sealed []*task.Ready) *epochEvents {
 		tx := e.epoch.txs[place/2]
 		ev.txs = append(ev.txs, queueTx{
 			Source: tx.Source, Position: tx.Position, XID: tx.XID, Snapshot: tx.Snapshot, Replayed: place%2 == 1,
+			Retry: tx.Retry,
 		})
 	}
 	return ev

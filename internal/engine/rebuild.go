@@ -29,6 +29,19 @@ func (e *Engine) storeID(r *topologyRun, store string) (uint32, error) {
 	return e.cfg.Dir.StoreID(r.name(), store)
 }
 
+// hasStore reports whether a topology has a store of that name already.
+func (e *Engine) hasStore(r *topologyRun, store string) (bool, error) {
+	name := r.name()
+	if outlives(r.topology, store) {
+		name += keptSuffix
+	} else if r.old != nil {
+		return false, nil
+	}
+	ids, err := e.cfg.Dir.Stores(name)
+	_, ok := ids[store]
+	return ok, err
+}
+
 // outlives reports whether a store stays where the topology's state is dropped: dead
 // letters, and outputs of events, by whose ids a queue knows what waits in it. They are
 // not events again after the rebuild.

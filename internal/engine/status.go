@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -24,6 +25,9 @@ type Status struct {
 	Targets map[string]error
 	// Sources are the sources that could not be opened at the last attempt.
 	Sources map[string]error
+	// Degraded is how many keys of tables are parked by error policies, by topology and
+	// node: topology/node. Their output, and what follows from it, is as of before.
+	Degraded map[string]int
 	// WaitingFor is the target whose full queue stops the sources, "" if none does.
 	WaitingFor string
 }
@@ -40,6 +44,7 @@ func (e *Engine) Status() Status {
 	s := e.status.s
 	s.Joining = slices.Clone(s.Joining)
 	s.Held, s.Targets, s.Sources = clone(s.Held), clone(s.Targets), clone(s.Sources)
+	s.Degraded = maps.Clone(s.Degraded)
 	return s
 }
 

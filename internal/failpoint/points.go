@@ -67,6 +67,10 @@ var points = []string{
 // Points returns the names of all crash points.
 func Points() []string { return append([]string(nil), points...) }
 
+// Replaying: dead letters have been tried again, what comes of it is not yet being
+// committed.
+const Replaying = "replaying"
+
 // The crash points of Kafka mode, numbered as CP1 to CP19 of the design.
 const (
 	// KafkaPolled is after records were polled and computed, before the transaction.
@@ -92,7 +96,7 @@ var kafkaPoints = []string{
 
 // known reports whether a specification may use a name.
 func known(name string) bool {
-	return slices.Contains(slices.Concat(points, kafkaPoints), name)
+	return name == Replaying || slices.Contains(slices.Concat(points, kafkaPoints), name)
 }
 
 // KafkaPoints returns the names of the crash points of Kafka mode.

@@ -84,6 +84,11 @@ func (e *Engine) plan() error {
 		h := fnv.New64a()
 		for _, t := range sub.parts {
 			fmt.Fprintf(h, "%s %x;", t.Name(), t.Hash())
+			for _, n := range t.Nodes() {
+				if n.Parks() { // whose keys would be forgotten by members that do not park
+					fmt.Fprintf(h, "parks %s;", n.Name)
+				}
+			}
 		}
 		sub.hash = strconv.FormatUint(h.Sum64(), 16)
 		slices.SortFunc(sub.inputs, func(a, b input) int { return strings.Compare(a.topic, b.topic) })
@@ -116,8 +121,7 @@ func (e *Engine) checkStores() error {
 	var errs []error
 	for _, t := range e.cfg.Topologies {
 		for _, n := range t.Nodes() {
-			for _, s := range n.Stores {
-				name := n.StoreName(s.Name)
+			for _, name := range n.StoreNames() {
 				if other, dup := owners[name]; dup {
 					errs = append(errs, fmt.Errorf("kafka: topologies %q and %q both have a store %q, whose "+
 						"changelog would be one topic; name one of the nodes otherwise", other, t.Name(), name))

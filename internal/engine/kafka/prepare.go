@@ -39,7 +39,7 @@ func (e *Engine) newBalancer() (*kafka.Balancer, error) {
 
 func (s *subTopology) stateful() bool {
 	return slices.ContainsFunc(s.parts, func(t *topology.Topology) bool {
-		return slices.ContainsFunc(t.Nodes(), func(n *topology.Node) bool { return len(n.Stores) > 0 })
+		return slices.ContainsFunc(t.Nodes(), func(n *topology.Node) bool { return len(n.StoreNames()) > 0 })
 	})
 }
 
@@ -123,8 +123,8 @@ func (e *Engine) makeChangelogs(ctx context.Context, topics *kafka.Topics) error
 	for _, sub := range e.subs {
 		for _, t := range sub.parts {
 			for _, n := range t.Nodes() {
-				for _, s := range n.Stores {
-					configs = append(configs, changelog.ForStore(e.cfg.App, n.StoreName(s.Name), sub.tasks()))
+				for _, name := range n.StoreNames() {
+					configs = append(configs, changelog.ForStore(e.cfg.App, name, sub.tasks()))
 				}
 			}
 		}

@@ -76,8 +76,8 @@ func (e *Engine) newTask(id taskID, owned map[kafka.Partition]kafka.Offset) (*ta
 	}
 	for _, t := range r.sub.parts {
 		for _, n := range t.Nodes() {
-			for _, s := range n.Stores {
-				if err := e.addStore(r, n.StoreName(s.Name)); err != nil {
+			for _, name := range n.StoreNames() {
+				if err := e.addStore(r, name); err != nil {
 					return nil, err
 				}
 			}
