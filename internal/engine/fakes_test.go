@@ -49,8 +49,9 @@ type scriptedSource struct {
 	// endsJoining is asked where a session beside another has given all there is, nil if
 	// such sessions never end.
 	endsJoining func() error
-	// refusesDrops is why no slot can be dropped, nil if they can.
+	// refusesDrops is why no slot can be dropped, nil if they can; drops counts attempts.
 	refusesDrops error
+	drops        int
 }
 
 func newSource() *scriptedSource {
@@ -122,7 +123,7 @@ func (s *scriptedSource) Open(_ context.Context, req sources.OpenRequest) (sourc
 func (s *scriptedSource) Drop(_ context.Context, req sources.DropRequest) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.refusesDrops == nil {
+	if s.drops++; s.refusesDrops == nil {
 		s.dropped = append(s.dropped, req.App)
 	}
 	return s.refusesDrops

@@ -228,7 +228,8 @@ func (j *joiner) run(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 	}
-	return errors.Join(err, j.close(ctx), j.sub.env.Close())
+	j.close(ctx)
+	return errors.Join(err, j.sub.env.Close())
 }
 
 // open opens all sessions, and then drops what other forms of the topologies have left.
@@ -269,25 +270,26 @@ func (j *joiner) open(ctx context.Context) error {
 
 func (j *joiner) openOne(ctx context.Context, f *follower) (sources.Session, error) {
 	if f.whole {
+		if err := j.parent.dropLeft(ctx, f.main, nil); err != nil {
+			return nil, err
+		}
 		return j.parent.openRetry(ctx, f.main, f.req)
 	}
 	return j.parent.openJoining(ctx, f.main, f.d.runs, f.req)
 }
 
 // close ends the sessions that the loop has not taken over, and drops their slots.
-func (j *joiner) close(ctx context.Context) (err error) {
+func (j *joiner) close(ctx context.Context) {
 	for _, f := range j.followers {
 		release(f.in)
 		if f.d.session == nil {
 			continue
 		}
 		j.sub.closeSession(f.d)
-		if f.whole {
-			continue
+		if !f.whole {
+			j.parent.leaveSlot(ctx, f.d, f.d.runs)
 		}
-		err = errors.Join(err, j.parent.leaveSlot(ctx, f.d, f.d.runs))
 	}
-	return err
 }
 
 // work takes the snapshots, follows the loop, and asks to be let in.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync/atomic"
 	"testing"
 
 	"github.com/tailrace/tailrace/internal/await"
@@ -230,11 +231,7 @@ func TestNewcomerThatFailsBesideACommit(t *testing.T) {
 		wait(t, g.reached)
 		asks := e.joiner.asks // The loop has not let go of it yet.
 		close(j.source.gate)
-		await.That(t, "the newcomer's end", func() bool {
-			j.source.mu.Lock()
-			defer j.source.mu.Unlock()
-			return len(j.source.dropped) == 2
-		})
+		j.awaitDrops(2) // before its snapshot, and at its end
 		await.That(t, "the loop to know", func() bool { return len(asks) == 0 })
 		close(g.open)
 		wait(t, e.Joined())
@@ -337,17 +334,70 @@ func TestNewcomerWithTarget(t *testing.T) {
 	}
 }
 
+// refuseDrops lets no slot be dropped, until it is told nil.
+func (s *scriptedSource) refuseDrops(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refusesDrops = err
+}
+
+// awaitDrops waits until slots were asked to be dropped n times.
+func (j *joining) awaitDrops(n int) {
+	j.t.Helper()
+	await.That(j.t, "a slot to be dropped", func() bool {
+		j.source.mu.Lock()
+		defer j.source.mu.Unlock()
+		return j.source.drops >= n
+	})
+}
+
+// A server that cannot drop the slot of a newcomer at the moment stops nobody: before the
+// snapshot it is asked again, and once the topology has joined the next start asks.
+func TestSlotThatCannotBeDropped(t *testing.T) {
+	j := newJoining(t)
+	down := errors.New("the connection is refused")
+	j.source.refusesDrops = down
+	var before atomic.Int64
+	off := failpoint.Set(failpoint.JoinerSync, func(int) error {
+		j.source.refuseDrops(down)
+		j.source.mu.Lock()
+		defer j.source.mu.Unlock()
+		before.Store(int64(j.source.drops))
+		return nil
+	})
+	defer off()
+	close(j.source.gate)
+	if err := j.run(func(e *Engine) {
+		j.awaitDrops(2)
+		j.source.refuseDrops(nil)
+		j.source.tx(false, 3)
+		wait(t, e.Joined())
+		j.awaitDrops(int(before.Load()) + 1)
+		j.source.tx(false, 4)
+		j.reaches(j.second, 80)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(j.source.dropped); n != 1 {
+		t.Errorf("%d slots were dropped", n)
+	}
+	for _, err := range []error{down, nil, nil} {
+		j.source.refuseDrops(err)
+		if err := j.run(func(*Engine) { j.reaches(j.second, 80) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want := NewcomerApp("app", "beside"); !slices.Equal(j.source.dropped, []string{want, want}) {
+		t.Errorf("the slots of %q were dropped, want %q twice", j.source.dropped, want)
+	}
+}
+
 // A start without the topology that was on its way drops the slot that it left, once.
 func TestNewcomerLeftOut(t *testing.T) {
 	j := newJoining(t)
 	died := errors.New("died")
-	refuse := func(err error) {
-		j.source.mu.Lock()
-		defer j.source.mu.Unlock()
-		j.source.refusesDrops = err
-	}
 	off := failpoint.Set(failpoint.JoinerSync, func(int) error {
-		refuse(died) // The process that dies does not get to dropping its slot.
+		j.source.refuseDrops(died) // The process that dies does not get to dropping its slot.
 		return died
 	})
 	close(j.source.gate)
@@ -358,7 +408,7 @@ func TestNewcomerLeftOut(t *testing.T) {
 	}
 	j.beside, j.source.dropped = nil, nil
 	for _, err := range []error{died, nil, nil} {
-		refuse(err)
+		j.source.refuseDrops(err)
 		if err := j.run(func(*Engine) { j.reaches(j.first, 32) }); err != nil {
 			t.Fatal(err)
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -29,13 +28,16 @@ type paused struct {
 // openNewcomers opens the snapshot for the newcomers of a database, one for all of
 // them, so that they stand at one position; nil where there are none.
 func (e *Engine) openNewcomers(ctx context.Context, d *databaseRun) (*paused, error) {
-	if d.resume() == 0 {
-		return nil, nil // all are new: the session itself begins with the snapshot
-	}
-	runs := slices.DeleteFunc(d.active(), func(r *topologyRun) bool {
+	// Where all are new the session itself begins with the snapshot.
+	first := d.resume() == 0
+	coming := slices.DeleteFunc(d.active(), func(r *topologyRun) bool {
 		_, ok := r.committed[d.name]
-		return ok || r.joining
+		return !r.joining && (ok || first)
 	})
+	if err := e.dropLeft(ctx, d, coming); err != nil {
+		return nil, err
+	}
+	runs := slices.DeleteFunc(coming, func(r *topologyRun) bool { return r.joining })
 	if len(runs) == 0 {
 		return nil, nil
 	}
@@ -56,8 +58,8 @@ func (e *Engine) joiningRequest(d *databaseRun, runs []*topologyRun) sources.Ope
 	return req
 }
 
-// openJoining opens such a session. That there may be a slot is noted before, so that it is
-// dropped by a start without these topologies too.
+// openJoining opens such a session. That there may be a slot is noted before, so that a
+// later start drops what this run does not; see dropLeft.
 func (e *Engine) openJoining(
 	ctx context.Context, d *databaseRun, runs []*topologyRun, req sources.OpenRequest,
 ) (sources.Session, error) {
@@ -69,22 +71,28 @@ func (e *Engine) openJoining(
 	}
 	session, err := e.openRetry(ctx, d, req)
 	if err != nil {
-		return nil, errors.Join(err, e.leaveSlot(ctx, d, runs))
+		e.leaveSlot(ctx, d, runs)
+		return nil, err
 	}
 	return session, nil
 }
 
 // endJoining closes the session of a snapshot and drops its slot.
-func (e *Engine) endJoining(ctx context.Context, j *paused) error {
-	return errors.Join(j.session.Close(), e.leaveSlot(ctx, j.database, j.runs))
+func (e *Engine) endJoining(ctx context.Context, j *paused) {
+	// The error of closing a connection that is given up tells nothing.
+	_ = j.session.Close()
+	e.leaveSlot(ctx, j.database, j.runs)
 }
 
 // leaveSlot drops the slot that such a session had, also where ctx has ended: left behind
-// it would hold the source's log.
-func (e *Engine) leaveSlot(ctx context.Context, d *databaseRun, runs []*topologyRun) error {
+// it would hold the source's log. Where that fails the next start does it.
+func (e *Engine) leaveSlot(ctx context.Context, d *databaseRun, runs []*topologyRun) {
 	cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
-	return e.dropJoining(cleanup, d, runs[:1])
+	if err := e.dropJoining(cleanup, d, runs[:1]); err != nil {
+		e.log.Warn("the slot of a snapshot is not dropped before the next start, and holds the source's log",
+			"topology", runs[0].name(), "database", d.name, "error", err)
+	}
 }
 
 // dropJoining drops the slots that snapshots of these topologies came through, or
@@ -108,12 +116,13 @@ func (e *Engine) dropJoiningOf(ctx context.Context, d *databaseRun, topology str
 	return e.remove(joiningKey(d.name, topology))
 }
 
-// dropLeft drops the slots that topologies have left which the app does not have any more.
-// One that cannot be dropped is tried again at the next start.
-func (e *Engine) dropLeft(ctx context.Context, d *databaseRun) error {
+// dropLeft drops the slots that topologies have left which do not come up through one of
+// their own now: the app does not have them any more, or they have joined, and the process
+// died before it came to that. One that cannot be dropped is tried again at the next start.
+func (e *Engine) dropLeft(ctx context.Context, d *databaseRun, coming []*topologyRun) error {
 	var left []string
 	err := each(e.cfg.Dir, joiningKey(d.name, ""), func(name string, _ []byte) error {
-		if !slices.ContainsFunc(e.runs, func(r *topologyRun) bool { return r.name() == name }) {
+		if !slices.ContainsFunc(coming, func(r *topologyRun) bool { return r.name() == name }) {
 			left = append(left, name)
 		}
 		return nil
@@ -122,10 +131,9 @@ func (e *Engine) dropLeft(ctx context.Context, d *databaseRun) error {
 		return err
 	}
 	for _, name := range left {
-		e.log.Warn("a topology that the app has no longer was on its way: its slot is dropped",
-			"topology", name, "database", d.name)
+		e.log.Warn("a slot is dropped that a topology came up through", "topology", name, "database", d.name)
 		if err := e.dropJoiningOf(ctx, d, name); err != nil {
-			e.log.Error("the slot of a topology that the app has no longer holds the source's log",
+			e.log.Error("a slot that a topology came up through holds the source's log",
 				"topology", name, "database", d.name, "error", err)
 		}
 	}

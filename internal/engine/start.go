@@ -3,17 +3,16 @@ package engine
 import (
 	"cmp"
 	"context"
-	"errors"
 	"slices"
 )
 
 // start opens all databases and brings new topologies up to the others. Nothing is
 // fed, and no state of a topology that has changed is dropped, before all is open.
-func (e *Engine) start(ctx context.Context) (err error) {
+func (e *Engine) start(ctx context.Context) error {
 	var newcomers []*paused
 	defer func() {
 		for _, j := range newcomers {
-			err = errors.Join(err, e.endJoining(ctx, j))
+			e.endJoining(ctx, j)
 		}
 	}()
 	for _, d := range e.databases {
@@ -32,9 +31,6 @@ func (e *Engine) start(ctx context.Context) (err error) {
 		if d.session == nil {
 			continue // its topologies are held
 		}
-		if err := e.dropLeft(ctx, d); err != nil {
-			return err
-		}
 		j, err := e.openNewcomers(ctx, d)
 		if err != nil {
 			return err
@@ -50,7 +46,8 @@ func (e *Engine) start(ctx context.Context) (err error) {
 		j := newcomers[0]
 		newcomers = newcomers[1:]
 		err := e.takeSnapshot(ctx, j)
-		if err = errors.Join(err, e.endJoining(ctx, j)); err != nil {
+		e.endJoining(ctx, j)
+		if err != nil {
 			return err
 		}
 	}
