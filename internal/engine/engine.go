@@ -210,9 +210,9 @@ func (e *Engine) Run(asked context.Context) (err error) {
 	defer cancel(nil)
 	var workers sync.WaitGroup
 	defer func() {
-		e.closeSessions()
 		cancel(nil)
 		workers.Wait()
+		e.closeSessions() // when a joiner does not hand over any more
 		err = errors.Join(err, e.env.Close())
 	}()
 

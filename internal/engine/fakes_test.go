@@ -52,6 +52,7 @@ type scriptedSource struct {
 	// refusesDrops is why no slot can be dropped, nil if they can; drops counts attempts.
 	refusesDrops error
 	drops        int
+	closed       int // sessions
 }
 
 func newSource() *scriptedSource {
@@ -138,7 +139,13 @@ type scriptedSession struct {
 }
 
 func (s *scriptedSession) System() string { return "scripted" }
-func (s *scriptedSession) Close() error   { return nil }
+
+func (s *scriptedSession) Close() error {
+	s.source.mu.Lock()
+	defer s.source.mu.Unlock()
+	s.source.closed++
+	return nil
+}
 
 func (s *scriptedSession) Timeline() uint32 { return s.source.timeline.Load() }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -331,6 +332,61 @@ func TestNewcomerWithTarget(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// An app that is stopped while a newcomer hands the session of its own database over leaves
+// none open.
+func TestStopDuringAHandOver(t *testing.T) {
+	j := newJoining(t)
+	j.depot = newSource()
+	j.depot.name = "depot"
+	j.depot.tx(true, 1)
+	j.beside = func(b *topology.Builder, _ *sources.Database) {
+		sinks.View(sources.Table[int64, item](b, sources.NewDatabase("depot", j.depot), "public.items"), "second")
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var e *Engine
+	started, snapshot := make(chan struct{}), make(chan struct{})
+	off := failpoint.Set(failpoint.JoinerSync, func(hit int) error {
+		if hit == 1 {
+			close(snapshot)
+			return nil
+		}
+		<-started
+		stop()
+		if !await.Within(await.Limit, func() bool { return e.Status().Stopped }) {
+			t.Error("the loop goes on")
+		}
+		return nil
+	})
+	defer off()
+	reached, open := make(chan struct{}), make(chan struct{})
+	goOn := sync.OnceFunc(func() { close(open) })
+	j.observer.onEpoch = sync.OnceFunc(func() {
+		close(reached)
+		<-open
+	})
+	j.source.tx(false, 3)
+	if err := j.runUnder(ctx, context.Canceled, func(running *Engine) {
+		defer goOn()
+		e = running
+		close(started)
+		wait(t, reached) // The loop stands still.
+		wait(t, snapshot)
+		await.That(t, "the newcomer to ask", func() bool { return len(e.joiner.asks) == 1 })
+		j.depot.tx(false, 2)
+		await.That(t, "what is left to take", func() bool { return len(e.joiner.followers[0].d.batches) == 1 })
+		goOn()
+		await.That(t, "the end", func() bool { return e.Status().Stopped })
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []*scriptedSource{j.source, j.depot} {
+		if s.closed != len(s.opens) || s.closed == 0 {
+			t.Errorf("%s: %d of %d sessions were closed", s.name, s.closed, len(s.opens))
+		}
 	}
 }
 
