@@ -56,8 +56,8 @@ fmt: $(GOLANGCI)-$(GOLANGCI_VERSION) ## formats the code and breaks long lines
 
 .PHONY: race
 race: ## the tests of the concurrent and the stateful packages under the race detector
-	$(GO) test -race -timeout 30m ./state/... ./view/... ./internal/task/... ./internal/engine/... \
-		./internal/faultproxy ./internal/pgserver
+	$(GO) test -race -timeout 30m ./state/... ./view/... ./operators/... ./internal/task/... \
+		./internal/engine/... ./internal/faultproxy ./internal/pgserver
 
 .PHONY: test-postgres
 test-postgres: ## the PostgreSQL source and sink on each supported version

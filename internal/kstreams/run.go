@@ -28,6 +28,30 @@ func Run(c *Case, restart Restart) (*Result, error) {
 // with which options. Those for the first record are also those of the start.
 func RunWith(
 	c *Case, choose func(record int) (opts []topologytest.Option, reopen bool),
+) (*Result, error) {
+	opts, _ := choose(0)
+	return run(c, opts, false, func(d *topologytest.Driver, record int) {
+		if opts, reopen := choose(record); reopen {
+			d.Reopen(opts...)
+		}
+	})
+}
+
+// RunCrashing is Run with options, and crashes before the records that crash chooses. With
+// epochs of several records outputs show later than they came to be; what is committed
+// last makes one more step.
+func RunCrashing(
+	c *Case, crash func(record int) bool, opts ...topologytest.Option,
+) (*Result, error) {
+	return run(c, opts, true, func(d *topologytest.Driver, record int) {
+		if crash(record) {
+			d.Crash()
+		}
+	})
+}
+
+func run(
+	c *Case, opts []topologytest.Option, rest bool, before func(d *topologytest.Driver, record int),
 ) (r *Result, err error) {
 	t := &failures{}
 	defer t.cleanup()
@@ -51,7 +75,6 @@ func RunWith(
 	if err != nil {
 		return nil, fmt.Errorf("kstreams: %w", err)
 	}
-	opts, _ := choose(0)
 	d := topologytest.New(t, top, opts...)
 	for i := range c.Records {
 		in := &c.Records[i]
@@ -59,13 +82,15 @@ func RunWith(
 		if feed == nil {
 			return nil, fmt.Errorf("kstreams: no node reads topic %q", in.Topic)
 		}
-		if opts, reopen := choose(i); reopen {
-			d.Reopen(opts...)
-		}
+		before(d, i)
 		d.Tx(func(tx *topologytest.Tx) {
 			tx.CommitTime(time.UnixMicro(in.TS))
 			feed(tx, in)
 		})
+		r.Steps = append(r.Steps, b.take(d))
+	}
+	if rest {
+		d.Commit()
 		r.Steps = append(r.Steps, b.take(d))
 	}
 	return r, nil
