@@ -55,7 +55,7 @@ func newSmallDisk(t *testing.T) *smallDisk {
 			t.Fatal(err)
 		}
 		defer f.Close()
-		if err := syscall.Fallocate(int(f.Fd()), 0, 0, int64(fs.Bavail)*int64(fs.Bsize)-bytes); err != nil {
+		if err := syscall.Fallocate(int(f.Fd()), 0, 0, int64(fs.Bavail)*fs.Bsize-bytes); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -132,14 +132,12 @@ func TestDiskFull(t *testing.T) {
 			if err := b.run(func(*Engine) {
 				for rows, events := 2, 2; rows <= most || events <= most; {
 					d := wait(t, b.target.taken)
-					next, got := &rows, ""
+					next, got := &rows, d.columns
 					if d.event.ID != "" {
-						next, got = &events, string(d.event.Key)
-					} else {
-						got = fmt.Sprint(d.columns[0])
+						next, got = &events, []string{string(d.event.Key)}
 					}
-					if got != fmt.Sprint(*next) {
-						t.Fatalf("%v came, want %d", got, *next)
+					if got[0] != fmt.Sprint(*next) {
+						t.Fatalf("%v came, want %d", got[0], *next)
 					}
 					*next++
 				}

@@ -76,8 +76,9 @@ func (s *scriptedSource) tx(snapshot bool, keys ...int) {
 	p := sources.TxRows{Tx: tx, Last: true}
 	for i, key := range keys {
 		id := strconv.Itoa(key)
+		name := "item " + id + strings.Repeat(".", s.pad)
 		p.Rows = append(p.Rows, record.Row{Rel: items, Op: record.Insert, Ordinal: uint32(i), New: record.Tuple{
-			{Kind: record.Text, Data: []byte(id)}, {Kind: record.Text, Data: []byte("item " + id + strings.Repeat(".", s.pad))},
+			{Kind: record.Text, Data: []byte(id)}, {Kind: record.Text, Data: []byte(name)},
 		}})
 	}
 	s.log = append(s.log, p)
