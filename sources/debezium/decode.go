@@ -208,15 +208,7 @@ func formatOf(w *wire) format {
 func classify(s scanner) (format, error) {
 	var source, op, row, status, counts, spec, data, ddl, ts bool
 	n := 0
-	s.take('{')
-	for first := true; ; first = false {
-		name, _, ok, err := s.member(first)
-		if err != nil {
-			return unknownFormat, err
-		}
-		if !ok {
-			break
-		}
+	if err := s.object(func(name []byte) error {
 		n++
 		c := s.peek()
 		switch string(name) {
@@ -239,9 +231,10 @@ func classify(s scanner) (format, error) {
 		case "ts_ms":
 			ts = c != '"'
 		}
-		if _, err := s.skip(); err != nil {
-			return unknownFormat, err
-		}
+		_, err := s.skip()
+		return err
+	}); err != nil {
+		return unknownFormat, err
 	}
 	switch {
 	case source && op && row:

@@ -80,18 +80,8 @@ func (d *Decoder) envelope(t *topic, r *Record, s *scanner, sch *schema, ev *Eve
 		}
 	}
 	var p parts
-	s.take('{')
-	for first := true; ; first = false {
-		name, _, ok, err := s.member(first)
-		if err != nil {
-			return err
-		}
-		if !ok {
-			break
-		}
-		if err := d.part(string(name), s, sh, &p, ev); err != nil {
-			return err
-		}
+	if err := s.object(func(name []byte) error { return d.part(string(name), s, sh, &p, ev) }); err != nil {
+		return err
 	}
 	return d.change(t, r, sh, &p, ev)
 }

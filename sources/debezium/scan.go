@@ -87,6 +87,23 @@ func (s *scanner) member(first bool) (name []byte, escaped, ok bool, err error) 
 	return name, escaped, err == nil, err
 }
 
+// object reads an object. member is given the name of each of its members, still escaped,
+// and reads the value.
+func (s *scanner) object(member func(name []byte) error) error {
+	if !s.take('{') {
+		return errSyntax
+	}
+	for first := true; ; first = false {
+		name, _, ok, err := s.member(first)
+		if err != nil || !ok {
+			return err
+		}
+		if err := member(name); err != nil {
+			return err
+		}
+	}
+}
+
 // element leaves the scanner before an array's next element. ok is false at the end.
 func (s *scanner) element(first bool) (ok bool, err error) {
 	if s.take(']') {

@@ -11,20 +11,8 @@ import (
 // source reads the source block.
 func (d *Decoder) source(s *scanner, src *Source) error {
 	start := s.i
-	if !s.take('{') {
-		return errSyntax
-	}
-	for first := true; ; first = false {
-		name, _, ok, err := s.member(first)
-		if err != nil {
-			return err
-		}
-		if !ok {
-			break
-		}
-		if err := d.sourceMember(string(name), s, src); err != nil {
-			return err
-		}
+	if err := s.object(func(name []byte) error { return d.sourceMember(string(name), s, src) }); err != nil {
+		return err
 	}
 	src.Raw = s.b[start:s.i:s.i]
 	return nil
@@ -135,14 +123,7 @@ func (d *Decoder) sequence(s *scanner, src *Source) error {
 
 // txBlock reads the transaction block of a row.
 func (d *Decoder) txBlock(s *scanner, tx *Tx) error {
-	if !s.take('{') {
-		return errSyntax
-	}
-	for first := true; ; first = false {
-		name, _, ok, err := s.member(first)
-		if err != nil || !ok {
-			return err
-		}
+	return s.object(func(name []byte) (err error) {
 		switch string(name) {
 		case "id":
 			err = d.txID(s, tx)
@@ -153,10 +134,8 @@ func (d *Decoder) txBlock(s *scanner, tx *Tx) error {
 		default:
 			_, err = s.skip()
 		}
-		if err != nil {
-			return err
-		}
-	}
+		return err
+	})
 }
 
 // txID reads xid:lsn, or the id alone.
@@ -181,15 +160,7 @@ func (d *Decoder) txID(s *scanner, tx *Tx) (err error) {
 
 // transaction reads a record of the transaction topic.
 func (d *Decoder) transaction(s *scanner, ev *Event) error {
-	s.take('{')
-	for first := true; ; first = false {
-		name, _, ok, err := s.member(first)
-		if err != nil {
-			return err
-		}
-		if !ok {
-			break
-		}
+	if err := s.object(func(name []byte) (err error) {
 		switch string(name) {
 		case "status":
 			var text []byte
@@ -212,9 +183,9 @@ func (d *Decoder) transaction(s *scanner, ev *Event) error {
 		default:
 			_, err = s.skip()
 		}
-		if err != nil {
-			return err
-		}
+		return err
+	}); err != nil {
+		return err
 	}
 	if ev.Kind == 0 || len(ev.Tx.ID) == 0 {
 		return refuse(ErrMalformed, "a record of the transaction topic is neither a BEGIN nor an END")
@@ -235,18 +206,8 @@ func (d *Decoder) collections(s *scanner, b *Boundary) error {
 		if err != nil || !ok {
 			return err
 		}
-		if !s.take('{') {
-			return errSyntax
-		}
 		c := Collection{}
-		for first := true; ; first = false {
-			name, _, ok, err := s.member(first)
-			if err != nil {
-				return err
-			}
-			if !ok {
-				break
-			}
+		if err := s.object(func(name []byte) (err error) {
 			switch string(name) {
 			case "data_collection":
 				c.Name, err = d.v.str(s)
@@ -255,9 +216,9 @@ func (d *Decoder) collections(s *scanner, b *Boundary) error {
 			default:
 				_, err = s.skip()
 			}
-			if err != nil {
-				return err
-			}
+			return err
+		}); err != nil {
+			return err
 		}
 		b.Collections = append(b.Collections, c)
 	}
@@ -266,33 +227,19 @@ func (d *Decoder) collections(s *scanner, b *Boundary) error {
 // heartbeat reads a heartbeat.
 func (d *Decoder) heartbeat(s *scanner, ev *Event) error {
 	ev.Kind = Heartbeat
-	s.take('{')
-	for first := true; ; first = false {
-		name, _, ok, err := s.member(first)
-		if err != nil || !ok {
-			return err
-		}
+	return s.object(func(name []byte) (err error) {
 		if string(name) == "ts_ms" {
 			err = clockOf("ts_ms", s, &ev.Time)
 		} else {
 			_, err = s.skip()
 		}
-		if err != nil {
-			return err
-		}
-	}
+		return err
+	})
 }
 
 // message reads a logical decoding message.
 func (d *Decoder) message(s *scanner, m *record.Message) error {
-	if !s.take('{') {
-		return errSyntax
-	}
-	for first := true; ; first = false {
-		name, _, ok, err := s.member(first)
-		if err != nil || !ok {
-			return err
-		}
+	return s.object(func(name []byte) (err error) {
 		var text []byte
 		switch string(name) {
 		case "prefix":
@@ -305,10 +252,8 @@ func (d *Decoder) message(s *scanner, m *record.Message) error {
 		default:
 			_, err = s.skip()
 		}
-		if err != nil {
-			return err
-		}
-	}
+		return err
+	})
 }
 
 // content turns a message's content into its bytes.
@@ -365,15 +310,7 @@ func sourceAttribute(name string) string {
 func (d *Decoder) cloudEvent(t *topic, r *Record, s *scanner, ev *Event) error {
 	var p parts
 	var data []byte
-	s.take('{')
-	for first := true; ; first = false {
-		name, _, ok, err := s.member(first)
-		if err != nil {
-			return err
-		}
-		if !ok {
-			break
-		}
+	if err := s.object(func(name []byte) (err error) {
 		attr, ours := strings.CutPrefix(string(name), "iodebezium")
 		switch {
 		case string(name) == "data":
@@ -394,9 +331,9 @@ func (d *Decoder) cloudEvent(t *topic, r *Record, s *scanner, ev *Event) error {
 		default:
 			_, err = s.skip()
 		}
-		if err != nil {
-			return err
-		}
+		return err
+	}); err != nil {
+		return err
 	}
 	return d.cloudData(t, r, data, &p, ev)
 }
@@ -435,23 +372,15 @@ func (d *Decoder) cloudData(t *topic, r *Record, data []byte, p *parts, ev *Even
 	if err != nil {
 		return err
 	}
-	s.take('{')
-	for first := true; ; first = false {
-		name, _, ok, err := s.member(first)
-		if err != nil {
-			return err
-		}
-		if !ok {
-			break
-		}
+	if err := s.object(func(name []byte) (err error) {
 		if string(name) != "before" && string(name) != "after" {
 			_, err = s.skip()
 		} else {
 			err = d.part(string(name), &s, sh, p, ev)
 		}
-		if err != nil {
-			return err
-		}
+		return err
+	}); err != nil {
+		return err
 	}
 	if p.op == 0 {
 		// Without the extension attributes only the rows tell.

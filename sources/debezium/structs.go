@@ -50,43 +50,37 @@ func (v *values) join(parts ...any) []byte {
 
 // variable reads a decimal that tells its own scale.
 func (v *values) variable(s *scanner) ([]byte, error) {
-	s.take('{')
 	scale, have := int64(-1), false
-	for first := true; ; first = false {
-		name, _, ok, err := s.member(first)
-		if err != nil {
-			return nil, err
-		}
-		if !ok {
-			break
-		}
+	err := s.object(func(name []byte) error {
 		switch string(name) {
 		case "scale":
 			lit, err := s.number()
 			if err != nil {
-				return nil, errKind
+				return errKind
 			}
 			scale, _ = parseInt64(lit)
 		case "value":
 			text, err := v.str(s)
 			if err != nil {
-				return nil, errKind
+				return errKind
 			}
 			if v.tmp, err = base64.StdEncoding.AppendDecode(v.tmp[:0], text); err != nil {
-				return nil, errForm
+				return errForm
 			}
 			have = true
 		default:
-			if _, err := s.skip(); err != nil {
-				return nil, err
-			}
+			_, err := s.skip()
+			return err
 		}
+		return nil
+	})
+	if err == nil && (!have || scale < 0 || scale > maxScale) {
+		err = errForm
 	}
-	if !have || scale < 0 || scale > maxScale {
-		return nil, errForm
+	if err != nil {
+		return nil, err
 	}
 	start := len(v.arena)
-	var err error
 	v.arena, err = appendUnscaled(v.arena, v.tmp, int(scale))
 	return v.since(start), err
 }
@@ -156,55 +150,37 @@ func appendQuoted(dst, text []byte) []byte {
 
 // numbers reads the floats of an object's members by name; "" asks for none.
 func (v *values) numbers(s *scanner, a, b, c string) (out [3][]byte, err error) {
-	if !s.take('{') {
+	if s.peek() != '{' {
 		return out, errKind
 	}
 	wide := &conv{code: asFloat, wide: true}
-	for first := true; ; first = false {
-		name, _, ok, err := s.member(first)
-		if err != nil {
-			return out, err
-		}
-		if !ok {
-			break
-		}
+	err = s.object(func(name []byte) (err error) {
 		at := -1
 		for i, want := range []string{a, b, c} {
 			if want != "" && string(name) == want {
 				at = i
 			}
 		}
-		if at < 0 {
-			if _, err := s.skip(); err != nil {
-				return out, err
-			}
-			continue
+		switch {
+		case at < 0:
+			_, err = s.skip()
+		case s.peek() == '{' || s.peek() == '[':
+			err = errKind
+		default:
+			out[at], err = v.text(wide, s)
 		}
-		if s.peek() == '{' || s.peek() == '[' {
-			return out, errKind
-		}
-		if out[at], err = v.text(wide, s); err != nil {
-			return out, err
-		}
+		return err
+	})
+	if err == nil && (out[0] == nil || out[1] == nil || c != "" && out[2] == nil) {
+		err = errForm
 	}
-	if out[0] == nil || out[1] == nil || c != "" && out[2] == nil {
-		return out, errForm
-	}
-	return out, nil
+	return out, err
 }
 
 func (v *values) circle(s *scanner) ([]byte, error) {
-	s.take('{')
 	var center [3][]byte
 	var radius []byte
-	for first := true; ; first = false {
-		name, _, ok, err := s.member(first)
-		if err != nil {
-			return nil, err
-		}
-		if !ok {
-			break
-		}
+	if err := s.object(func(name []byte) (err error) {
 		switch string(name) {
 		case "center":
 			center, err = v.numbers(s, "x", "y", "")
@@ -216,9 +192,9 @@ func (v *values) circle(s *scanner) ([]byte, error) {
 		default:
 			_, err = s.skip()
 		}
-		if err != nil {
-			return nil, err
-		}
+		return err
+	}); err != nil {
+		return nil, err
 	}
 	if center[0] == nil || radius == nil {
 		return nil, errForm
@@ -229,37 +205,31 @@ func (v *values) circle(s *scanner) ([]byte, error) {
 // geometry writes PostGIS's text form: the well-known binary in hexadecimal, with the
 // reference system in it where there is one.
 func (v *values) geometry(s *scanner) ([]byte, error) {
-	s.take('{')
 	var wkb []byte
 	srid := int64(0)
-	for first := true; ; first = false {
-		name, _, ok, err := s.member(first)
-		if err != nil {
-			return nil, err
-		}
-		if !ok {
-			break
-		}
+	if err := s.object(func(name []byte) error {
 		switch {
 		case string(name) == "wkb" && s.peek() == '"':
 			text, err := v.str(s)
 			if err != nil {
-				return nil, err
+				return err
 			}
 			if wkb, err = base64.StdEncoding.AppendDecode(nil, text); err != nil {
-				return nil, errForm
+				return errForm
 			}
 		case string(name) == "srid" && s.peek() != 'n':
 			lit, err := s.number()
 			if err != nil {
-				return nil, errKind
+				return errKind
 			}
 			srid, _ = parseInt64(lit)
 		default:
-			if _, err := s.skip(); err != nil {
-				return nil, err
-			}
+			_, err := s.skip()
+			return err
 		}
+		return nil
+	}); err != nil {
+		return nil, err
 	}
 	if len(wkb) < 5 || srid < 0 || srid > 1<<31-1 {
 		return nil, errForm
