@@ -31,14 +31,16 @@ type App struct {
 	topologies []*topology.Topology
 	metrics    *metrics
 	host       *view.Host
+	server     *view.Server // nil without Config.Addr
 	ran        atomic.Bool
 	started    chan struct{} // closed when the views are bound
 	ended      chan struct{} // closed when Run returns
 
 	mu     sync.Mutex
-	runner runner         // nil before Run
+	runner runner         // nil before it is made, and where that fails
 	engine *engine.Engine // in direct mode the same, else nil
 	addr   net.Addr
+	err    error // of Run, once it has ended
 
 	dirMu sync.RWMutex // held while the state directory is looked at
 	dir   *state.Dir   // nil while the app does not run
@@ -47,7 +49,7 @@ type App struct {
 // runner is an engine: that of direct mode or that of Kafka mode.
 type runner interface {
 	Run(ctx context.Context) error
-	Status() Status
+	Status() engine.Status
 }
 
 // New checks the configuration and makes an app. It contacts nothing.
@@ -68,6 +70,14 @@ func New(cfg Config, topologies ...*topology.Topology) (*App, error) {
 		opts.Sources = append(opts.Sources, name)
 	}
 	a.host = view.NewHost(opts)
+	if cfg.Addr != "" {
+		var err error
+		if a.server, err = view.NewServer(cfg.Addr, a.handler(), view.ServerOptions{
+			Token: view.Token(cfg.Token), Open: []string{"/livez", "/readyz"}, Unbounded: []string{"/verify"},
+		}); err != nil {
+			return nil, fmt.Errorf("%w: Config.Addr: %w", ErrConfig, err)
+		}
+	}
 	return a, nil
 }
 
@@ -78,23 +88,19 @@ func (a *App) Run(ctx context.Context) (err error) {
 	if a.ran.Swap(true) {
 		return ErrRunning
 	}
-	defer close(a.ended)
+	defer func() {
+		a.mu.Lock()
+		a.err = err
+		close(a.ended)
+		a.mu.Unlock()
+	}()
 	dir, err := state.OpenDir(a.cfg.StateDir, state.Identity{App: a.cfg.App}, state.Options{Logger: a.log})
 	if err != nil {
 		return err
 	}
 	a.setDir(dir)
-	defer func() {
-		a.setDir(nil)
-		err = errors.Join(err, dir.Close())
-	}()
 	eng, err := a.newRunner(dir)
-	// Views hold snapshots of the state, which must be gone before it is closed.
-	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
-		defer cancel()
-		err = errors.Join(err, a.host.Close(ctx))
-	}()
+	defer func() { err = errors.Join(err, a.close(ctx, dir)) }()
 	if err != nil {
 		return err
 	}
@@ -105,6 +111,19 @@ func (a *App) Run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, stop()) }()
 	return eng.Run(ctx)
+}
+
+// close lets go of the state directory once no reader of a view holds a snapshot of it.
+func (a *App) close(ctx context.Context, dir *state.Dir) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	defer cancel()
+	err := a.host.Close(ctx)
+	a.setDir(nil)
+	if err != nil {
+		return fmt.Errorf("tailrace: a view is still being read %v after the end; the state directory %s stays "+
+			"open, and locked, until the process ends: %w", closeTimeout, a.cfg.StateDir, err)
+	}
+	return dir.Close()
 }
 
 // newRunner makes the engine of the mode that the configuration asks for.
@@ -169,11 +188,10 @@ func (a *App) WaitReady(ctx context.Context) error {
 	eng := a.engine
 	a.mu.Unlock()
 	if eng == nil {
-		return nil // in Kafka mode there are no newcomers
+		return nil // in Kafka mode nobody joins later
 	}
-	joined := eng.Joined()
 	select {
-	case <-joined:
+	case <-eng.Joined():
 		return nil
 	case <-a.ended:
 		return ErrStopped
@@ -185,20 +203,6 @@ func (a *App) WaitReady(ctx context.Context) error {
 // Host returns what serves the app's views, for reading several views at one
 // position in this process.
 func (a *App) Host() *view.Host { return a.host }
-
-// Status is how an app is doing: whether it is ready, when it last committed, what
-// stands still and why.
-type Status = engine.Status
-
-// Status returns how the app is doing.
-func (a *App) Status() Status {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.runner == nil {
-		return Status{}
-	}
-	return a.runner.Status()
-}
 
 // Handler serves the app's views, /metrics, /livez, /readyz, /plan and /deadletters, and
 // /verify with Config.VerifySQL, for mounting in a server of your own; Config.Addr makes

@@ -122,9 +122,12 @@ func (c *Config) validate(topologies []*topology.Topology) error {
 			}
 		}
 	}
-	if c.Partitions < 0 || c.Partitions > maxPartitions {
+	if c.Partitions > maxPartitions {
 		errs = append(errs, fmt.Errorf("Config.Partitions is %d: at most %d", c.Partitions, maxPartitions))
 	}
+	errs = append(errs, c.checkNumbers()...)
+	errs = append(errs, c.checkMode()...)
+	errs = append(errs, c.checkBound(topologies)...)
 	if len(errs) > 0 {
 		return fmt.Errorf("%w: %w", ErrConfig, errors.Join(errs...))
 	}

@@ -110,16 +110,10 @@ func answer(w http.ResponseWriter, ok bool, body map[string]any) {
 // serve starts the HTTP server where Config.Addr asks for one, and returns what ends
 // it.
 func (a *App) serve() (stop func() error, err error) {
-	if a.cfg.Addr == "" {
+	if a.server == nil {
 		return func() error { return nil }, nil
 	}
-	srv, err := view.NewServer(a.cfg.Addr, a.handler(), view.ServerOptions{
-		Token: view.Token(a.cfg.Token), Open: []string{"/livez", "/readyz"},
-	})
-	if err != nil {
-		return nil, fmt.Errorf("tailrace: Config.Addr: %w", err)
-	}
-	addr, err := srv.Listen()
+	addr, err := a.server.Listen()
 	if err != nil {
 		return nil, fmt.Errorf("tailrace: Config.Addr: %w", err)
 	}
@@ -128,14 +122,10 @@ func (a *App) serve() (stop func() error, err error) {
 	a.mu.Unlock()
 	a.log.Info("serving views", "addr", addr.String())
 	done := make(chan error, 1)
-	go func() { done <- srv.Serve() }()
+	go func() { done <- a.server.Serve() }()
 	return func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 		defer cancel()
-		err := srv.Shutdown(ctx)
-		if served := <-done; !errors.Is(served, http.ErrServerClosed) {
-			err = errors.Join(err, served)
-		}
-		return err
+		return errors.Join(a.server.Shutdown(ctx), <-done)
 	}, nil
 }

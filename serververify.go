@@ -41,9 +41,11 @@ func (a *App) serveVerify(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, `the body has to be {"view": ..., "sql": ..., "database": ...}`)
 		return
 	}
-	// Comparing a large view takes longer than the server's other answers. An error
-	// means that the writer has no deadline.
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(verifyTime))
+	// Comparing a large view takes longer than the server's other answers, and the end of
+	// either deadline would cancel the request. An error means that there are none.
+	out := http.NewResponseController(w)
+	_ = out.SetReadDeadline(time.Now().Add(verifyTime))
+	_ = out.SetWriteDeadline(time.Now().Add(verifyTime))
 	ctx, cancel := context.WithTimeout(r.Context(), verifyTime)
 	defer cancel()
 	results, err := a.Verify(ctx, Check(req))

@@ -41,7 +41,15 @@ type Verification struct {
 }
 
 // Difference is a row that a view and SQL do not agree on.
-type Difference = compare.Difference
+type Difference struct {
+	// Key is the row's key, as a JSON object of the key's columns.
+	Key string `json:"key"`
+	// View and SQL are the row on the two sides, "" where there is none.
+	View string `json:"view,omitempty"`
+	SQL  string `json:"sql,omitempty"`
+	// Columns are those that differ, where both sides have the row.
+	Columns []string `json:"columns,omitempty"`
+}
 
 // ErrVerify says that a Check cannot be made: the view is not there, its topology
 // stands still, or the query (then it is a sources.ErrQuery, too) or its columns do not
@@ -193,6 +201,10 @@ func (v *verifier) check(
 	if err := snapshot.Query(ctx, c.SQL, rows.AddSQL); err != nil {
 		return out, err
 	}
-	out.ViewRows, out.SQLRows, out.Differences = rows.Result()
+	viewRows, sqlRows, differ := rows.Result()
+	out.ViewRows, out.SQLRows = viewRows, sqlRows
+	for _, d := range differ {
+		out.Differences = append(out.Differences, Difference(d))
+	}
 	return out, nil
 }

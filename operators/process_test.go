@@ -261,6 +261,48 @@ func TestProcessMistakes(t *testing.T) {
 	}
 }
 
+// counter walks twice over what it holds with each record.
+type counter struct {
+	held *operators.Ordered[int64, string]
+}
+
+func (c counter) Process(ctx *batchContext, r record.Record[nullKey, fact]) error {
+	c.held.Put(r.Time, r.Value.V)
+	all := c.held.All()
+	for range 2 {
+		n := int64(0)
+		for range all {
+			n++
+		}
+		ctx.Forward(n, r.Value.V)
+	}
+	return nil
+}
+
+func (counter) Timer(*batchContext, nullKey, time.Time) error { return nil }
+
+// A walk over an ordered store that is begun twice sees everything twice, also where it
+// reads more than once.
+func TestOrderedStoreIsWalkedTwice(t *testing.T) {
+	b := topology.New("counts")
+	source, in := facts(b, sources.NewDatabase("db", nil), "public.f")
+	out := operators.Process("counts", in,
+		func(s *operators.Stores) operators.Processor[nullKey, fact, int64, string] {
+			return counter{operators.OrderedStore[int64, string](s, "held")}
+		})
+	d := topologytest.New(t, b.MustBuild())
+	for n := range int64(200) {
+		d.Tx(func(tx *topologytest.Tx) {
+			topologytest.Emit(tx, source, n, fact{K: nullKey{V: 7, Valid: true}, V: "x", At: moment(n)})
+		})
+		for _, r := range topologytest.Records(d, out) {
+			if r.Key != n+1 {
+				t.Fatalf("it counts %d, want %d", r.Key, n+1)
+			}
+		}
+	}
+}
+
 // TestRandomDeduplicate compares with loops over everything that went on.
 func TestRandomDeduplicate(t *testing.T) {
 	for seed := range uint64(100) {

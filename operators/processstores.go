@@ -168,10 +168,11 @@ type walked[K comparable, V any] struct {
 func (o *Ordered[K, V]) walk(from, to []byte) iter.Seq2[K, V] {
 	return func(yield func(K, V) bool) {
 		var chunk []walked[K, V]
+		at := from // a second walk begins anew
 		for {
 			chunk = chunk[:0]
 			var failed error
-			err := o.store.ScanRange(from, to, false, func(key, val []byte) bool {
+			err := o.store.ScanRange(at, to, false, func(key, val []byte) bool {
 				var w walked[K, V]
 				if w.key, _, failed = o.keyCodec.Decode(key); failed == nil {
 					failed = o.codec.Decode(val, &w.val)
@@ -195,7 +196,7 @@ func (o *Ordered[K, V]) walk(from, to []byte) iter.Seq2[K, V] {
 				return
 			}
 			// The next key there can be.
-			from = append(o.keyCodec.Append(nil, chunk[len(chunk)-1].key), 0)
+			at = append(o.keyCodec.Append(nil, chunk[len(chunk)-1].key), 0)
 		}
 	}
 }

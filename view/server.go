@@ -57,6 +57,9 @@ type ServerOptions struct {
 	// Timeout bounds reading a request and answering it; streams are exempt.
 	// Defaults to 30 s.
 	Timeout time.Duration
+	// Unbounded are paths that Timeout leaves alone once the request is read, since their
+	// handlers bound it themselves; they set the connection's deadlines.
+	Unbounded []string
 	// Logger gets the server's errors. Defaults to slog.Default.
 	Logger *slog.Logger
 }
@@ -127,8 +130,8 @@ func NewServer(addr string, h http.Handler, opts ServerOptions) (*Server, error)
 }
 
 func errOpen(addr string) error {
-	return fmt.Errorf("view: %s can be reached from other machines; set ServerOptions.Token "+
-		"(or TLS with client certificates), or listen on 127.0.0.1", addr)
+	return fmt.Errorf("view: %s can be reached from other machines; require a token (Config.Token of an app, "+
+		"ServerOptions.Token) or client certificates, or listen on 127.0.0.1", addr)
 }
 
 // authenticates reports whether clients have to show who they are.
@@ -201,6 +204,10 @@ func (s *Server) checked(views, mux http.Handler) http.Handler {
 		// clean keys such as ".." away.
 		if p := r.URL.EscapedPath(); p == "/views" || strings.HasPrefix(p, "/views/") {
 			views.ServeHTTP(w, r)
+			return
+		}
+		if contains(s.opts.Unbounded, r.URL.Path) {
+			mux.ServeHTTP(w, r)
 			return
 		}
 		ctx, cancel := context.WithTimeout(r.Context(), s.opts.Timeout)

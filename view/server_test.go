@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -292,4 +293,62 @@ func TestServerStream(t *testing.T) {
 		}
 	}
 	http.DefaultClient.CloseIdleConnections()
+}
+
+// A handler of ServerOptions.Unbounded bounds itself, and every other one is cut off.
+func TestServerUnbounded(t *testing.T) {
+	begun, cut := make(chan struct{}), make(chan struct{})
+	mux := http.NewServeMux()
+	mux.HandleFunc("/slow", func(w http.ResponseWriter, r *http.Request) {
+		out := http.NewResponseController(w)
+		for _, set := range []func(time.Time) error{out.SetReadDeadline, out.SetWriteDeadline} {
+			if err := set(time.Time{}); err != nil {
+				t.Error(err)
+			}
+		}
+		close(begun)
+		select {
+		case <-cut: // the time of all others is over
+			w.WriteHeader(http.StatusNoContent)
+		case <-r.Context().Done():
+			t.Errorf("the request was cut off: %v", context.Cause(r.Context()))
+		}
+	})
+	mux.HandleFunc("/bounded", func(_ http.ResponseWriter, r *http.Request) {
+		<-r.Context().Done()
+		close(cut)
+	})
+	srv, err := NewServer("127.0.0.1:0", mux, ServerOptions{
+		Timeout: 200 * time.Millisecond, Unbounded: []string{"/slow"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr, err := srv.Listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve() }()
+	answered := make(chan int, 1)
+	go func() {
+		resp, err := http.Get("http://" + addr.String() + "/slow")
+		if err != nil {
+			t.Error(err)
+			answered <- 0
+			return
+		}
+		answered <- resp.StatusCode
+		_ = resp.Body.Close() // it is empty
+	}()
+	<-begun
+	if resp, err := http.Get("http://" + addr.String() + "/bounded"); err == nil {
+		_ = resp.Body.Close() // whatever came of it
+	}
+	if code := <-answered; code != http.StatusNoContent {
+		t.Errorf("status %d", code)
+	}
+	if err := errors.Join(srv.Shutdown(t.Context()), <-served); err != nil {
+		t.Error(err)
+	}
 }

@@ -157,7 +157,7 @@ func (p Program) create(ctx context.Context, url string) error {
 func Print[K comparable, V any](ctx context.Context, out io.Writer, app *tailrace.App, v *view.View[K, V]) {
 	keys, errK := serde.JSONOf[K]()
 	values, errV := serde.JSONOf[V]()
-	if errK != nil || errV != nil || app.Host().WaitFor(ctx, nil) != nil {
+	if errK != nil || errV != nil || app.WaitReady(ctx) != nil {
 		return
 	}
 	rows, started := 0, false

@@ -59,7 +59,7 @@ func (d *DB) Run(t *testing.T, name string, topologies ...*topology.Topology) *t
 	})
 	wait, cancelWait := context.WithTimeout(ctx, 30*time.Second)
 	defer cancelWait()
-	if err := app.Host().WaitFor(wait, nil); err != nil {
+	if err := app.WaitReady(wait); err != nil {
 		t.Fatalf("no view: %v, %+v", err, app.Status())
 	}
 	return app

@@ -1,0 +1,167 @@
+package tailrace_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tailrace/tailrace"
+	"github.com/tailrace/tailrace/operators"
+	"github.com/tailrace/tailrace/operators/aggregate"
+	"github.com/tailrace/tailrace/sinks"
+	"github.com/tailrace/tailrace/sources"
+	"github.com/tailrace/tailrace/state"
+	"github.com/tailrace/tailrace/topology"
+	"github.com/tailrace/tailrace/view"
+)
+
+// counting has a view of the number of items under each name.
+func counting(connector sources.Connector) (*topology.Topology, *view.View[string, int64]) {
+	b := topology.New("counting")
+	in := sources.Table[int64, item](b, sources.NewDatabase("shop", connector), "public.items")
+	counts := operators.Aggregate("count", operators.GroupBy(in, func(_ int64, i item) string { return i.Name }),
+		aggregate.Count[item]())
+	v := sinks.View(counts, "counts")
+	return b.MustBuild(), v
+}
+
+// All that is wrong with a configuration is said at once, with the fields' names.
+func TestConfigMistakes(t *testing.T) {
+	topo, _ := counting(snapshotOnly{})
+	tests := []struct {
+		name string
+		cfg  tailrace.Config
+		bind func(*tailrace.Config)
+		want []string
+	}{
+		{
+			name: "negative",
+			cfg:  tailrace.Config{EpochRows: -1, Memory: -1, QueueBytes: -1, IdleCommit: -1, Partitions: -1},
+			want: []string{
+				"Config.EpochRows",
+				"Config.Memory",
+				"Config.QueueBytes",
+				"Config.IdleCommit",
+				"Config.Partitions",
+			},
+		},
+		{name: "kafka", cfg: tailrace.Config{
+			OneTransaction:  true,
+			Partitions:      2,
+			StopOnLostState: true,
+			QueueBytes:      1,
+			IdleCommit:      time.Second,
+			VerifySQL:       true,
+			Kafka:           &tailrace.Kafka{Brokers: []string{"127.0.0.1:1"}, MaxIdle: -time.Second},
+		}, want: []string{"Config.OneTransaction", "Config.Partitions", "Config.StopOnLostState",
+			"Config.QueueBytes",
+			"Config.IdleCommit", "Config.VerifySQL", "Config.Kafka.MaxIdle"}},
+		{
+			name: "bound",
+			bind: func(c *tailrace.Config) { c.Bind("shpo", snapshotOnly{}); c.BindTarget("warehouse", nil) },
+			want: []string{`Config.Bind("shpo")`, `but "shop"`, `Config.BindTarget("warehouse")`, "none at all"},
+		},
+		{
+			name: "open to the network",
+			cfg:  tailrace.Config{Addr: "0.0.0.0:0"},
+			want: []string{"Config.Addr", "Config.Token"},
+		},
+		{name: "no address", cfg: tailrace.Config{Addr: "8080"}, want: []string{"Config.Addr", "host:port"}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			cfg := test.cfg
+			cfg.App, cfg.StateDir = "app", filepath.Join(t.TempDir(), "state")
+			if test.bind != nil {
+				test.bind(&cfg)
+			}
+			_, err := tailrace.New(cfg, topo)
+			if !errors.Is(err, tailrace.ErrConfig) {
+				t.Fatalf("got %v, want ErrConfig", err)
+			}
+			for _, want := range test.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("%q is missing in: %v", want, err)
+				}
+			}
+		})
+	}
+}
+
+// An app that could not start is stopped, and says so.
+func TestFailedStart(t *testing.T) {
+	for name, connector := range map[string]sources.Connector{"directory": snapshotOnly{}, "engine": nil} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "state")
+			if name == "directory" {
+				if err := os.WriteFile(dir, nil, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			topo, _ := counting(connector)
+			app, err := tailrace.New(tailrace.Config{App: "app", StateDir: dir}, topo)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s := app.Status(); s.Stopped {
+				t.Error("it is stopped before it ran")
+			}
+			failed := app.Run(t.Context())
+			if failed == nil {
+				t.Fatal("it runs")
+			}
+			if s := app.Status(); !s.Stopped || !errors.Is(s.Err, failed) {
+				t.Errorf("status %+v after %v", s, failed)
+			}
+			for _, path := range []string{"/livez", "/readyz"} {
+				rec := httptest.NewRecorder()
+				app.Handler().ServeHTTP(rec, httptest.NewRequest(http.MethodGet, path, nil))
+				if rec.Code != http.StatusServiceUnavailable {
+					t.Errorf("%s answers %d", path, rec.Code)
+				}
+			}
+			if err := app.WaitReady(t.Context()); !errors.Is(err, tailrace.ErrStopped) {
+				t.Errorf("WaitReady: %v", err)
+			}
+		})
+	}
+}
+
+// A reader that does not let go of its view when the app ends keeps the state directory.
+func TestReaderOutlastsTheApp(t *testing.T) {
+	t.Parallel() // it waits for the reader as long as an app does
+	topo, v := counting(snapshotOnly{})
+	dir := filepath.Join(t.TempDir(), "state")
+	app, err := tailrace.New(tailrace.Config{App: "app", StateDir: dir}, topo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- app.Run(ctx) }()
+	if err := app.WaitReady(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	m, err := app.Host().At(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	err = <-ended
+	if err == nil || !strings.Contains(err.Error(), dir) {
+		t.Errorf("got %v", err)
+	}
+	if row, ok, err := v.At(m).Get("item"); err != nil || !ok || row != 10 {
+		t.Errorf("the reader sees %d, %v, %v", row, ok, err)
+	}
+	m.Close()
+	if _, err := state.LockDir(dir, state.Options{}); !errors.Is(err, state.ErrLocked) {
+		t.Errorf("the directory is free: %v", err)
+	}
+}

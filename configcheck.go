@@ -1,0 +1,85 @@
+package tailrace
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/tailrace/tailrace/topology"
+)
+
+// checkNumbers refuses negative numbers; zero is each field's default.
+func (c *Config) checkNumbers() (errs []error) {
+	numbers := map[string]int64{
+		"EpochRows": int64(c.EpochRows), "Memory": c.Memory, "QueueBytes": c.QueueBytes,
+		"IdleCommit": int64(c.IdleCommit), "Partitions": int64(c.Partitions),
+	}
+	if k := c.Kafka; k != nil {
+		numbers["Kafka.CommitInterval"] = int64(k.CommitInterval)
+		numbers["Kafka.SessionTimeout"] = int64(k.SessionTimeout)
+		numbers["Kafka.TransactionTimeout"] = int64(k.TransactionTimeout)
+		numbers["Kafka.MaxIdle"] = int64(k.MaxIdle)
+	}
+	for _, name := range slices.Sorted(maps.Keys(numbers)) {
+		if numbers[name] < 0 {
+			errs = append(errs, fmt.Errorf("%s is negative; leave it out for its default", "Config."+name))
+		}
+	}
+	return errs
+}
+
+// checkMode refuses what only direct mode has, where the app runs over topics.
+func (c *Config) checkMode() (errs []error) {
+	if c.Kafka == nil {
+		return nil
+	}
+	for _, f := range []struct {
+		name, instead string
+		set           bool
+	}{
+		{"OneTransaction", "topics hold no transactions of the source", c.OneTransaction},
+		{"Partitions", "the topics' partitions divide the work", c.Partitions > 0},
+		{"StopOnLostState", "state that is lost is restored from its changelogs", c.StopOnLostState},
+		{"QueueBytes", "outputs are written with the transaction and not queued", c.QueueBytes > 0},
+		{"IdleCommit", "Kafka.CommitInterval says when is committed", c.IdleCommit > 0},
+		{"VerifySQL", "there is no position of a database's log to compare at", c.VerifySQL},
+	} {
+		if f.set {
+			errs = append(errs, fmt.Errorf("%s is for direct mode, and Config.Kafka is set: %s; leave it out",
+				"Config."+f.name, f.instead))
+		}
+	}
+	return errs
+}
+
+// checkBound refuses connectors that were bound to names which no topology uses.
+func (c *Config) checkBound(topologies []*topology.Topology) (errs []error) {
+	built := slices.DeleteFunc(slices.Clone(topologies), func(t *topology.Topology) bool { return t == nil })
+	in, out := c.connectors(built)
+	for _, name := range slices.Sorted(maps.Keys(c.sources)) {
+		if _, ok := in[name]; !ok {
+			errs = append(errs, fmt.Errorf("Config.Bind(%q): no topology reads a database of that name, but %s",
+				name, listed(in)))
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.targets)) {
+		if _, ok := out[name]; !ok {
+			errs = append(errs, fmt.Errorf("Config.BindTarget(%q): no topology writes a target of that name, but %s",
+				name, listed(out)))
+		}
+	}
+	return errs
+}
+
+// listed are names in quotes.
+func listed[V any](names map[string]V) string {
+	if len(names) == 0 {
+		return "none at all"
+	}
+	var out []string
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		out = append(out, fmt.Sprintf("%q", name))
+	}
+	return strings.Join(out, ", ")
+}
