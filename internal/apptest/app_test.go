@@ -522,6 +522,12 @@ func TestDestroy(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	nothingLeft(t, db)
+}
+
+// nothingLeft checks that there are no slots and publications in a database.
+func nothingLeft(t *testing.T, db *pgservertest.DB) {
+	t.Helper()
 	left := slices.Concat(
 		db.Strings("select slot_name from pg_replication_slots where database = current_database()"),
 		db.Strings("select pubname from pg_publication"),

@@ -390,3 +390,62 @@ func (c *counter) Handle(_ context.Context, r slog.Record) error {
 	}
 	return nil
 }
+
+// stuck is a source that cannot drop the slots of newcomers once it has made one.
+type stuck struct {
+	sources.Connector
+	made atomic.Bool
+}
+
+func (s *stuck) Open(ctx context.Context, req sources.OpenRequest) (sources.Session, error) {
+	s.made.Store(req.Joins != "")
+	return s.Connector.Open(ctx, req)
+}
+
+func (s *stuck) Drop(ctx context.Context, req sources.DropRequest) error {
+	if s.made.Load() {
+		return errors.New("the connection is refused")
+	}
+	return s.Connector.Drop(ctx, req)
+}
+
+// TestDestroyAfterNewcomer removes what is left of an app from which a topology was removed
+// that died on its way and could not drop its slot.
+func TestDestroyAfterNewcomer(t *testing.T) {
+	db := pgservertest.New(t)
+	db.Exec(itemsSchema)
+	cfg := tailrace.Config{App: "gone", StateDir: t.TempDir() + "/state"}
+	begin := func(source *sources.Database, names ...string) started {
+		var topologies []*topology.Topology
+		for _, name := range names {
+			topologies = append(topologies, newSum(t, name, source, amount).topology)
+		}
+		return start(t, cfg, topologies...)
+	}
+	app := begin(pgSource("shop", db), "first")
+	if err := app.app.WaitReady(deadline(t)); err != nil {
+		t.Fatal(err, app.stop())
+	}
+	if err := app.stop(); err != nil {
+		t.Fatal(err)
+	}
+	killed := errors.New("killed")
+	source := sources.NewDatabase("shop", &stuck{Connector: postgres.Source(postgres.Config{URL: db.URL})})
+	off := failpoint.Set(failpoint.JoinerSync, func(int) error { return killed })
+	defer off()
+	app = begin(source, "first", "second")
+	if err := app.wait(t); !errors.Is(err, killed) {
+		t.Fatalf("the app ended with %v", err)
+	}
+	if n := db.String("select count(*) from pg_replication_slots where database = current_database()"); n != "2" {
+		t.Fatalf("%s slots are left by the crash, want the app's and the newcomer's", n)
+	}
+	again, err := tailrace.New(cfg, newSum(t, "first", pgSource("shop", db), amount).topology)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := again.Destroy(deadline(t)); err != nil {
+		t.Fatal(err)
+	}
+	nothingLeft(t, db)
+}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tailrace/tailrace/sources"
+	"github.com/tailrace/tailrace/state"
 )
 
 // paused is the snapshot of topologies that the others wait for, unlike those that a
@@ -120,17 +121,14 @@ func (e *Engine) dropJoiningOf(ctx context.Context, d *databaseRun, topology str
 // their own now: the app does not have them any more, or they have joined, and the process
 // died before it came to that. One that cannot be dropped is tried again at the next start.
 func (e *Engine) dropLeft(ctx context.Context, d *databaseRun, coming []*topologyRun) error {
-	var left []string
-	err := each(e.cfg.Dir, joiningKey(d.name, ""), func(name string, _ []byte) error {
-		if !slices.ContainsFunc(coming, func(r *topologyRun) bool { return r.name() == name }) {
-			left = append(left, name)
-		}
-		return nil
-	})
+	left, err := LeftSlots(e.cfg.Dir, d.name)
 	if err != nil {
 		return err
 	}
 	for _, name := range left {
+		if slices.ContainsFunc(coming, func(r *topologyRun) bool { return r.name() == name }) {
+			continue
+		}
 		e.log.Warn("a slot is dropped that a topology came up through", "topology", name, "database", d.name)
 		if err := e.dropJoiningOf(ctx, d, name); err != nil {
 			e.log.Error("a slot that a topology came up through holds the source's log",
@@ -138,6 +136,16 @@ func (e *Engine) dropLeft(ctx context.Context, d *databaseRun, coming []*topolog
 		}
 	}
 	return nil
+}
+
+// LeftSlots returns the topologies that a state directory says may have a slot of their own
+// in a database, in order.
+func LeftSlots(dir *state.Dir, database string) (topologies []string, err error) {
+	err = each(dir, joiningKey(database, ""), func(name string, _ []byte) error {
+		topologies = append(topologies, name)
+		return nil
+	})
+	return topologies, err
 }
 
 // NewcomerApp names the slot of a newcomer's snapshot. Different pairs of names give
