@@ -45,6 +45,7 @@ type world struct {
 	cluster *kafkatest.Cluster
 	app     string
 	client  *kgo.Client
+	policy  topology.ErrorPolicy // of the join; it fails on negative cents
 }
 
 func newWorld(t *testing.T, partitions int32) *world {
@@ -81,8 +82,14 @@ func (w *world) topology() (*topology.Topology, *view.View[string, priced]) {
 	orders := sources.Table[string, order](b, db, "public.orders")
 	rates := sources.Table[string, rate](b, db, "public.rates")
 	out := operators.Join("priced", orders, rates, func(o order, r rate) priced {
+		if o.Cents < 0 {
+			panic("negative")
+		}
 		return priced{o.Customer, o.Cents * (100 + r.Percent) / 100}
 	})
+	if w.policy != nil {
+		out = out.OnError(w.policy)
+	}
 	target := sinks.NewTarget("out", kafkasink.Target(kafkasink.Config{
 		Brokers: w.cluster.Brokers(), CreateTopics: true, Partitions: 2,
 	}))
