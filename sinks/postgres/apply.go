@@ -42,6 +42,7 @@ func (w *Writer) Apply(ctx context.Context, epochs []sinks.Epoch) error {
 		}
 		if !errors.Is(err, errMoved) {
 			w.disconnect()
+			w.locate(ctx, epochs, err)
 			return err
 		}
 		if err := w.catchUp(ctx); err != nil {

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/tailrace/tailrace/internal/pgtls"
+	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/sinks"
 )
 
@@ -27,12 +28,19 @@ func (e *SchemaError) Error() string {
 // Is reports that the error is sinks.ErrTargetSchema.
 func (e *SchemaError) Is(target error) bool { return target == sinks.ErrTargetSchema }
 
-// RejectedError says which table refuses a row, and by which rule. It carries no value
-// of the row. errors.Is(err, sinks.ErrRejected) holds.
+// RejectedError says which table refuses which row, and by which rule. Its message holds
+// no value of the row. errors.Is(err, sinks.ErrRejected) holds.
 type RejectedError struct {
 	Target, Table string
 	// KeyColumns names the table's key columns.
 	KeyColumns string
+	// Key is the row's key as text, in order of KeyColumns, and of an event its id; nil
+	// where no row alone is to blame, or it was not found within 5 s. Like the key of a
+	// topology.Failure it is not part of the message.
+	Key []string
+	// Positions says up to where in the sources the epoch of the row goes; nil where it
+	// was not found.
+	Positions record.Positions
 	// Code is the SQLSTATE. Constraint and Column name what was violated, where the
 	// server tells.
 	Code, Constraint, Column string
@@ -49,16 +57,25 @@ func (e *RejectedError) Error() string {
 	if e.Column != "" {
 		fmt.Fprintf(&b, ", column %q", e.Column)
 	}
-	b.WriteString("; the server's log names the row. Nothing of the epoch was written: ")
-	switch e.Code {
-	case "23503":
-		b.WriteString("make the foreign key DEFERRABLE if both tables are of this target, or drop it")
-	case "23505":
-		b.WriteString("drop the unique constraint beside the key, or make it DEFERRABLE")
-	default:
-		b.WriteString("widen the column, or drop or change the constraint or trigger; then start again")
+	if len(e.Positions) > 0 {
+		fmt.Fprintf(&b, ", in the epoch at %s", e.Positions)
 	}
+	b.WriteString("; the server's log names the row. Nothing of the epoch was written: ")
+	b.WriteString(rejectedRemedy(e.Code))
 	return b.String()
+}
+
+func rejectedRemedy(code string) string {
+	switch code {
+	case "23503":
+		return "make the foreign key DEFERRABLE if both tables are of this target, or drop it; then start again"
+	case "23505":
+		return "drop the unique constraint beside the key, or make it DEFERRABLE; then start again"
+	case "22021", "22P05":
+		return "the target cannot hold such text, as \\x00 or what its encoding lacks: mend it in the source, or " +
+			"take it out by a MapValues before the sink and raise the topology's Version"
+	}
+	return "widen the column, or drop or change the constraint or trigger; then start again"
 }
 
 // Is reports that the error is sinks.ErrRejected.

@@ -21,12 +21,13 @@ import (
 func TestRejectedRows(t *testing.T) {
 	t.Parallel()
 	const canary = "canary-value"
-	for _, c := range []struct{ name, ddl, code, want string }{
-		{"check", "CHECK (name IS NULL OR name <> '" + canary + "')", "23514", `constraint "accounts_name_check"`},
-		{"second unique", "UNIQUE (name)", "23505", `constraint "accounts_name_key"`},
-		{"deferred unique", "UNIQUE (name) DEFERRABLE INITIALLY DEFERRED", "23505",
+	for _, c := range []struct{ name, ddl, code, key, want string }{
+		{"check", "CHECK (name IS NULL OR name <> '" + canary + "')", "23514", "37",
+			`constraint "accounts_name_check"`},
+		{"second unique", "UNIQUE (name)", "23505", "", `constraint "accounts_name_key"`},
+		{"deferred unique", "UNIQUE (name) DEFERRABLE INITIALLY DEFERRED", "23505", "",
 			`constraint "accounts_name_key"`},
-		{"foreign key", "FOREIGN KEY (name) REFERENCES names", "23503", "DEFERRABLE"},
+		{"foreign key", "FOREIGN KEY (name) REFERENCES names", "23503", "37", "DEFERRABLE"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -48,6 +49,9 @@ func TestRejectedRows(t *testing.T) {
 			var rejected *postgres.RejectedError
 			if !errors.Is(err, sinks.ErrRejected) || !errors.As(err, &rejected) || rejected.Code != c.code {
 				t.Fatalf("got %v, want code %s", err, c.code)
+			}
+			if key := strings.Join(rejected.Key, ","); key != c.key || !strings.Contains(err.Error(), "shop:0/200;") {
+				t.Errorf("the row is %q, want %q; the message is %v", key, c.key, err)
 			}
 			text := err.Error()
 			if strings.Contains(text, canary) || !strings.Contains(text, "accounts") ||
@@ -94,6 +98,13 @@ func TestBadValues(t *testing.T) {
 			err := w.Apply(t.Context(), []sinks.Epoch{e})
 			if !errors.Is(err, sinks.ErrRejected) || strings.Contains(err.Error(), "canary") {
 				t.Fatalf("reconcile %v: got %v", reconcile, err)
+			}
+			var rejected *postgres.RejectedError
+			if !errors.As(err, &rejected) || !slices.Equal(rejected.Key, []string{string(bad.Columns[0])}) {
+				t.Errorf("reconcile %v: the row is %+v, want %q", reconcile, rejected, bad.Columns[0])
+			}
+			if text := rejected.Code == "22021"; text != strings.Contains(err.Error(), "by a MapValues") {
+				t.Errorf("reconcile %v: the remedy is %v", reconcile, err)
 			}
 		}
 		if reconcile {
