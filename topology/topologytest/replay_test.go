@@ -24,11 +24,15 @@ func TestReplayOfStreams(t *testing.T) {
 		"whole": nil, "one partition": {topologytest.Partitions(1)},
 		"partitions": {topologytest.Partitions(3), topologytest.Encoded()},
 	} {
-		t.Run(name, func(t *testing.T) { testReplayOfStreams(t, append(opts, topologytest.Epochs(3))) })
+		for _, crash := range []bool{true, false} { // without, partitions remember what they have read
+			t.Run(fmt.Sprint(name, " crash ", crash), func(t *testing.T) {
+				testReplayOfStreams(t, crash, append(opts, topologytest.Epochs(3)))
+			})
+		}
 	}
 }
 
-func testReplayOfStreams(t *testing.T, opts []topologytest.Option) {
+func testReplayOfStreams(t *testing.T, crash bool, opts []topologytest.Option) {
 	broken = faults{"row": {7: true}, "map": {3: true}, "enrich": {4: true}, "look-up": {8: true}}
 	b := topology.New("again")
 	db := sources.NewDatabase("shop", nil)
@@ -72,7 +76,9 @@ func testReplayOfStreams(t *testing.T, opts []topologytest.Option) {
 	if tried, failed := d.ReplayDeadLetters(letters[1].ID, "nothing"); tried != 1 || failed != 0 {
 		t.Errorf("one letter is tried %d times and fails %d times", tried, failed)
 	}
-	d.Crash()
+	if crash {
+		d.Crash()
+	}
 	topologytest.Update(d, rates, 1, rate{Percent: 1})
 	if tried, failed := d.ReplayDeadLetters(); tried != 6 || failed != 0 {
 		t.Errorf("the rest is tried %d times and fails %d times", tried, failed)
