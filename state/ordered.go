@@ -226,7 +226,7 @@ func (o *Ordered) Flush(b Batch) (err error) {
 	return err
 }
 
-// Committed says that the flushed batch is durable.
+// Committed says that the flushed batch is on its way to the disk and can be read; see Store.
 func (o *Ordered) Committed() { o.endEpoch() }
 
 // Rollback drops everything written since the last commit.

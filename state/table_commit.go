@@ -74,7 +74,7 @@ func (t *Table[K, V]) Flush(b Batch) error {
 	return nil
 }
 
-// Committed says that the flushed batch is durable.
+// Committed says that the flushed batch is on its way to the disk and can be read; see Store.
 func (t *Table[K, V]) Committed() {
 	t.EndStep()
 	for _, s := range t.dirty {
