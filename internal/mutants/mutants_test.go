@@ -1,6 +1,3 @@
-// Package mutants puts faults into the code, one at a time, and requires that the tests
-// which are there to find such a fault do. Whether each still fits the code is checked with
-// all other tests; make mutants builds and runs them.
 package mutants
 
 import (
@@ -13,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -23,14 +21,15 @@ type mutant struct {
 	// file is where, from the root of the repository; old occurs in it once, and new stands
 	// there instead.
 	file, old, new string
-	// test is the test of pkg that has to fail, with an output that matches sees.
+	// test is the test of pkg that has to fail, with an output that matches sees. Subtests
+	// are behind slashes.
 	pkg, test, sees string
 }
 
 // root is the root of the repository.
 const root = "../.."
 
-func all() []mutant { return slices.Concat(direct) }
+func all() []mutant { return slices.Concat(direct, operators) }
 
 // mutated returns the file with the fault in it.
 func (m *mutant) mutated() (text []byte, occurs int, err error) {
@@ -104,8 +103,9 @@ func (m *mutant) run(t *testing.T) ([]byte, error) {
 	if err := os.WriteFile(overlay, replace, 0o666); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), "go", "test", "-overlay", overlay, "-count=1", "-timeout=15m",
-		"-run", "^("+m.test+")$", m.pkg)
+	tests := "^(" + strings.ReplaceAll(m.test, "/", ")$/^(") + ")$"
+	cmd := exec.CommandContext(t.Context(), "go", "test", "-vet=off", "-overlay", overlay, "-count=1",
+		"-timeout=15m", "-run", tests, m.pkg)
 	cmd.Dir = root
 	return cmd.CombinedOutput()
 }
