@@ -247,6 +247,9 @@ func (m *metrics) lag(database string, position, head uint64) {
 	}
 }
 
+// Disconnected implements sources.Observer: health tells, and the log.
+func (s *sourceMetrics) Disconnected(error) {}
+
 // Reconnected implements sources.Observer.
 func (s *sourceMetrics) Reconnected(error) { s.m.reconnects.WithLabelValues(s.database).Inc() }
 

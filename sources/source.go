@@ -183,6 +183,10 @@ type Observer interface {
 	SnapshotProgress(table string, rows, estimate int64)
 	// Lag reports the source's newest position, and bytes the source retains for us.
 	Lag(head uint64, retained int64)
-	// Reconnected counts a lost connection that was mended.
+	// Disconnected reports a connection that was lost, and each attempt to get another one
+	// that failed.
+	Disconnected(cause error)
+	// Reconnected counts a lost connection that was mended; cause is what was last reported
+	// to Disconnected.
 	Reconnected(cause error)
 }

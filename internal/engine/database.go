@@ -69,7 +69,7 @@ func (e *Engine) request(d *databaseRun, app string, runs []*topologyRun, resume
 	req := sources.OpenRequest{
 		App: app, Database: d.name, Resume: resume, System: e.cfg.Dir.System(d.name), Logger: e.log,
 		Timeline: e.cfg.Dir.Timeline(d.name),
-		Observe:  e.cfg.Observe.Source(d.name), Partial: len(runs) < len(d.runs) || resume != 0 && e.keepsOld(d),
+		Observe:  sourceHealth{e.cfg.Observe.Source(d.name), e, d.name}, Partial: len(runs) < len(d.runs) || resume != 0 && e.keepsOld(d),
 	}
 	at := map[string]int{}
 	for _, spec := range specsOf(d, runs) {
@@ -218,7 +218,6 @@ func (e *Engine) tryOpenSession(ctx context.Context, d *databaseRun) error {
 		return err
 	}
 	e.setSession(d, session)
-	e.status.sourceError(d.name, nil)
 	if err := e.cfg.Dir.BindSystem(d.name, session.System()); err != nil {
 		return fmt.Errorf("%w: %w", sources.ErrWrongSystem, err)
 	}
@@ -263,12 +262,13 @@ func (e *Engine) retry(ctx context.Context, d *databaseRun, ask func() error) er
 	for pause := 100 * time.Millisecond; ; pause = min(2*pause, e.limits.Retry) {
 		err := ask()
 		if err == nil {
+			e.status.sourceError(d.name, nil)
 			return nil
 		}
 		if ctx.Err() != nil || permanent(err) {
 			return fmt.Errorf("engine: database %q: %w", d.name, err)
 		}
-		e.log.Warn("cannot open the source yet", "database", d.name, "error", err, "retry_in", pause)
+		e.log.Warn("cannot reach the source yet", "database", d.name, "error", err, "retry_in", pause)
 		e.status.sourceError(d.name, err)
 		if err := sleep(ctx, pause); err != nil {
 			return err

@@ -105,12 +105,15 @@ func (s *scriptedSource) durable() uint64 {
 }
 
 func (s *scriptedSource) Open(_ context.Context, req sources.OpenRequest) (sources.Session, error) {
-	if s.refuses != nil {
-		return nil, s.refuses
-	}
 	s.mu.Lock()
-	s.opens = append(s.opens, req)
+	refuses := s.refuses
+	if refuses == nil {
+		s.opens = append(s.opens, req)
+	}
 	s.mu.Unlock()
+	if refuses != nil {
+		return nil, refuses
+	}
 	if req.Joins != "" && s.refusesJoining != nil {
 		return nil, s.refusesJoining
 	}

@@ -253,7 +253,6 @@ func (j *joiner) open(ctx context.Context) error {
 		if err := checkRelations(f.d, session); err != nil {
 			return err
 		}
-		e.status.sourceError(f.d.name, nil)
 	}
 	for _, r := range j.runs {
 		if r.old != nil {

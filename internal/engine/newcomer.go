@@ -56,6 +56,8 @@ func (e *Engine) openNewcomers(ctx context.Context, d *databaseRun) (*paused, er
 func (e *Engine) joiningRequest(d *databaseRun, runs []*topologyRun) sources.OpenRequest {
 	req := e.request(d, NewcomerApp(e.cfg.App, runs[0].name()), runs, 0)
 	req.Joins = e.cfg.App
+	// What is told of a database's health is what the others see of it.
+	req.Observe = e.cfg.Observe.Source(d.name)
 	return req
 }
 

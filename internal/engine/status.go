@@ -23,7 +23,7 @@ type Status struct {
 	Held map[string]error
 	// Targets are the targets that do not take what is queued, and why.
 	Targets map[string]error
-	// Sources are the sources that could not be opened at the last attempt.
+	// Sources are the sources that could not be reached at the last attempt, and why.
 	Sources map[string]error
 	// Degraded is how many keys of tables are parked by error policies, by topology and
 	// node: topology/node. Their output, and what follows from it, is as of before.
@@ -65,7 +65,7 @@ func (s *status) set(f func(*Status)) {
 func (s *status) ready() { s.set(func(s *Status) { s.Ready = true }) }
 
 func (s *status) progress() {
-	s.set(func(s *Status) { s.LastCommit, s.WaitingFor, s.Sources = time.Now(), "", nil })
+	s.set(func(s *Status) { s.LastCommit, s.WaitingFor = time.Now(), "" })
 }
 
 func (s *status) waiting(target string) { s.set(func(s *Status) { s.WaitingFor = target }) }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/tailrace/tailrace/internal/pgoutput"
 	"github.com/tailrace/tailrace/sources"
 )
 
@@ -25,6 +26,8 @@ var (
 	ErrPublicationMissing = fmt.Errorf("publication is missing: %w", sources.ErrDataGap)
 	// ErrRetainedWAL: the server retains more log for us than MaxRetainedWAL.
 	ErrRetainedWAL = errors.New("server retains too much log")
+	// ErrTempDir: a transaction that is open at the server could not be kept aside.
+	ErrTempDir = errors.New("an open transaction cannot be kept aside (Config.TempDir)")
 	// ErrClosed: the session was closed.
 	ErrClosed = errors.New("postgres: session is closed")
 )
@@ -134,7 +137,7 @@ func sqlState(err error) string {
 func transient(err error) bool {
 	for _, permanent := range []error{
 		sources.ErrConfig, sources.ErrSchema, sources.ErrDataGap, sources.ErrWrongSystem, sources.ErrInUse,
-		sources.ErrDecode, ErrRetainedWAL,
+		sources.ErrDecode, ErrRetainedWAL, errRepeated,
 	} {
 		if errors.Is(err, permanent) {
 			return false
@@ -153,4 +156,44 @@ func transient(err error) bool {
 	}
 	// 55006 is a slot in use, 40xxx a transaction that may be repeated.
 	return code == "55006" || code[:2] == "40"
+}
+
+// errRepeated marks what three connections in a row have ended with.
+var errRepeated = errors.New("again and again")
+
+// repeated counts the failures that a new connection could mend and need not: what cannot
+// be decoded for a broken connection may come whole over the next one, and room in TempDir
+// may be made.
+type repeated struct {
+	times int
+	at    uint64
+}
+
+// repeatedTimes is after how many such failures a stream ends.
+const repeatedTimes = 3
+
+// judge returns the error that a connection ended with, or a permanent one in its place.
+// received is how far the stream has come: more than before is progress, unless what fails
+// is a transaction that others pass by.
+func (r *repeated) judge(err error, received uint64) error {
+	malformed := errors.Is(err, pgoutput.ErrMalformed) || errors.Is(err, errProtocol)
+	room := errors.Is(err, ErrTempDir)
+	switch {
+	case !malformed && !room:
+		r.times = 0
+	case malformed && received != r.at:
+		r.times = 1
+	default:
+		r.times++
+	}
+	r.at = received
+	switch {
+	case r.times < repeatedTimes:
+		return err
+	case malformed:
+		return fmt.Errorf("postgres: %d connections in a row ended with it; a newer release may know what the"+
+			" server sends: %w: %w: %w", r.times, errRepeated, err, sources.ErrDecode)
+	}
+	return fmt.Errorf("postgres: %d connections in a row ended with it; make room, or name another directory:"+
+		" %w: %w", r.times, errRepeated, err)
 }

@@ -18,12 +18,13 @@ import (
 
 // observer counts what a session reports.
 type observer struct {
-	mu          sync.Mutex
-	reconnected int
-	causes      []error
-	head        uint64
-	retained    int64
-	rows        map[string]int64
+	mu       sync.Mutex
+	lost     int
+	mended   int
+	causes   []error
+	head     uint64
+	retained int64
+	rows     map[string]int64
 }
 
 func (o *observer) SnapshotProgress(table string, rows, _ int64) {
@@ -41,17 +42,31 @@ func (o *observer) Lag(head uint64, retained int64) {
 	o.head, o.retained = head, retained
 }
 
-func (o *observer) Reconnected(cause error) {
+func (o *observer) Disconnected(cause error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.reconnected++
+	o.lost++
 	o.causes = append(o.causes, cause)
 }
 
+func (o *observer) Reconnected(error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.mended++
+}
+
+// count is how many connections were lost, or could not be had.
 func (o *observer) count() int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.reconnected
+	return o.lost
+}
+
+// back is how many losses were mended.
+func (o *observer) back() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.mended
 }
 
 // fixture is a database and what a test reads of it.

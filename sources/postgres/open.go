@@ -313,4 +313,5 @@ type nobody struct{}
 
 func (nobody) SnapshotProgress(string, int64, int64) {}
 func (nobody) Lag(uint64, int64)                     {}
+func (nobody) Disconnected(error)                    {}
 func (nobody) Reconnected(error)                     {}

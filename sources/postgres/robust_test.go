@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -190,8 +191,14 @@ func TestConnectionRefused(t *testing.T) {
 	proxy.Cut()
 	f.exec("INSERT INTO t VALUES (2, 2)")
 	await.That(t, "several attempts", func() bool { return f.obs.count() >= 3 })
+	if n := f.obs.back(); n != 0 {
+		t.Errorf("%d connections are said to be there again, and none is", n)
+	}
 	proxy.Refuse(false)
 	f.readTo(s, m, f.head())
+	if n := f.obs.back(); n != 1 {
+		t.Errorf("%d losses are said to be mended, and one was", n)
+	}
 	f.same(m, "public.t", "id", "x")
 	// Close ends even a session whose server says nothing any more.
 	proxy.Blackhole(true)
@@ -203,6 +210,24 @@ func TestConnectionRefused(t *testing.T) {
 	// What had arrived before comes first, the frontier for one.
 	if err := f.readError(s); !errors.Is(err, postgres.ErrClosed) {
 		t.Errorf("Next after Close: %v", err)
+	}
+}
+
+// A stream ends, with an error that says what to do, where a transaction cannot be kept aside
+// over several connections.
+func TestNoRoomForAnOpenTransaction(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, pgservertest.Private(map[string]string{"logical_decoding_work_mem": "64kB", "fsync": "off"}))
+	f.exec("CREATE TABLE t (id int PRIMARY KEY, pad text)")
+	f.cfg.Streaming, f.cfg.StreamMemory, f.cfg.TempDir = true, 50_000, filepath.Join(t.TempDir(), "gone")
+	f.want("public.t", "id;pad")
+	s := f.open()
+	f.exec("INSERT INTO t SELECT i, repeat('p', 100) FROM generate_series(1, 5000) i")
+	if err := f.readError(s); !errors.Is(err, postgres.ErrTempDir) {
+		t.Errorf("got %v", err)
+	}
+	if n := f.obs.count(); n != 2 {
+		t.Errorf("it was tried again %d times", n)
 	}
 }
 

@@ -50,8 +50,10 @@ type session struct {
 	// busy is when the last transaction arrived, in Unix nanoseconds.
 	busy   atomic.Int64
 	status *statusSender
-	// reconnecting says that there was a connection before; the stream's goroutine uses it.
+	// reconnecting says that there was a connection before, lost why there is none now; the
+	// stream's goroutine uses them.
 	reconnecting bool
+	lost         error
 	// guard holds the lock on the slot's name while the slot isn't active; it is the
 	// run's goroutine's.
 	guard *pgx.Conn
@@ -239,6 +241,7 @@ func (s *session) unguard() {
 func (s *session) streamLoop() {
 	var pause time.Duration
 	var inUseSince time.Time
+	var again repeated
 	for {
 		began, received := time.Now(), s.received.Load()
 		err := s.streamOnce()
@@ -255,12 +258,13 @@ func (s *session) streamLoop() {
 		} else {
 			inUseSince = time.Time{}
 		}
-		if !transient(err) {
+		if err = again.judge(err, s.received.Load()); !transient(err) {
 			s.fail(err)
 			return
 		}
 		s.log.Warn("lost the connection to PostgreSQL, reconnecting", "slot", s.cfg.Slot, "error", err)
-		s.observer.Reconnected(err)
+		s.lost = err
+		s.observer.Disconnected(err)
 		if s.received.Load() > received {
 			pause = 0 // That connection was good for something.
 		}
@@ -269,6 +273,14 @@ func (s *session) streamLoop() {
 			s.fail(context.Cause(s.ctx))
 			return
 		}
+	}
+}
+
+// mended tells of a connection that was lost and is there again.
+func (s *session) mended() {
+	if s.lost != nil {
+		s.observer.Reconnected(s.lost)
+		s.lost = nil
 	}
 }
 

@@ -159,6 +159,8 @@ type reader struct {
 	w  *wire
 	// locked is the connection to begin with, which holds the tables' locks.
 	locked *pgx.Conn
+	// lost is why there is no connection, nil if there was none yet or there is one.
+	lost error
 }
 
 // run reads chunks until there are none.
@@ -177,6 +179,7 @@ func (r *reader) run(ctx context.Context, todo <-chan *task) error {
 // waits for the anchor: unless he gives up, the snapshot has to.
 func (r *reader) readAgain(ctx context.Context, t *task) error {
 	var refusedSince time.Time
+	var again repeated
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
 		err := r.read(ctx, t)
 		if err == nil {
@@ -186,6 +189,7 @@ func (r *reader) readAgain(ctx context.Context, t *task) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
+		err = again.judge(err, uint64(t.sent))
 		switch refused := lockRefused(err); {
 		case !refused && !transient(err):
 			return err
@@ -204,7 +208,8 @@ func (r *reader) readAgain(ctx context.Context, t *task) error {
 			"error",
 			err,
 		)
-		r.s.o.req.Observe.Reconnected(err)
+		r.lost = err
+		r.s.o.req.Observe.Disconnected(err)
 		if err := sleep(ctx, pause); err != nil {
 			return err
 		}
@@ -264,6 +269,10 @@ func (r *reader) read(ctx context.Context, t *task) error {
 	if r.w == nil {
 		if err := r.connect(ctx); err != nil {
 			return err
+		}
+		if r.lost != nil {
+			r.s.o.req.Observe.Reconnected(r.lost)
+			r.lost = nil
 		}
 	}
 	w := r.w

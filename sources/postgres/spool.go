@@ -84,7 +84,7 @@ func (s *spools) spill() error {
 	if big.file == nil {
 		f, err := os.CreateTemp(s.dir, "tailrace-tx-*")
 		if err != nil {
-			return fmt.Errorf("postgres: keep an open transaction aside (Config.TempDir): %w", err)
+			return fmt.Errorf("postgres: %w: %w", ErrTempDir, err)
 		}
 		// Without a name it is gone when the process is, however that ends. Where that is
 		// not possible, close removes it.
@@ -92,7 +92,7 @@ func (s *spools) spill() error {
 		big.file = f
 	}
 	if _, err := big.file.Write(big.mem); err != nil {
-		return fmt.Errorf("postgres: keep an open transaction aside (Config.TempDir): %w", err)
+		return fmt.Errorf("postgres: %w: %w", ErrTempDir, err)
 	}
 	big.inFile += int64(len(big.mem))
 	s.bytes -= int64(len(big.mem))
@@ -188,7 +188,7 @@ func (r *receiver) replayStep() error {
 		return r.s.asm.commit(y.commit)
 	}
 	if err != nil {
-		return fmt.Errorf("postgres: read an open transaction back: %w", err)
+		return fmt.Errorf("postgres: read it back: %w: %w", ErrTempDir, err)
 	}
 	at := y.at
 	y.at += int64(len(body)) + 5

@@ -56,6 +56,7 @@ func (s *session) streamOnce() error {
 		return s.explain(err)
 	}
 	s.unguard()
+	s.mended()
 	stopStatus := s.status.start(w)
 	interrupt := w.interrupt(s.ctx)
 	r := &receiver{s: s, w: w, spools: newSpools(s.cfg)}

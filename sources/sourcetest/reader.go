@@ -44,6 +44,9 @@ func (r *reader) SnapshotProgress(string, int64, int64) {}
 // Lag implements sources.Observer.
 func (r *reader) Lag(uint64, int64) {}
 
+// Disconnected implements sources.Observer.
+func (r *reader) Disconnected(error) {}
+
 // Reconnected implements sources.Observer.
 func (r *reader) Reconnected(error) { r.reconnected.Add(1) }
 
