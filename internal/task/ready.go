@@ -85,7 +85,7 @@ func (t *Task) Seal() (*Ready, error) {
 func (t *Task) Checkpoint() Checkpoint {
 	return Checkpoint{
 		Positions: t.committed.Positions.Clone(), StreamTimes: maps.Clone(t.committed.StreamTimes),
-		Replay: t.committed.Replay.Clone(),
+		Replay: t.committed.Replay.Clone(), Cut: t.committed.Cut,
 	}
 }
 

@@ -45,6 +45,7 @@ type session struct {
 	t       *testing.T
 	top     *topology.Topology
 	oneStep bool
+	parts   int // 0: it runs whole
 	db      state.DB
 	task    *task.Task
 	ids     map[string]uint32
@@ -113,6 +114,7 @@ func (s *session) open() (err error) {
 	s.drops = map[string]int{}
 	s.task, err = task.New(task.Config{
 		Topology: s.top, Env: &state.Env{DB: s.db}, Checkpoint: s.saved, OneStep: s.oneStep,
+		Partitions: s.parts,
 		StoreID: func(store string) uint32 {
 			if _, ok := s.ids[store]; !ok {
 				s.ids[store] = uint32(16 + len(s.ids))
