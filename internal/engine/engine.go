@@ -217,11 +217,11 @@ func (e *Engine) Run(asked context.Context) (err error) {
 	}()
 
 	if err := e.publish(e.cfg.Dir.DB.NewSnapshot(), &epoch{}); err != nil {
-		return e.outcome(asked, ctx, err)
+		return e.outcome(asked, ctx, err, nil)
 	}
 	e.noteDegraded()
 	if err := e.start(ctx); err != nil {
-		return e.outcome(asked, ctx, err)
+		return e.outcome(asked, ctx, err, e.failed)
 	}
 	if j := e.joiner; j != nil {
 		workers.Go(func() {
@@ -239,17 +239,25 @@ func (e *Engine) Run(asked context.Context) (err error) {
 	}
 	err = e.loop(ctx)
 	// What is on its way to the disk arrives, and whoever is told of it may be.
-	return e.outcome(asked, ctx, errors.Join(err, e.settle()))
+	last := e.settle()
+	if last == nil {
+		last = e.failed
+	}
+	return e.outcome(asked, ctx, err, last)
 }
 
 // outcome turns the end of a run into its result. The caller's own context may end
-// with any cause, which is no error; one that it does not have came from a worker.
-func (e *Engine) outcome(asked, ctx context.Context, err error) error {
+// with any cause, which is no error; one that it does not have came from a worker. last is
+// why the last commit failed, nil if it did not, which is one however the run ends.
+func (e *Engine) outcome(asked, ctx context.Context, err, last error) error {
 	if cause := context.Cause(ctx); cause != nil {
 		err = cause
 		if own := context.Cause(asked); own != nil && errors.Is(cause, own) {
 			err = nil
 		}
+	}
+	if last != nil && !errors.Is(err, last) {
+		err = errors.Join(err, last)
 	}
 	e.status.stopped(err)
 	return err

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"time"
@@ -134,6 +135,35 @@ func TestCommitThatFails(t *testing.T) {
 	}
 	if at := b.checkpoint(); at["shop"] > 32 {
 		t.Errorf("the state is at %v, and the commit of 32 failed", at)
+	}
+}
+
+// TestCommitThatFailsAtTheEnd: being stopped is no reason to keep it back that what was on
+// its way to the disk has not arrived.
+func TestCommitThatFailsAtTheEnd(t *testing.T) {
+	b := newBench(t, asTable)
+	b.limits.OneTransaction = false
+	b.source.tx(true, 1)
+	if err := b.run(func(*Engine) { wait(t, b.target.taken) }); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	reached := make(chan struct{}, 10)
+	t.Cleanup(failpoint.Set(failpoint.BatchApplied, func(int) error {
+		reached <- struct{}{}
+		<-ctx.Done()
+		return failpoint.ErrInjected
+	}))
+	b.source.tx(false, 2)
+	var e *Engine
+	err := b.runUnder(ctx, context.Canceled, func(running *Engine) {
+		e = running
+		wait(t, reached)
+		stop()
+	})
+	if !errors.Is(err, failpoint.ErrInjected) || !errors.Is(e.Status().Err, failpoint.ErrInjected) {
+		t.Errorf("got %v, the status has %v", err, e.Status().Err)
 	}
 }
 

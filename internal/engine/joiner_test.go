@@ -349,9 +349,11 @@ func TestStopDuringAHandOver(t *testing.T) {
 	defer stop()
 	var e *Engine
 	started, snapshot := make(chan struct{}), make(chan struct{})
+	reached, open := make(chan struct{}), make(chan struct{})
 	off := failpoint.Set(failpoint.JoinerSync, func(hit int) error {
 		if hit == 1 {
 			close(snapshot)
+			<-reached // The loop is to be asked when it stands still.
 			return nil
 		}
 		<-started
@@ -362,7 +364,6 @@ func TestStopDuringAHandOver(t *testing.T) {
 		return nil
 	})
 	defer off()
-	reached, open := make(chan struct{}), make(chan struct{})
 	goOn := sync.OnceFunc(func() { close(open) })
 	j.observer.onEpoch = sync.OnceFunc(func() {
 		close(reached)
