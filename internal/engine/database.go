@@ -30,11 +30,6 @@ type databaseRun struct {
 	idleAt time.Time
 }
 
-type readBatch struct {
-	batch *sources.Batch
-	err   error
-}
-
 // groupDatabases finds the databases that the topologies read.
 func (e *Engine) groupDatabases() error {
 	byName := map[string]*databaseRun{}
@@ -245,62 +240,6 @@ func (e *Engine) noteTimeline(d *databaseRun, s sources.Session) error {
 	return nil
 }
 
-func (e *Engine) openRetry(
-	ctx context.Context, d *databaseRun, req sources.OpenRequest,
-) (sources.Session, error) {
-	var session sources.Session
-	err := e.retry(ctx, d, func() (err error) {
-		session, err = d.connector.Open(ctx, req)
-		return err
-	})
-	return session, err
-}
-
-// retry asks something of a source again and again while the failure is one that
-// passes.
-func (e *Engine) retry(ctx context.Context, d *databaseRun, ask func() error) error {
-	for pause := 100 * time.Millisecond; ; pause = min(2*pause, e.limits.Retry) {
-		err := ask()
-		if err == nil {
-			e.status.sourceError(d.name, nil)
-			return nil
-		}
-		if ctx.Err() != nil || permanent(err) {
-			return fmt.Errorf("engine: database %q: %w", d.name, err)
-		}
-		e.log.Warn("cannot reach the source yet", "database", d.name, "error", err, "retry_in", pause)
-		e.status.sourceError(d.name, err)
-		if err := sleep(ctx, pause); err != nil {
-			return err
-		}
-	}
-}
-
-// permanent reports whether trying again cannot help.
-func permanent(err error) bool {
-	for _, sentinel := range []error{
-		sources.ErrConfig, sources.ErrSchema, sources.ErrDataGap, sources.ErrWrongSystem,
-		sources.ErrInUse, sources.ErrDecode,
-	} {
-		if errors.Is(err, sentinel) {
-			return true
-		}
-	}
-	return false
-}
-
-// sleep waits, or ends with the context.
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
 // checkRelations reports everything that does not fit between tables and types, by
 // topology.
 func checkRelations(d *databaseRun, s sources.Session) error {
@@ -329,39 +268,6 @@ func checkRelations(d *databaseRun, s sources.Session) error {
 	return nil
 }
 
-// read starts the goroutine that reads a session, so that receiving and computing
-// overlap.
-func (e *Engine) read(ctx context.Context, d *databaseRun) { e.readInto(ctx, d, func() {}) }
-
-// readInto is read that says when something has come.
-func (e *Engine) readInto(ctx context.Context, d *databaseRun, came func()) {
-	ctx, d.stop = context.WithCancel(ctx)
-	d.batches, d.done = make(chan readBatch, 4), make(chan struct{})
-	session, batches, done := d.session, d.batches, d.done
-	go func() {
-		defer close(done)
-		for {
-			b, err := session.Next(ctx)
-			if err == nil {
-				if err = e.noteTimeline(d, session); err != nil {
-					release(b)
-					b = nil
-				}
-			}
-			select {
-			case batches <- readBatch{b, err}:
-				came()
-			case <-ctx.Done():
-				release(b)
-				return
-			}
-			if err != nil {
-				return
-			}
-		}
-	}()
-}
-
 // closeSession ends a database's session and its reader.
 func (e *Engine) closeSession(d *databaseRun) {
 	if d.session == nil {
@@ -377,24 +283,6 @@ func (e *Engine) closeSession(d *databaseRun) {
 	// The error of closing a connection that is given up tells nothing.
 	_ = session.Close()
 	d.stop, d.open = nil, nil
-}
-
-// releaseRead gives back the batches that were read and are not wanted any more.
-func (d *databaseRun) releaseRead() {
-	for {
-		select {
-		case in := <-d.batches:
-			release(in.batch)
-		default:
-			return
-		}
-	}
-}
-
-func release(b *sources.Batch) {
-	if b != nil && b.Release != nil {
-		b.Release()
-	}
 }
 
 func (e *Engine) setSession(d *databaseRun, s sources.Session) {

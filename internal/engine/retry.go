@@ -1,0 +1,66 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/tailrace/tailrace/sources"
+)
+
+func (e *Engine) openRetry(
+	ctx context.Context, d *databaseRun, req sources.OpenRequest,
+) (sources.Session, error) {
+	var session sources.Session
+	err := e.retry(ctx, d, func() (err error) {
+		session, err = d.connector.Open(ctx, req)
+		return err
+	})
+	return session, err
+}
+
+// retry asks something of a source again and again while the failure is one that
+// passes.
+func (e *Engine) retry(ctx context.Context, d *databaseRun, ask func() error) error {
+	for pause := 100 * time.Millisecond; ; pause = min(2*pause, e.limits.Retry) {
+		err := ask()
+		if err == nil {
+			e.status.sourceError(d.name, nil)
+			return nil
+		}
+		if ctx.Err() != nil || permanent(err) {
+			return fmt.Errorf("engine: database %q: %w", d.name, err)
+		}
+		e.log.Warn("cannot reach the source yet", "database", d.name, "error", err, "retry_in", pause)
+		e.status.sourceError(d.name, err)
+		if err := sleep(ctx, pause); err != nil {
+			return err
+		}
+	}
+}
+
+// permanent reports whether trying again cannot help.
+func permanent(err error) bool {
+	for _, sentinel := range []error{
+		sources.ErrConfig, sources.ErrSchema, sources.ErrDataGap, sources.ErrWrongSystem,
+		sources.ErrInUse, sources.ErrDecode,
+	} {
+		if errors.Is(err, sentinel) {
+			return true
+		}
+	}
+	return false
+}
+
+// sleep waits, or ends with the context.
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
