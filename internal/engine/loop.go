@@ -98,6 +98,16 @@ func (e *Engine) closed() bool {
 	return true
 }
 
+// What next waits for beside the databases, in the order of its cases.
+const (
+	nextEnded = iota
+	nextPin
+	nextDurable
+	nextLingered
+	nextAsked
+	nextNothing // where it does not wait
+)
+
 // next returns a batch of a database that has one; with an open transaction only
 // its own database is asked, since transactions do not overlap. Without wait it
 // returns a nil batch where nothing has arrived for as long as linger, and with wait
@@ -105,67 +115,85 @@ func (e *Engine) closed() bool {
 func (e *Engine) next(
 	ctx context.Context, wait bool, linger time.Duration,
 ) (*databaseRun, *sources.Batch, error) {
-	cases := make([]reflect.SelectCase, 0, 8)
-	dbs := make([]*databaseRun, 0, 8)
-	for _, d := range e.databases {
-		if d.session == nil || !e.closed() && d.open == nil {
-			continue
-		}
-		cases = append(cases, reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(d.batches)})
-		dbs = append(dbs, d)
-	}
 	wait = wait || linger > 0
-	if wait && ctx.Err() != nil {
-		return nil, nil, context.Cause(ctx)
-	}
-	if len(dbs) == 1 {
-		select { // the common case, without reflection
-		case in := <-dbs[0].batches:
-			return dbs[0], in.batch, in.err
-		default:
-			if !wait {
-				return nil, nil, nil
+	for goOn := true; goOn; {
+		dbs := e.readable()
+		if wait && ctx.Err() != nil {
+			return nil, nil, context.Cause(ctx)
+		}
+		if len(dbs) == 1 {
+			select { // the common case, without reflection
+			case in := <-dbs[0].batches:
+				return dbs[0], in.batch, in.err
+			default:
+				if !wait {
+					return nil, nil, nil
+				}
 			}
 		}
-	}
-	n := len(cases)
-	cases = append(cases,
-		reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(ctx.Done())},
-		reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(e.pins)},
-		reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(e.underWay())},
-		reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(e.lingered(linger))},
-		reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(e.joiner.asking())})
-	if !wait {
-		cases = append(cases, reflect.SelectCase{Dir: reflect.SelectDefault})
-	}
-	switch i, v, _ := reflect.Select(cases); {
-	case i < n:
-		in := v.Interface().(readBatch)
-		return dbs[i], in.batch, in.err
-	case i == n:
-		return nil, nil, context.Cause(ctx)
-	case i == n+1:
-		e.due = append(e.due, v.Interface().(*pin))
-		if !e.closed() {
-			return e.next(ctx, wait, linger) // the epoch cannot end here
+		i, v := e.selectNext(ctx, dbs, wait, linger)
+		if i < len(dbs) {
+			in := v.Interface().(readBatch)
+			return dbs[i], in.batch, in.err
 		}
-	case i == n+2:
-		linger = e.epoch.lingers()
-		if err := e.settle(); err != nil || e.closed() && linger <= 0 {
-			return nil, nil, err
-		}
-		return e.next(ctx, wait, linger)
-	case i == n+3:
-		if !e.closed() || e.inflight != nil {
-			return e.next(ctx, wait, 0)
-		}
-	case i == n+4:
-		e.asked = v.Interface().(*joinAsk)
-		if !e.closed() {
-			return e.next(ctx, wait, linger)
+		goOn = !e.closed() // the epoch cannot end here
+		switch i - len(dbs) {
+		case nextEnded:
+			return nil, nil, context.Cause(ctx)
+		case nextPin:
+			e.due = append(e.due, v.Interface().(*pin))
+		case nextDurable:
+			if err := e.settle(); err != nil {
+				return nil, nil, err
+			}
+			linger = e.epoch.lingers()
+			goOn = goOn || linger > 0
+		case nextLingered:
+			linger = 0
+			goOn = goOn || e.inflight != nil
+		case nextAsked:
+			e.asked = v.Interface().(*joinAsk)
+		case nextNothing:
+			goOn = false
 		}
 	}
 	return nil, nil, nil
+}
+
+// readable returns the databases of which a batch can be taken.
+func (e *Engine) readable() []*databaseRun {
+	dbs := make([]*databaseRun, 0, 8)
+	closed := e.closed()
+	for _, d := range e.databases {
+		if d.session != nil && (closed || d.open != nil) {
+			dbs = append(dbs, d)
+		}
+	}
+	return dbs
+}
+
+// selectNext waits for a database's batch, whose place it returns, or for what else next
+// waits for, behind them.
+func (e *Engine) selectNext(
+	ctx context.Context, dbs []*databaseRun, wait bool, linger time.Duration,
+) (int, reflect.Value) {
+	cases := make([]reflect.SelectCase, 0, 16)
+	receive := func(from any) {
+		cases = append(cases, reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(from)})
+	}
+	for _, d := range dbs {
+		receive(d.batches)
+	}
+	receive(ctx.Done())         // nextEnded
+	receive(e.pins)             // nextPin
+	receive(e.underWay())       // nextDurable
+	receive(e.lingered(linger)) // nextLingered
+	receive(e.joiner.asking())  // nextAsked
+	if !wait {
+		cases = append(cases, reflect.SelectCase{Dir: reflect.SelectDefault}) // nextNothing
+	}
+	i, v, _ := reflect.Select(cases)
+	return i, v
 }
 
 // lingered fires when an epoch has waited long enough; nil, which is never ready, where
@@ -266,7 +294,7 @@ func (e *Engine) begin(d *databaseRun, tx *record.Tx) {
 		}
 		if tx.Snapshot {
 			_, known := r.task.Positions()[d.name]
-			r.takes = !known && r.held == nil && (d.session != nil && d.resume() == 0 || r.takes)
+			r.takes = !known && r.held == nil && (d.session != nil && d.resume() == 0 || r.snapshotting)
 		} else {
 			from := r.task.Positions()[d.name]
 			if again, ok := r.task.Replaying()[d.name]; ok {

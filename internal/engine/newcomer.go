@@ -164,15 +164,10 @@ func NewcomerApp(app, topology string) string {
 
 // takeSnapshot feeds newcomers their snapshot and commits it.
 func (e *Engine) takeSnapshot(ctx context.Context, j *paused) error {
-	others := make([]bool, len(e.runs))
-	for i, other := range e.runs {
-		others[i], other.takes = other.takes, slices.Contains(j.runs, other)
+	for _, r := range j.runs {
+		r.snapshotting = true
+		defer func() { r.snapshotting = false }()
 	}
-	defer func() {
-		for i, other := range e.runs {
-			other.takes = others[i]
-		}
-	}()
 	for {
 		b, err := j.session.Next(ctx)
 		if err != nil {

@@ -26,6 +26,9 @@ type topologyRun struct {
 	// joining says that the topology is brought up to the others by a joiner of its own,
 	// which has a topologyRun for it too: this one is idle until the topology joins.
 	joining bool
+	// snapshotting says that the snapshot at hand is taken for this topology, beside a
+	// session that others go on with.
+	snapshotting bool
 	// takes says whether the transaction at hand is for this topology.
 	takes bool
 	// noted says that the topology's summary is stored beside its checkpoint.
