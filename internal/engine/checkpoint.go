@@ -45,7 +45,7 @@ func begunKey(database string) []byte { return ownKey("begun/" + database) }
 
 func checkpointKey(topology string) []byte { return ownKey("checkpoint/" + topology) }
 
-func joiningKey(database, topology string) []byte {
+func ownSlotKey(database, topology string) []byte {
 	return ownKey("joining/" + database + "/" + topology)
 }
 

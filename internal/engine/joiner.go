@@ -177,7 +177,7 @@ func (j *joiner) prepare(d *databaseRun) {
 	if f.whole {
 		f.req = j.parent.request(d, j.parent.cfg.App, runs, 0)
 	} else {
-		f.req = j.parent.joiningRequest(d, runs)
+		f.req = j.parent.ownSlotRequest(d, runs)
 	}
 	j.followers = append(j.followers, f)
 	j.sub.databases = append(j.sub.databases, f.d)
@@ -274,7 +274,7 @@ func (j *joiner) openOne(ctx context.Context, f *follower) (sources.Session, err
 		}
 		return j.parent.openRetry(ctx, f.main, f.req)
 	}
-	return j.parent.openJoining(ctx, f.main, f.d.runs, f.req)
+	return j.parent.openOwnSlot(ctx, f.main, f.d.runs, f.req)
 }
 
 // close ends the sessions that the loop has not taken over, and drops their slots.
@@ -286,7 +286,7 @@ func (j *joiner) close(ctx context.Context) {
 		}
 		j.sub.closeSession(f.d)
 		if !f.whole {
-			j.parent.leaveSlot(ctx, f.d, f.d.runs)
+			j.parent.leaveOwnSlot(ctx, f.d, f.d.runs)
 		}
 	}
 }

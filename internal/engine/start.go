@@ -9,10 +9,10 @@ import (
 // start opens all databases and brings new topologies up to the others. Nothing is
 // fed, and no state of a topology that has changed is dropped, before all is open.
 func (e *Engine) start(ctx context.Context) error {
-	var newcomers []*paused
+	var snapshots []*resnapshot
 	defer func() {
-		for _, j := range newcomers {
-			e.endJoining(ctx, j)
+		for _, s := range snapshots {
+			e.endResnapshot(ctx, s)
 		}
 	}()
 	for _, d := range e.databases {
@@ -31,22 +31,22 @@ func (e *Engine) start(ctx context.Context) error {
 		if d.session == nil {
 			continue // its topologies are held
 		}
-		j, err := e.openNewcomers(ctx, d)
+		s, err := e.openResnapshot(ctx, d)
 		if err != nil {
 			return err
 		}
-		if j != nil {
-			newcomers = append(newcomers, j)
+		if s != nil {
+			snapshots = append(snapshots, s)
 		}
 	}
 	if err := e.dropChanged(); err != nil {
 		return err
 	}
-	for len(newcomers) > 0 {
-		j := newcomers[0]
-		newcomers = newcomers[1:]
-		err := e.takeSnapshot(ctx, j)
-		e.endJoining(ctx, j)
+	for len(snapshots) > 0 {
+		s := snapshots[0]
+		snapshots = snapshots[1:]
+		err := e.takeSnapshot(ctx, s)
+		e.endResnapshot(ctx, s)
 		if err != nil {
 			return err
 		}
