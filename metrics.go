@@ -198,13 +198,7 @@ func (m *metrics) Replayed(target string, events int) {
 }
 
 // Held implements engine.Observer.
-func (m *metrics) Held(topology string, err error) {
-	v := 0.0
-	if err != nil {
-		v = 1
-	}
-	m.held.WithLabelValues(topology).Set(v)
-}
+func (m *metrics) Held(topology string, _ error) { m.held.WithLabelValues(topology).Set(1) }
 
 // Degraded implements engine.Observer.
 func (m *metrics) Degraded(topology, node string, keys int) {

@@ -3,8 +3,10 @@
 // the task's business.
 //
 // One goroutine, the loop, takes whole transactions from the sessions, runs the
-// tasks over them and commits epochs. Beside it run a reader for each session and a
-// worker for each target. The order of a commit is in commit.go and nowhere else.
+// tasks over them and commits epochs. Beside it run a reader for each session, a
+// worker for each target, one goroutine for the batch that is on its way to the disk
+// (inflight.go), and the joiner where topologies are new (joiner.go). The order of a
+// commit is in commit.go and nowhere else.
 package engine
 
 import (
@@ -100,8 +102,8 @@ type Observer interface {
 	TargetRetry(target string, err error)
 	// Replayed counts events that are delivered again after state was lost or rebuilt.
 	Replayed(target string, events int)
-	// Held reports that a topology stands still, nil that it does not.
-	Held(topology string, err error)
+	// Held reports that a topology stands still for the rest of the run, and why.
+	Held(topology string, cause error)
 	// Degraded reports how many keys a node has parked.
 	Degraded(topology, node string, keys int)
 	// Source returns the observer of a source's session.
@@ -163,9 +165,10 @@ type Engine struct {
 	status status
 	// nullGaps are the columns that warnNullGaps has named.
 	nullGaps sync.Map
-	// ackMu guards what acknowledge reads: topologyRun.committed and
-	// databaseRun.session and acked. Only the loop writes them, so it reads them
-	// without the lock.
+	// ackMu guards what acknowledge reads: committed, replay, old and joining of
+	// topologyRun, session and acked of databaseRun, and keep. The loop alone writes them,
+	// and reads them without the lock; but while a topology is joining its old, and the
+	// session that it hands over, are the joiner's.
 	ackMu sync.Mutex
 }
 

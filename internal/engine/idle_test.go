@@ -60,7 +60,12 @@ func TestIdleDatabaseAfterAFailureElsewhere(t *testing.T) {
 	await.That(t, "a topology that is held", func() bool { return len(e.Status().Held) > 0 })
 	short, end := context.WithTimeout(ctx, 3*time.Second)
 	defer end()
-	m, err := e.MomentAt(short, "shop", 200)
+	hold, err := e.Hold(short, "shop")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer hold.Release()
+	m, err := hold.At(200)
 	if err != nil {
 		t.Fatalf("the idle database is not known to be complete up to 200: %v", err)
 	}

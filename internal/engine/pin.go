@@ -21,8 +21,8 @@ type pin struct {
 	at       uint64
 	done     chan pinned
 
-	// known is false for a hold until resolve brings its position; paused is closed
-	// once the loop stands still for it.
+	// known is false for a hold until the loop, which alone uses it, has stood still for it
+	// and resolve has brought its position; paused is closed once the loop stands still.
 	known   bool
 	paused  chan struct{}
 	resolve chan uint64
@@ -37,21 +37,6 @@ type pin struct {
 type pinned struct {
 	moment *view.Moment
 	err    error
-}
-
-// MomentAt returns the views as of a position of a database, for comparing them
-// with the database as of the same position. It waits until the position has been
-// reached. The caller closes the moment.
-//
-// The position must be at or after the current one; otherwise the result is the
-// current moment, and its position tells. Use Hold where the position is still to be
-// chosen while the source goes on.
-func (e *Engine) MomentAt(ctx context.Context, database string, at uint64) (*view.Moment, error) {
-	p := &pin{ctx: ctx, database: database, at: at, known: true, done: make(chan pinned, 1)}
-	if err := e.ask(ctx, p); err != nil {
-		return nil, err
-	}
-	return e.answer(p)
 }
 
 // Hold is an engine that stands still between two transactions, until At or
@@ -164,7 +149,8 @@ func (e *Engine) cutBefore(ctx context.Context, d *databaseRun, tx *record.Tx) e
 	if err := e.settle(); err != nil {
 		return err
 	}
-	return e.pinWhere(func(p *pin) bool { return p.database == d.name && tx.CommitStart >= p.at })
+	e.pinWhere(func(p *pin) bool { return p.database == d.name && tx.CommitStart >= p.at })
+	return nil
 }
 
 // resolvePins answers those whose position has been reached.
@@ -183,7 +169,8 @@ func (e *Engine) resolvePins(ctx context.Context) error {
 		return err
 	}
 	frontier := e.frontier()
-	return e.pinWhere(func(p *pin) bool { return p.act == nil && frontier[p.database] >= p.at })
+	e.pinWhere(func(p *pin) bool { return p.act == nil && frontier[p.database] >= p.at })
+	return nil
 }
 
 // collectPins takes what has been asked for, and stands still for those who choose
@@ -212,7 +199,8 @@ func (e *Engine) collectPins(ctx context.Context) {
 	}
 }
 
-func (e *Engine) pinWhere(reached func(*pin) bool) error {
+// pinWhere answers those whose position has been reached, or who do not wait any more.
+func (e *Engine) pinWhere(reached func(*pin) bool) {
 	rest := e.due[:0]
 	for _, p := range e.due {
 		if p.act != nil || p.ctx.Err() == nil && !reached(p) {
@@ -223,5 +211,4 @@ func (e *Engine) pinWhere(reached func(*pin) bool) error {
 		p.done <- pinned{m, err}
 	}
 	e.due = rest
-	return nil
 }

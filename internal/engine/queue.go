@@ -90,7 +90,7 @@ func (e *Engine) groupTargets() error {
 				e.targets = append(e.targets, t)
 				if t.connector == nil {
 					errs = append(errs, fmt.Errorf("engine: target %q has no connector: give one to "+
-						"sinks.NewTarget or Config.Bind", name))
+						"sinks.NewTarget or Config.BindTarget", name))
 				}
 			}
 			id, err := e.storeID(r, task.OutputStore(n))

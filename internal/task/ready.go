@@ -37,9 +37,10 @@ type Ready struct {
 	Replayed map[*record.Tx]bool
 	// Checkpoint must become durable in the same batch as Stores.
 	Checkpoint Checkpoint
-	// Timers is the next stream time that a node waits for, by node name. They are
-	// derived from Stores, and tell a driver how long a heartbeat can wait.
-	Timers map[string]int64
+	// Timers returns the next stream time that a node waits for, by node name. They are
+	// derived from Stores, and tell a driver how long a heartbeat can wait; nobody is asked
+	// before it is called.
+	Timers func() map[string]int64
 }
 
 // Output is a row or an event that a sink put out.
@@ -77,7 +78,7 @@ func (t *Task) Seal() (*Ready, error) {
 			Positions: t.positions.Clone(), StreamTimes: times, Replay: t.replay.Clone(),
 			Cut: t.cut != nil && !t.cut.resume,
 		},
-		Timers: t.timers(),
+		Timers: t.timers,
 	}, nil
 }
 

@@ -248,8 +248,9 @@ func (s *session) seal() (string, error) {
 		at := time.UnixMicro(ready.Checkpoint.StreamTimes[n]).UTC()
 		fmt.Fprintf(&b, ", %s is at %s", n, at.Format(time.TimeOnly))
 	}
-	for _, n := range slices.Sorted(maps.Keys(ready.Timers)) {
-		fmt.Fprintf(&b, ", %s waits for %s", n, time.UnixMicro(ready.Timers[n]).UTC().Format(time.TimeOnly))
+	timers := ready.Timers()
+	for _, n := range slices.Sorted(maps.Keys(timers)) {
+		fmt.Fprintf(&b, ", %s waits for %s", n, time.UnixMicro(timers[n]).UTC().Format(time.TimeOnly))
 	}
 	return b.String() + "\n", nil
 }
