@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/tailrace/tailrace/internal/task"
@@ -227,7 +226,8 @@ func (t *targetRun) decodeItem(h *queueHeader, kind byte, key, value []byte, ite
 	}
 	rest := value[w+int(size):]
 	item.Event = &sinks.Event{
-		ID:  eventID(tx, o.node, binary.BigEndian.Uint32(key[4:]), path),
+		ID: record.EventID(tx.Source, record.LSN(tx.Position).String(), o.node.Topology, o.node.Name,
+			binary.BigEndian.Uint32(key[4:]), path),
 		Key: value[w : w+int(size)], Value: rest[8:], Time: int64(binary.BigEndian.Uint64(rest)),
 		Source: tx.Source, Position: tx.Position, XID: tx.XID, Replayed: tx.Replayed,
 	}
@@ -245,22 +245,6 @@ func (t *targetRun) output(id uint32) (*outputRun, bool) {
 		}
 	}
 	return nil, false
-}
-
-// eventID is the stable id of an event (contract 3): source, position of its
-// transaction, node, and the row's ordinal with the index path among its outputs. What
-// comes of trying parked keys again has the number of that behind the position.
-func eventID(tx *queueTx, n *topology.Node, ordinal uint32, path string) string {
-	at := record.LSN(tx.Position).String()
-	if tx.Retry > 0 {
-		at += "~" + strconv.FormatUint(tx.Retry, 10)
-	}
-	id := tx.Source + "/" + at + "/" + n.Topology + "/" + n.Name + "/" +
-		strconv.FormatUint(uint64(ordinal), 10)
-	if len(path) > 0 {
-		id += fmt.Sprintf(".%x", path)
-	}
-	return id
 }
 
 // commitTime returns the header's commit time.

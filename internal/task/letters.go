@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/tailrace/tailrace/record"
@@ -264,9 +263,5 @@ func (l *DeadLetter) complete(tx *record.Tx) {
 		l.Position = record.LSN(tx.Position).String()
 		l.XID, l.CommitTime, l.Snapshot = tx.XID, tx.CommitTime, tx.Snapshot
 	}
-	l.ID = l.Source + "/" + l.Position + "/" + l.Topology + "/" + l.Node + "/" +
-		strconv.FormatUint(uint64(l.Ordinal), 10)
-	if len(l.Path) > 0 {
-		l.ID += fmt.Sprintf(".%x", l.Path)
-	}
+	l.ID = record.EventID(l.Source, l.Position, l.Topology, l.Node, l.Ordinal, string(l.Path))
 }

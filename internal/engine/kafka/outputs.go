@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tailrace/tailrace/internal/kafka"
 	"github.com/tailrace/tailrace/internal/task"
+	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/sinks"
 	"github.com/tailrace/tailrace/topology"
 )
@@ -123,10 +125,6 @@ func (e *Engine) produceOutput(t *target, p *part, id uint32, ready *task.Ready,
 // eventID is the stable id of an event (invariant K10): the input's topic, partition and
 // offset, the node, and the row with the index path among its outputs.
 func eventID(from origin, out task.Output) string {
-	id := fmt.Sprintf("%s/%d/%s/%s/%d", from.from.partition, from.offset, out.Node.Topology, out.Node.Name,
-		binary.BigEndian.Uint32(out.Tag))
-	if path := out.Tag[4:]; len(path) > 0 {
-		id += fmt.Sprintf(".%x", path)
-	}
-	return id
+	return record.EventID(from.from.partition.String(), strconv.FormatInt(from.offset, 10),
+		out.Node.Topology, out.Node.Name, binary.BigEndian.Uint32(out.Tag), string(out.Tag[4:]))
 }
