@@ -51,7 +51,7 @@ func (e *Engine) commit(ctx context.Context) error {
 			r.task.Skip()
 		}
 		e.epoch = epoch{careful: e.epoch.careful && e.repeating()}
-		return e.advanceQuietly()
+		return e.showFrontier()
 	}
 	return e.writeCommit(ctx)
 }
@@ -84,13 +84,18 @@ func (e *Engine) hasFreshSnapshot() bool {
 	return slices.ContainsFunc(e.epoch.txs, func(tx *record.Tx) bool { return tx.Snapshot })
 }
 
-// advanceQuietly shows positions that moved without any change.
-func (e *Engine) advanceQuietly() error {
-	if e.seq == 0 || len(e.frontier()) == 0 {
+// showFrontier shows positions that moved without any change, once there is something that
+// they are of.
+func (e *Engine) showFrontier() error {
+	at := e.frontier()
+	if e.seq == 0 || len(at) == 0 {
 		return nil
 	}
-	e.joiner.follow(e.frontier())
-	return e.cfg.Host.Advance(e.frontier())
+	if err := e.cfg.Host.Advance(at); err != nil {
+		return fmt.Errorf("engine: views: %w", err)
+	}
+	e.joiner.follow(at)
+	return nil
 }
 
 // writeCommit seals the epoch and hands it to the disk. Unless something depends on it

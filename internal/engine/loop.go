@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"errors"
-	"fmt"
 	"reflect"
 	"time"
 
@@ -337,10 +336,9 @@ func (e *Engine) advanceIdle(ctx context.Context, d *databaseRun, to uint64) err
 			r.task.AdvancePosition(d.name, d.idle)
 		}
 	}
-	if err := e.cfg.Host.Advance(e.frontier()); err != nil {
-		return fmt.Errorf("engine: views: %w", err)
+	if err := e.showFrontier(); err != nil {
+		return err
 	}
-	e.joiner.follow(e.frontier())
 	if now := time.Now(); now.Sub(d.idleAt) >= e.limits.IdleCommit {
 		d.idleAt = now
 		if err := e.writeCommit(ctx); err != nil {
