@@ -17,7 +17,7 @@ import (
 
 // Apply implements sinks.Writer: all epochs, all tables and the progress row in one
 // transaction.
-func (w *Writer) Apply(ctx context.Context, epochs []sinks.Epoch) error {
+func (w *writer) Apply(ctx context.Context, epochs []sinks.Epoch) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.fenced != nil {
@@ -53,12 +53,12 @@ func (w *Writer) Apply(ctx context.Context, epochs []sinks.Epoch) error {
 }
 
 // hasTables reports whether an output is a table, whose rows of before matter.
-func (w *Writer) hasTables() bool {
+func (w *writer) hasTables() bool {
 	return slices.ContainsFunc(w.tables, func(t *table) bool { return !t.events })
 }
 
 // unapplied leaves out the epochs that the target holds.
-func (w *Writer) unapplied(epochs []sinks.Epoch) []sinks.Epoch {
+func (w *writer) unapplied(epochs []sinks.Epoch) []sinks.Epoch {
 	for len(epochs) > 0 && w.has && epochs[0].Seq <= w.seq {
 		epochs = epochs[1:]
 	}
@@ -68,7 +68,7 @@ func (w *Writer) unapplied(epochs []sinks.Epoch) []sinks.Epoch {
 // catchUp takes over what the progress row says after it turned out to have moved.
 // Only forwards: a row that went back is for the caller to learn from Progress, because
 // the epochs between may be gone from its queue.
-func (w *Writer) catchUp(ctx context.Context) error {
+func (w *writer) catchUp(ctx context.Context) error {
 	if _, err := w.conn.Exec(ctx, "ROLLBACK"); err != nil {
 		w.disconnect()
 		return w.wrap("rolling back", nil, err)
@@ -85,7 +85,7 @@ func (w *Writer) catchUp(ctx context.Context) error {
 	return nil
 }
 
-func (w *Writer) applyOnce(ctx context.Context, epochs []sinks.Epoch) error {
+func (w *writer) applyOnce(ctx context.Context, epochs []sinks.Epoch) error {
 	last := epochs[len(epochs)-1]
 	t := &transaction{w: w}
 	for _, c := range w.chunks {
@@ -118,7 +118,7 @@ func (w *Writer) applyOnce(ctx context.Context, epochs []sinks.Epoch) error {
 // transaction is one sink transaction. Statements are queued and sent together, so a
 // small one costs two round trips: everything, then COMMIT.
 type transaction struct {
-	w     *Writer
+	w     *writer
 	batch *pgconn.Batch
 	// of names the table of each queued statement, nil for one that has none.
 	of []*table
@@ -218,7 +218,7 @@ func (t *transaction) put(ctx context.Context, it sinks.Item) error {
 
 // tableOf finds an item's table and checks the item's shape, which the statements rely
 // on.
-func (w *Writer) tableOf(it sinks.Item) (int, error) {
+func (w *writer) tableOf(it sinks.Item) (int, error) {
 	i, ok := w.byID[it.Output]
 	if !ok {
 		return 0, fmt.Errorf("sinks/postgres: target %q: item of unknown output %d; this is a bug",

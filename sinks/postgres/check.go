@@ -14,7 +14,7 @@ import (
 // prepareTables checks the tables that exist, and if nothing is wrong creates those
 // that do not and may be created. All problems are reported at once, and nothing is
 // created if there is one.
-func (w *Writer) prepareTables(ctx context.Context) error {
+func (w *writer) prepareTables(ctx context.Context) error {
 	p := &problems{}
 	var missing []string
 	there, err := w.checkProgressTable(ctx, p)
@@ -60,7 +60,7 @@ func (w *Writer) prepareTables(ctx context.Context) error {
 // key of an advisory lock, an arbitrary number.
 const createLock = 0x7461696c72616365
 
-func (w *Writer) createTables(ctx context.Context, statements []string) error {
+func (w *writer) createTables(ctx context.Context, statements []string) error {
 	tx, err := w.conn.Begin(ctx)
 	if err != nil {
 		return w.wrap("creating tables", nil, err)
@@ -87,7 +87,7 @@ func (w *Writer) createTables(ctx context.Context, statements []string) error {
 
 // grants completes the statements that another role has to run with the least rights
 // that ours then needs.
-func (w *Writer) grants(statements []string) []string {
+func (w *writer) grants(statements []string) []string {
 	var out []string
 	for _, sql := range statements {
 		out = append(out, sql+";")
@@ -100,7 +100,7 @@ func (w *Writer) grants(statements []string) []string {
 		strings.Join(names, ", "), quote(w.conf.User)))
 }
 
-func (w *Writer) checkTemporary(ctx context.Context, p *problems) error {
+func (w *writer) checkTemporary(ctx context.Context, p *problems) error {
 	var database string
 	var may bool
 	err := w.conn.QueryRow(ctx, `SELECT pg_catalog.current_database(),
@@ -115,7 +115,7 @@ func (w *Writer) checkTemporary(ctx context.Context, p *problems) error {
 	return nil
 }
 
-func (w *Writer) checkProgressTable(ctx context.Context, p *problems) (there bool, err error) {
+func (w *writer) checkProgressTable(ctx context.Context, p *problems) (there bool, err error) {
 	oid, err := w.relation(ctx, w.progress, p)
 	if err != nil || oid == 0 {
 		return false, err
@@ -138,7 +138,7 @@ func (w *Writer) checkProgressTable(ctx context.Context, p *problems) (there boo
 
 // relation returns the oid of an ordinary or partitioned table that we may write, 0 if
 // there is no such name.
-func (w *Writer) relation(ctx context.Context, n name, p *problems) (oid uint32, err error) {
+func (w *writer) relation(ctx context.Context, n name, p *problems) (oid uint32, err error) {
 	var kind, persistence string
 	var missing []string
 	var filtered bool
@@ -183,7 +183,7 @@ type catalogColumn struct {
 	deterministic          bool
 }
 
-func (w *Writer) catalogColumns(ctx context.Context, oid uint32) ([]catalogColumn, error) {
+func (w *writer) catalogColumns(ctx context.Context, oid uint32) ([]catalogColumn, error) {
 	rows, err := w.conn.Query(ctx, `SELECT a.attname::text, pg_catalog.format_type(a.atttypid, -1),
 		pg_catalog.format_type(CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE a.atttypid END, NULL),
 		pg_catalog.format_type(a.atttypid, a.atttypmod),
@@ -207,7 +207,7 @@ func (w *Writer) catalogColumns(ctx context.Context, oid uint32) ([]catalogColum
 
 // checkTable compares an output with its table, and takes from the catalog what the
 // statements need.
-func (w *Writer) checkTable(ctx context.Context, t *table, p *problems) (found bool, err error) {
+func (w *writer) checkTable(ctx context.Context, t *table, p *problems) (found bool, err error) {
 	oid, err := w.relation(ctx, t.name, p)
 	if err != nil {
 		return false, err
@@ -239,7 +239,7 @@ func (w *Writer) checkTable(ctx context.Context, t *table, p *problems) (found b
 
 // typeName is the server's own name for the type a column wants, "" where it knows no
 // such type.
-func (w *Writer) typeName(ctx context.Context, t *table, c *column, p *problems) (string, error) {
+func (w *writer) typeName(ctx context.Context, t *table, c *column, p *problems) (string, error) {
 	var base *string
 	err := w.conn.QueryRow(ctx, "SELECT pg_catalog.format_type(pg_catalog.to_regtype($1), NULL)",
 		c.want).Scan(&base)
@@ -319,7 +319,7 @@ func (t *table) checkFurther(cols []catalogColumn, named map[string]bool, p *pro
 }
 
 // checkKey demands a unique index over exactly the key columns, as ON CONFLICT does.
-func (w *Writer) checkKey(ctx context.Context, t *table, oid uint32, p *problems) error {
+func (w *writer) checkKey(ctx context.Context, t *table, oid uint32, p *problems) error {
 	rows, err := w.conn.Query(ctx, `SELECT array_agg(a.attname::text) FROM pg_catalog.pg_index i
 		CROSS JOIN LATERAL unnest(i.indkey) WITH ORDINALITY AS k(attnum, ord)
 		LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum

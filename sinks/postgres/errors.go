@@ -157,7 +157,7 @@ func classify(e *pgconn.PgError) errorClass {
 
 // connectError says why there is no session. What the server or its certificate refuses
 // is a matter of configuration; all else may pass.
-func (w *Writer) connectError(err error) error {
+func (w *writer) connectError(err error) error {
 	var remedy string
 	var pg *pgconn.PgError
 	switch {
@@ -179,7 +179,7 @@ func (w *Writer) connectError(err error) error {
 // wrap gives an error of the session its place. t is the table that was written, nil
 // where it was none. Messages of the server are passed on only where they cannot carry
 // a value of a row.
-func (w *Writer) wrap(doing string, t *table, err error) error {
+func (w *writer) wrap(doing string, t *table, err error) error {
 	var pg *pgconn.PgError
 	if err == nil || !errors.As(err, &pg) {
 		if err == nil || errors.Is(err, sinks.ErrFenced) {

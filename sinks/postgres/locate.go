@@ -20,7 +20,7 @@ const (
 
 // locate finds out which epoch and which row of it the target refuses, in a transaction
 // that is never committed. What it does not find in time stays open.
-func (w *Writer) locate(ctx context.Context, epochs []sinks.Epoch, cause error) {
+func (w *writer) locate(ctx context.Context, epochs []sinks.Epoch, cause error) {
 	l := &locator{w: w, t: &transaction{w: w, batch: &pgconn.Batch{}, advance: -1}}
 	if !errors.As(cause, &l.refused) {
 		return
@@ -49,7 +49,7 @@ func (w *Writer) locate(ctx context.Context, epochs []sinks.Epoch, cause error) 
 }
 
 type locator struct {
-	w       *Writer
+	w       *writer
 	t       *transaction
 	refused *RejectedError
 }

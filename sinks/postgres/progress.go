@@ -59,7 +59,7 @@ const (
 	readSQL = "SELECT incarnation, session, seq FROM %s WHERE app = $1 AND target = $2 FOR UPDATE"
 )
 
-func (w *Writer) progressStmt(format string) string { return fmt.Sprintf(format, w.progress.sql()) }
+func (w *writer) progressStmt(format string) string { return fmt.Sprintf(format, w.progress.sql()) }
 
 // heldLease is another instance's claim on the progress row.
 type heldLease struct {
@@ -69,7 +69,7 @@ type heldLease struct {
 }
 
 // claim makes the progress row ours, waiting for another incarnation's lease to end.
-func (w *Writer) claim(ctx context.Context) error {
+func (w *writer) claim(ctx context.Context) error {
 	var first time.Time
 	for {
 		held, err := w.tryClaim(ctx)
@@ -97,7 +97,7 @@ func (w *Writer) claim(ctx context.Context) error {
 	}
 }
 
-func (w *Writer) held(h *heldLease) error {
+func (w *writer) held(h *heldLease) error {
 	return fmt.Errorf("%w: app %q, target %q belongs to incarnation %s, which renews its lease; "+
 		"stop the other instance, or give this app another name", sinks.ErrHeld, w.app, w.target,
 		h.incarnation)
@@ -105,7 +105,7 @@ func (w *Writer) held(h *heldLease) error {
 
 // tryClaim takes the row if it is free: absent, of our own incarnation, or with a lease
 // that has ended.
-func (w *Writer) tryClaim(ctx context.Context) (*heldLease, error) {
+func (w *writer) tryClaim(ctx context.Context) (*heldLease, error) {
 	tx, err := w.conn.Begin(ctx)
 	if err != nil {
 		return nil, err
@@ -164,7 +164,7 @@ func (w *Writer) tryClaim(ctx context.Context) (*heldLease, error) {
 // takeTables returns the full names of our tables, unless another app or target writes
 // one of them: two writers would each delete what the other wrote. Claims come one
 // after the other, so that no two take one table.
-func (w *Writer) takeTables(ctx context.Context, tx pgx.Tx) ([]string, error) {
+func (w *writer) takeTables(ctx context.Context, tx pgx.Tx) ([]string, error) {
 	if len(w.tables) == 0 {
 		return []string{}, nil // to drop the progress
 	}
@@ -203,7 +203,7 @@ func (w *Writer) takeTables(ctx context.Context, tx pgx.Tx) ([]string, error) {
 }
 
 // progressRow is what the row says, if it is still ours.
-func (w *Writer) progressRow(ctx context.Context) (*int64, error) {
+func (w *writer) progressRow(ctx context.Context) (*int64, error) {
 	var incarnation, session string
 	var seq *int64
 	err := w.conn.QueryRow(ctx, w.progressStmt(readSQL), w.app, w.target).Scan(&incarnation, &session, &seq)
@@ -223,13 +223,13 @@ func (w *Writer) progressRow(ctx context.Context) (*int64, error) {
 }
 
 // fence makes a fenced writer of this one, for good.
-func (w *Writer) fence(why string) error {
+func (w *writer) fence(why string) error {
 	w.fenced = fmt.Errorf("%w: app %q, target %q: %s", sinks.ErrFenced, w.app, w.target, why)
 	return w.fenced
 }
 
 // renew extends the lease of an idle writer.
-func (w *Writer) renew(ctx context.Context) error {
+func (w *writer) renew(ctx context.Context) error {
 	tag, err := w.conn.Exec(ctx, w.progressStmt(renewSQL),
 		w.app, w.target, w.incarnation, w.session, w.cfg.Lease.Seconds())
 	if err == nil && tag.RowsAffected() == 0 {
@@ -239,14 +239,14 @@ func (w *Writer) renew(ctx context.Context) error {
 }
 
 // release gives the lease up, so that the next instance need not wait.
-func (w *Writer) release(ctx context.Context) error {
+func (w *writer) release(ctx context.Context) error {
 	_, err := w.conn.Exec(ctx, "UPDATE "+w.progress.sql()+" SET lease_until = clock_timestamp()"+ours,
 		w.app, w.target, w.incarnation, w.session)
 	return err
 }
 
 // dropProgress deletes the row, unless an instance is alive.
-func (w *Writer) dropProgress(ctx context.Context) error {
+func (w *writer) dropProgress(ctx context.Context) error {
 	tab := w.progress.sql()
 	var there bool
 	if err := w.conn.QueryRow(ctx, "SELECT pg_catalog.to_regclass($1) IS NOT NULL",

@@ -108,7 +108,7 @@ func (c *connector) Open(ctx context.Context, req sinks.OpenRequest) (sinks.Writ
 	return w, nil
 }
 
-func (c *connector) newWriter(req sinks.OpenRequest) (*Writer, error) {
+func (c *connector) newWriter(req sinks.OpenRequest) (*writer, error) {
 	conf, err := sessionConfig(c.cfg.URL)
 	if err != nil {
 		return nil, fmt.Errorf("sinks/postgres: target %q: %w", req.Target, err)
@@ -117,7 +117,7 @@ func (c *connector) newWriter(req sinks.OpenRequest) (*Writer, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	w := &Writer{
+	w := &writer{
 		cfg: c.cfg, conf: conf, log: log.With("target", req.Target),
 		app: req.App, target: req.Target, incarnation: req.Incarnation, session: rand.Text(),
 	}

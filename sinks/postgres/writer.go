@@ -10,8 +10,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Writer is an open PostgreSQL target. It implements sinks.Writer.
-type Writer struct {
+// writer is an open PostgreSQL target. It implements sinks.Writer.
+type writer struct {
 	cfg                               Config
 	conf                              *pgx.ConnConfig
 	log                               *slog.Logger
@@ -38,7 +38,7 @@ type Writer struct {
 
 // open does all that Connector.Open promises, in the order in which a refusal leaves
 // everything as it was: check, then create, then fence.
-func (w *Writer) open(ctx context.Context) error {
+func (w *writer) open(ctx context.Context) error {
 	if err := w.connect(ctx); err != nil {
 		return err
 	}
@@ -54,7 +54,7 @@ func (w *Writer) open(ctx context.Context) error {
 }
 
 // connect makes sure of a session.
-func (w *Writer) connect(ctx context.Context) error {
+func (w *writer) connect(ctx context.Context) error {
 	if w.conn != nil && !w.conn.IsClosed() {
 		return nil
 	}
@@ -76,7 +76,7 @@ func (w *Writer) connect(ctx context.Context) error {
 }
 
 // disconnect ends the session, and with it whatever transaction it was in.
-func (w *Writer) disconnect() {
+func (w *writer) disconnect() {
 	if w.conn == nil {
 		return
 	}
@@ -86,7 +86,7 @@ func (w *Writer) disconnect() {
 	w.conn = nil
 }
 
-func (w *Writer) setSeq(seq *int64) {
+func (w *writer) setSeq(seq *int64) {
 	w.seq, w.has = 0, seq != nil
 	if seq != nil {
 		w.seq = uint64(*seq)
@@ -95,7 +95,7 @@ func (w *Writer) setSeq(seq *int64) {
 
 // Progress implements sinks.Writer. It waits for a commit that is still under way on a
 // connection that was lost.
-func (w *Writer) Progress(ctx context.Context) (seq uint64, ok bool, err error) {
+func (w *writer) Progress(ctx context.Context) (seq uint64, ok bool, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.fenced != nil {
@@ -113,7 +113,7 @@ func (w *Writer) Progress(ctx context.Context) (seq uint64, ok bool, err error) 
 }
 
 // startLease keeps the lease while the writer is idle.
-func (w *Writer) startLease() {
+func (w *writer) startLease() {
 	ctx, cancel := context.WithCancel(context.Background())
 	w.stop, w.done = cancel, make(chan struct{})
 	go func() {
@@ -134,7 +134,7 @@ func (w *Writer) startLease() {
 // renewIdle renews unless the session is at work: Apply holds the row itself, and
 // extends the lease with its commit. An error is left for the caller's next call to
 // meet.
-func (w *Writer) renewIdle(ctx context.Context) {
+func (w *writer) renewIdle(ctx context.Context) {
 	if !w.mu.TryLock() {
 		return
 	}
@@ -155,7 +155,7 @@ func (w *Writer) renewIdle(ctx context.Context) {
 }
 
 // Close gives the lease up and ends the session.
-func (w *Writer) Close() error {
+func (w *writer) Close() error {
 	w.stop()
 	<-w.done
 	w.mu.Lock()
