@@ -170,7 +170,7 @@ func (e *Engine) forgetRemoved() error {
 	}
 	kept := false
 	for _, name := range slices.Sorted(maps.Keys(stored)) {
-		if slices.ContainsFunc(e.runs, func(r *topologyRun) bool { return r.name() == name }) {
+		if e.hasTopology(name) {
 			continue
 		}
 		if !slices.ContainsFunc(e.databases, func(d *databaseRun) bool {
@@ -181,10 +181,7 @@ func (e *Engine) forgetRemoved() error {
 			continue
 		}
 		e.log.Warn("the app has a topology no longer: its state is dropped", "topology", name)
-		if err := e.dropCheckpoint(name); err != nil {
-			return err
-		}
-		if err := e.cfg.Dir.DropStores(name, ""); err != nil {
+		if err := e.forget(name); err != nil {
 			return err
 		}
 	}

@@ -226,6 +226,9 @@ func (e *Engine) Run(asked context.Context) (err error) {
 	if err := e.start(ctx); err != nil {
 		return e.outcome(asked, ctx, err, e.failed)
 	}
+	if err := e.dropUndeliverable(); err != nil {
+		return e.outcome(asked, ctx, err, nil)
+	}
 	if j := e.joiner; j != nil {
 		workers.Go(func() {
 			if err := j.run(ctx); err != nil && ctx.Err() == nil {

@@ -116,6 +116,48 @@ func TestQueueOfATopologyThatIsKept(t *testing.T) {
 	}
 }
 
+// A topology that a start leaves out begins anew where the target that it shares with others
+// has taken what was queued without its part.
+func TestLeftOutOfASharedTarget(t *testing.T) {
+	b := newBench(t, nil)
+	b.depot = newSource()
+	b.depot.name = "depot"
+	var out *sinks.Target
+	b.build = func(b *topology.Builder, db *sources.Database, target *sinks.Target) {
+		out = target
+		asTable(b, db, target)
+	}
+	beside := func(tb *topology.Builder, _ *sources.Database) {
+		depot := sources.NewDatabase("depot", b.depot)
+		sinks.Table(sources.Table[int64, item](tb, depot, "public.items"), out, "rows")
+	}
+	b.beside, b.target.open = beside, func() error { return errDown }
+	b.source.tx(true, 1)
+	b.depot.tx(true, 7)
+	b.depot.tx(false, 8)
+	if err := b.run(func(*Engine) {
+		for wait(t, b.depot.acks) != 32 {
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	b.beside, b.target.open = nil, nil
+	if err := b.run(func(*Engine) { b.takes("1 true") }); err != nil {
+		t.Fatal(err)
+	}
+	b.beside = beside
+	if err := b.run(func(e *Engine) {
+		wait(t, e.Joined())
+		for _, want := range []string{"7", "8"} {
+			if d := wait(t, b.target.taken); d.columns[0] != want {
+				t.Errorf("the target took %v, want %v", d, want)
+			}
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // takes checks what the target takes next, as keys of rows with whether the output is whole.
 func (b *bench) takes(want ...string) {
 	b.t.Helper()

@@ -1,0 +1,112 @@
+package engine
+
+import (
+	"encoding/binary"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/tailrace/tailrace/internal/task"
+)
+
+// dropUndeliverable drops the state of topologies that this start leaves out where what they
+// have put out waits for a target that it does not: the target gets its epochs without their
+// rows and events, so that they could not go on behind these. Added again they start as new,
+// and the target is reconciled. It comes once all is open, and before the first delivery.
+func (e *Engine) dropUndeliverable() error {
+	stored, err := Checkpoints(e.cfg.Dir)
+	if err != nil {
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(stored)) {
+		if e.hasTopology(name) {
+			continue
+		}
+		outputs, err := e.outputsOf(name)
+		if err != nil {
+			return err
+		}
+		waits, err := e.waitsFor(outputs)
+		if err != nil {
+			return err
+		}
+		if !waits {
+			continue
+		}
+		e.log.Warn("the app has a topology no longer, and a target of others takes what is queued without what"+
+			" the topology has put out: its state is dropped", "topology", name)
+		if err := e.forget(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e *Engine) hasTopology(name string) bool {
+	return slices.ContainsFunc(e.runs, func(r *topologyRun) bool { return r.name() == name })
+}
+
+// forget drops a topology's checkpoint and its state.
+func (e *Engine) forget(topology string) error {
+	if err := e.dropCheckpoint(topology); err != nil {
+		return err
+	}
+	return e.cfg.Dir.DropStores(topology, "")
+}
+
+// outputsOf returns the ids of a topology's outputs, those that outlive its state too.
+func (e *Engine) outputsOf(topology string) (map[uint32]bool, error) {
+	out := map[uint32]bool{}
+	for _, owner := range []string{topology, topology + keptSuffix} {
+		ids, err := e.cfg.Dir.Stores(owner)
+		if err != nil {
+			return nil, err
+		}
+		for store, id := range ids {
+			if strings.HasPrefix(store, task.OutputPrefix) {
+				out[id] = true
+			}
+		}
+	}
+	return out, nil
+}
+
+// waitsFor reports whether something of some outputs waits for a target.
+func (e *Engine) waitsFor(outputs map[uint32]bool) (bool, error) {
+	for _, t := range e.targets {
+		queues := []uint32{t.queue}
+		for _, p := range t.pending {
+			if p.staged != 0 {
+				queues = append(queues, p.staged)
+			}
+		}
+		for _, queue := range queues {
+			if found, err := e.holdsAny(queue, outputs); found || err != nil {
+				return found, err
+			}
+		}
+	}
+	return false, nil
+}
+
+func (e *Engine) holdsAny(queue uint32, outputs map[uint32]bool) (bool, error) {
+	it, err := e.cfg.Dir.DB.NewIter(itemKey(nil, queue, 0, itemRow), binary.BigEndian.AppendUint32(nil, queue+1))
+	if err != nil {
+		return false, err
+	}
+	defer it.Close()
+	for ok := it.First(); ok; ok = it.Next() {
+		kind, rest := it.Key()[12], it.Key()[13:]
+		if kind == itemHeader || len(rest) < 4 {
+			continue
+		}
+		id := binary.BigEndian.Uint32(rest)
+		if kind == itemEvent {
+			id = binary.BigEndian.Uint32(rest[len(rest)-4:])
+		}
+		if outputs[id] {
+			return true, nil
+		}
+	}
+	return false, it.Error()
+}
