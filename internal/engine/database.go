@@ -62,9 +62,18 @@ func (e *Engine) groupDatabases() error {
 // request collects what the given topologies want of a database.
 func (e *Engine) request(d *databaseRun, app string, runs []*topologyRun, resume uint64) sources.OpenRequest {
 	req := sources.OpenRequest{
-		App: app, Database: d.name, Resume: resume, System: e.cfg.Dir.System(d.name), Logger: e.log,
+		App:      app,
+		Database: d.name,
+		Resume:   resume,
+		System:   e.cfg.Dir.System(d.name),
+		Logger:   e.log,
 		Timeline: e.cfg.Dir.Timeline(d.name),
-		Observe:  sourceHealth{e.cfg.Observe.Source(d.name), e, d.name}, Partial: len(runs) < len(d.runs) || resume != 0 && e.keepsOld(d),
+		Observe: sourceHealth{
+			e.cfg.Observe.Source(d.name),
+			e,
+			d.name,
+		},
+		Partial: len(runs) < len(d.runs) || resume != 0 && e.keepsOld(d),
 	}
 	at := map[string]int{}
 	for _, spec := range specsOf(d, runs) {

@@ -217,7 +217,10 @@ func TestConnectionRefused(t *testing.T) {
 // over several connections.
 func TestNoRoomForAnOpenTransaction(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t, pgservertest.Private(map[string]string{"logical_decoding_work_mem": "64kB", "fsync": "off"}))
+	f := newFixture(
+		t,
+		pgservertest.Private(map[string]string{"logical_decoding_work_mem": "64kB", "fsync": "off"}),
+	)
 	f.exec("CREATE TABLE t (id int PRIMARY KEY, pad text)")
 	f.cfg.Streaming, f.cfg.StreamMemory, f.cfg.TempDir = true, 50_000, filepath.Join(t.TempDir(), "gone")
 	f.want("public.t", "id;pad")
