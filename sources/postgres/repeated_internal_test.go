@@ -28,7 +28,9 @@ func TestRepeatedFailures(t *testing.T) {
 		"malformed with progress": {[]attempt{
 			{malformed, 8}, {malformed, 9}, {malformed, 9}, {malformed, 10},
 		}, nil},
-		"malformed now and then":      {[]attempt{{malformed, 8}, {malformed, 8}, {io.EOF, 8}, {malformed, 8}}, nil},
+		"malformed now and then": {[]attempt{
+			{malformed, 8}, {malformed, 8}, {io.EOF, 8}, {malformed, 8},
+		}, nil},
 		"no room while others go on":  {[]attempt{{room, 8}, {room, 9}, {room, 10}}, ErrTempDir},
 		"lost connections":            {[]attempt{{io.EOF, 8}, {io.EOF, 8}, {io.EOF, 8}, {io.EOF, 8}}, nil},
 		"no room, and a decode error": {[]attempt{{room, 8}, {malformed, 8}, {malformed, 8}}, sources.ErrDecode},
