@@ -31,9 +31,22 @@ type Cut struct {
 	links   map[edge]*Exchange
 	stages  map[*Node]int
 	subs    map[*Node]int
-	divided map[*Node]bool // by the keys of its output
+	divided map[*Node]dividedBy // outputs
 	parted  map[*Node]*Node
+	source  dividedBy       // of the outputs of sources
+	kept    map[*Node]*Node // what keeps tables behind an exchange, by table
+	instead map[edge]*Node  // the kept table that a node reads
+	next    int             // id
 }
+
+// dividedBy says by what the output of a node is divided.
+type dividedBy uint8
+
+const (
+	byNothing dividedBy = iota // that could be known: each key is anywhere
+	byKeys                     // its keys, encoded as this package does
+	byTopics                   // its keys, encoded as the topics have them that it is from
+)
 
 // SubTopology is what runs without an exchange in between.
 type SubTopology struct {
@@ -54,12 +67,25 @@ type edge struct {
 
 // Cut cuts the topology at its exchanges. The error names every node that can run in one
 // partition only.
-func (t *Topology) Cut() (*Cut, error) {
+func (t *Topology) Cut() (*Cut, error) { return t.cut(byKeys) }
+
+// CutForTopics is Cut for a driver whose sub-topologies are tasks of their own, apart from
+// each other: sources are divided as their topics are, so what is divided so is exchanged
+// where it meets what comes from an exchange.
+func (t *Topology) CutForTopics() (*Cut, error) {
+	c, err := t.cut(byTopics)
+	if err != nil {
+		return nil, err
+	}
+	return c, c.checkApart()
+}
+
+func (t *Topology) cut(source dividedBy) (*Cut, error) {
 	c := &Cut{
 		Topology: t, stands: map[*Node]*Node{}, links: map[edge]*Exchange{}, stages: map[*Node]int{},
-		subs: map[*Node]int{}, divided: map[*Node]bool{}, parted: map[*Node]*Node{},
+		subs: map[*Node]int{}, divided: map[*Node]dividedBy{}, parted: map[*Node]*Node{}, source: source,
+		kept: map[*Node]*Node{}, instead: map[edge]*Node{},
 	}
-	c.expand()
 	var errs []error
 	for _, n := range t.nodes {
 		if n.Parks() {
@@ -67,7 +93,7 @@ func (t *Topology) Cut() (*Cut, error) {
 				ErrParks))
 		}
 	}
-	for _, n := range c.Nodes {
+	for _, n := range c.expand() {
 		if err := c.place(n); err != nil {
 			errs = append(errs, fmt.Errorf("topology %q: %s %q cannot run in partitions: %w",
 				t.name, n.Kind, n.Name, err))
@@ -81,26 +107,31 @@ func (t *Topology) Cut() (*Cut, error) {
 }
 
 // expand lists the nodes, with the parts of those that run in parts.
-func (c *Cut) expand() {
-	next := len(c.Topology.nodes)
+func (c *Cut) expand() (nodes []*Node) {
+	c.next = len(c.Topology.nodes)
 	for _, n := range c.Topology.nodes {
 		if n.Parts == nil {
-			c.Nodes = append(c.Nodes, n)
+			nodes = append(nodes, n)
 			continue
 		}
 		parts := n.Parts()
 		for i, p := range parts {
-			p.Topology, p.Name, p.Kind = n.Topology, n.Name, n.Kind
-			if p.ID = next; i == len(parts)-1 {
-				p.ID = n.ID
-			} else {
-				next++
+			c.addPart(p, n)
+			if i == len(parts)-1 {
+				p.ID, c.next = n.ID, c.next-1
 			}
-			c.parted[p] = n
-			c.Nodes = append(c.Nodes, p)
+			nodes = append(nodes, p)
 		}
 		c.stands[n] = parts[len(parts)-1]
 	}
+	return nodes
+}
+
+// addPart makes a node a part of another one.
+func (c *Cut) addPart(p, of *Node) {
+	p.Topology, p.Name, p.Kind, p.ID = of.Topology, of.Name, of.Kind, c.next
+	c.next++
+	c.parted[p] = of
 }
 
 // Ids is how many ids nodes and parts of nodes have.
@@ -114,6 +145,9 @@ func (c *Cut) Ids() int {
 
 // input is what a node reads as its i-th input.
 func (c *Cut) input(n *Node, i int) *Node {
+	if k, ok := c.instead[edge{n, i}]; ok {
+		return k
+	}
 	if p, ok := c.stands[n.Inputs[i]]; ok {
 		return p
 	}
@@ -125,11 +159,22 @@ func (c *Cut) place(n *Node) error {
 	if len(n.Inputs) > 0 && len(n.Needs) != len(n.Inputs) {
 		return errors.New("it does not say how its inputs have to be divided; its author has to set Node.Needs")
 	}
-	c.divided[n] = n.Divided != DividedOtherwise
+	meets := c.meets(n)
 	for i, need := range n.Needs {
 		up := c.input(n, i)
 		if up.Global {
 			continue // it is in every partition
+		}
+		if meets && need.kind == needKey && c.divided[up] == byTopics {
+			if up.Shape == ShapeTable {
+				if err := c.keep(up); err != nil {
+					return err
+				}
+				up = c.kept[up]
+				c.instead[edge{n, i}] = up
+			} else {
+				need = Anew()
+			}
 		}
 		c.stages[n] = max(c.stages[n], c.stages[up])
 		link, err := c.linkOf(up, need)
@@ -143,11 +188,72 @@ func (c *Cut) place(n *Node) error {
 			}
 			c.stages[n] = max(c.stages[n], c.stages[up]+1)
 		}
-		if n.Divided == DividedAsInputs && (need.kind == needNothing && !c.divided[up] || need.kind >= needOther) {
-			c.divided[n] = false
+	}
+	c.divided[n] = c.dividedAs(n)
+	c.Nodes = append(c.Nodes, n)
+	return c.checkTypes(n)
+}
+
+// keep places a node that keeps a table behind an exchange, once.
+func (c *Cut) keep(of *Node) error {
+	if c.kept[of] != nil {
+		return nil
+	}
+	if of.typed == nil {
+		return fmt.Errorf("its input %q was not made by AddTable", of.Name)
+	}
+	k := of.typed.kept(of)
+	c.kept[of] = k
+	c.addPart(k, c.Whole(of))
+	return c.place(k)
+}
+
+// meets reports whether an input of a node comes divided by encoded keys, so that all that
+// have to be divided by key must.
+func (c *Cut) meets(n *Node) bool {
+	if c.parted[n] != nil {
+		return true // parts see one table, in one order
+	}
+	for i, need := range n.Needs {
+		switch up := c.input(n, i); {
+		case up.Global, need.kind == needNothing:
+		case need.kind != needKey, c.divided[up] != byTopics:
+			return true
 		}
 	}
-	return c.checkTypes(n)
+	return false
+}
+
+// dividedAs says how a node's output is divided, once its inputs are placed.
+func (c *Cut) dividedAs(n *Node) dividedBy {
+	if n.Divided == DividedOtherwise {
+		return byNothing
+	}
+	if n.Source != nil {
+		return c.source
+	}
+	out, first := byNothing, true
+	for i, need := range n.Needs {
+		up := c.input(n, i)
+		in := c.divided[up]
+		switch {
+		case up.Global, n.Divided == DividedByKey && need.kind == needNothing:
+			continue
+		case c.links[edge{n, i}] == nil:
+		case n.Divided == DividedAsInputs && need.kind >= needOther:
+			in = byNothing
+		default:
+			in = byKeys
+		}
+		if !first && in != out {
+			return byNothing
+		}
+		out, first = in, false
+	}
+	if first {
+		return c.source // all there is are global tables
+	}
+	return out
 }
 
 // linkOf says how an exchange is made that an input needs; nil if it needs none.
@@ -155,7 +261,7 @@ func (c *Cut) linkOf(up *Node, need Need) (func(*Exchange, int) (Link, error), e
 	switch {
 	case need.kind == needUnknown:
 		return nil, fmt.Errorf("it does not say how its input %q has to be divided", up.Name)
-	case need.kind == needNothing, need.kind == needKey && c.divided[up]:
+	case need.kind == needNothing, need.kind == needKey && c.divided[up] != byNothing:
 		return nil, nil
 	case up.typed == nil:
 		return nil, fmt.Errorf("its input %q was not made by AddStream or AddTable", up.Name)

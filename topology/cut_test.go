@@ -38,6 +38,37 @@ func streams() *topology.Topology {
 
 type lineOf = line
 
+// apart is a topology whose sub-topologies can be tasks of their own: what comes divided
+// by a topic meets what comes from an exchange.
+func apart() *topology.Topology {
+	b := topology.New("apart")
+	db := sources.NewDatabase("shop", nil)
+	events := sources.Stream[int64, order](b, db, "public.events")
+	orders := sources.Table[int64, order](b, db, "public.orders")
+	customers := sources.Table[int64, customer](b, db, "public.customers")
+	named := operators.Enrich("named", events, customers, func(o order) int64 { return o.CustomerID },
+		func(o order, c customer) line { return line{c.Name, o.Cents} })
+	operators.Aggregate("counts", operators.GroupByKey(named), aggregate.Count[lineOf]())
+	totals := operators.Aggregate("totals",
+		operators.GroupBy(orders, func(_ int64, o order) int64 { return o.CustomerID }), aggregate.Count[order]())
+	operators.Join("both", totals, customers, func(n int64, c customer) line { return line{c.Name, n} })
+	operators.Join("here", customers, orders, func(c customer, o order) line { return line{c.Name, o.Cents} })
+	operators.ToTable("same", operators.Filter(events, func(int64, order) bool { return true }))
+	return b.MustBuild()
+}
+
+// TestCutForTopicsRefuses names what cannot run as tasks of their own.
+func TestCutForTopicsRefuses(t *testing.T) {
+	_, err := streams().CutForTopics()
+	if err == nil || !strings.Contains(err.Error(), `"shop/public.regions" cannot run apart`) {
+		t.Errorf("a global table: %v", err)
+	}
+	_, err = build("revenue", change{window: time.Hour}).CutForTopics()
+	if err == nil || !strings.Contains(err.Error(), "stream time") {
+		t.Errorf("a window behind an exchange: %v", err)
+	}
+}
+
 // TestCut compares with testdata/cut.txt; -rewrite writes it.
 func TestCut(t *testing.T) {
 	path := filepath.Join("testdata", "cut.txt")
@@ -47,6 +78,9 @@ func TestCut(t *testing.T) {
 			top = build("revenue", change{window: time.Hour})
 		}
 		cut, err := top.Cut()
+		if d.HasArg("apart") {
+			cut, err = apart().CutForTopics()
+		}
 		if err != nil {
 			return err.Error()
 		}

@@ -1,10 +1,12 @@
 package topology
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
 
 	"github.com/tailrace/tailrace/record"
+	"github.com/tailrace/tailrace/state"
 )
 
 // Exchange is a place where a topology is cut: what a node puts out is divided over
@@ -50,9 +52,9 @@ type LinkWriter interface {
 // LinkReader is an input of a node, from all partitions.
 type LinkReader interface {
 	Operator
-	// Receive takes a message that a writer has yielded. What it belongs to is told by
-	// tx: the transaction for the step at work that has the given tag.
-	Receive(m Message, tx func(seq uint32, tx record.Tx) *record.Tx) error
+	// Receive takes a message that a writer has yielded, as part of a transaction of the
+	// step at work, which is the epoch's seq-th.
+	Receive(m Message, tx *record.Tx, seq uint32) error
 }
 
 // Message is what is exchanged, encoded. Key is the encoded key of the record or row,
@@ -60,6 +62,9 @@ type LinkReader interface {
 type Message struct {
 	Partition  int
 	Key, Value []byte
+	// Seq is the place in the writer's epoch of the transaction that it is part of: of a
+	// net change, the last one of the step.
+	Seq uint32
 }
 
 // NewLink makes the running form of the exchange for so many partitions.
@@ -75,6 +80,10 @@ func (e *Exchange) NewLink(count int) (Link, error) {
 type typedNode interface {
 	// keyLink makes an exchange by the output's keys.
 	keyLink(e *Exchange, count int) (Link, error)
+	// kept makes a node that keeps a table of the output, behind an exchange.
+	kept(of *Node) *Node
+	// encodes says why the output cannot be encoded; nil if it can.
+	encodes() error
 	// oneLink makes an exchange to the first partition.
 	oneLink(e *Exchange, count int) (Link, error)
 	// gather shows what all partitions put out as one.
@@ -93,6 +102,14 @@ func (typedStream[K, V]) keyLink(e *Exchange, count int) (Link, error) {
 	})
 }
 
+func (typedStream[K, V]) encodes() error { return encodes[K, V]() }
+
+func encodes[K comparable, V any]() error {
+	_, errK := state.KeyCodecOf[K]()
+	_, errV := state.CodecOf[V]()
+	return errors.Join(errK, errV)
+}
+
 func (typedStream[K, V]) oneLink(e *Exchange, count int) (Link, error) {
 	return newStreamLink(e, count, func(*Runtime) func([]byte, *record.Record[K, V]) []byte { return nil })
 }
@@ -108,6 +125,8 @@ func (typedTable[K, V]) keyLink(e *Exchange, count int) (Link, error) {
 		return func(dst []byte, k K, _ *V) []byte { return d.Of(dst, k) }
 	})
 }
+
+func (typedTable[K, V]) encodes() error { return encodes[K, V]() }
 
 func (typedTable[K, V]) oneLink(e *Exchange, _ int) (Link, error) {
 	return nil, fmt.Errorf("a table cannot be brought into one partition")

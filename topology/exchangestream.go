@@ -32,10 +32,13 @@ func newStreamLink[K comparable, V any](
 }
 
 func (l *streamLink[K, V]) Writer(rt *Runtime, from Operator) LinkWriter {
-	return &streamWriter[K, V]{
-		link: l, from: from.(StreamOutput[K, V]), by: l.open(rt), boxes: l.boxes[rt.partition.Index],
-		self: rt.current.ID, active: rt.active,
+	w := &streamWriter[K, V]{
+		link: l, from: from.(StreamOutput[K, V]), by: l.open(rt), self: rt.current.ID, active: rt.active,
 	}
+	if !rt.partition.Apart {
+		w.boxes = l.boxes[rt.partition.Index]
+	}
+	return w
 }
 
 func (l *streamLink[K, V]) Reader(rt *Runtime) LinkReader {
@@ -89,8 +92,8 @@ func (w *streamWriter[K, V]) Messages(_ *Step, yield func(m Message) error) erro
 			r := &chunk[i]
 			to := w.to(r)
 			w.buf = w.link.key.Append(w.buf[:0], r.Key)
-			w.val = w.link.value.Append(appendTag(w.val[:0], r.Tag, r.Time), &r.Value)
-			if failed = yield(Message{Partition: to, Key: w.buf, Value: w.val}); failed != nil {
+			w.val = w.link.value.Append(appendTag(w.val[:0], &r.Tag, r.Time), &r.Value)
+			if failed = yield(Message{to, w.buf, w.val, r.Tag.Seq}); failed != nil {
 				return false
 			}
 		}
@@ -143,12 +146,12 @@ func (r *streamReader[K, V]) EndStep() {
 }
 
 // Receive puts a message into the box of the first partition.
-func (r *streamReader[K, V]) Receive(m Message, tx func(uint32, record.Tx) *record.Tx) (err error) {
-	var rec record.Record[K, V]
+func (r *streamReader[K, V]) Receive(m Message, tx *record.Tx, seq uint32) (err error) {
+	rec := record.Record[K, V]{Tag: record.Tag{Tx: tx, Seq: seq}}
 	if rec.Key, _, err = r.link.key.Decode(m.Key); err != nil {
 		return err
 	}
-	rest, err := decodeTag(m.Value, &rec.Tag, &rec.Time, tx)
+	rest, err := decodeTag(m.Value, &rec.Tag, &rec.Time)
 	if err != nil {
 		return err
 	}

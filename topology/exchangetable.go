@@ -32,7 +32,6 @@ func newTableLink[K comparable, V any](
 ) (Link, error) {
 	l := &tableLink[K, V]{
 		count: count, open: open, boxes: make([][]record.Change[K, V], count),
-		writers: make([]*tableWriter[K, V], count),
 	}
 	l.key, _ = state.KeyCodecOf[K]()
 	l.value, _ = state.CodecOf[V]() // see newStreamLink
@@ -43,7 +42,7 @@ func (l *tableLink[K, V]) Writer(rt *Runtime, from Operator) LinkWriter {
 	w := &tableWriter[K, V]{
 		link: l, from: from.(TableOutput[K, V]), by: l.open(rt), self: rt.current.ID, active: rt.active,
 	}
-	l.writers[rt.partition.Index] = w
+	l.writers = append(l.writers, w)
 	return w
 }
 
@@ -119,12 +118,13 @@ func (w *tableWriter[K, V]) divide(c *record.Change[K, V], yield func(int, *reco
 func (w *tableWriter[K, V]) EndStep() {}
 
 // Messages encodes the step's changes.
-func (w *tableWriter[K, V]) Messages(_ *Step, yield func(m Message) error) error {
+func (w *tableWriter[K, V]) Messages(s *Step, yield func(m Message) error) error {
 	var failed error
+	last := s.FirstSeq + uint32(max(len(s.Txs), 1)) - 1
 	err := w.each(func(to int, c *record.Change[K, V]) bool {
 		w.buf = w.link.key.Append(w.buf[:0], c.Key)
 		w.val = w.link.appendChange(w.val[:0], c)
-		failed = yield(Message{Partition: to, Key: w.buf, Value: w.val})
+		failed = yield(Message{to, w.buf, w.val, last})
 		return failed == nil
 	})
 	if err != nil {
@@ -225,7 +225,7 @@ func (r *tableReader[K, V]) EndStep() {
 }
 
 // Receive puts a message into the partition's box.
-func (r *tableReader[K, V]) Receive(m Message, _ func(uint32, record.Tx) *record.Tx) (err error) {
+func (r *tableReader[K, V]) Receive(m Message, _ *record.Tx, _ uint32) (err error) {
 	var c record.Change[K, V]
 	if c.Key, _, err = r.link.key.Decode(m.Key); err != nil {
 		return err

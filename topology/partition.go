@@ -13,6 +13,9 @@ type Partition struct {
 	Index, Count int
 	// One says that the node's input is brought together in the first partition.
 	One bool
+	// Apart says that the partition is a task of its own: all keys in its stores are its
+	// own, and what is exchanged leaves it encoded.
+	Apart bool
 }
 
 // Cut reports whether the topology is cut, be it into one partition.
@@ -90,6 +93,9 @@ func (d *Divider[K]) Of(dst []byte, k K) []byte { return d.Part(d.Append(dst, k)
 func (rt *Runtime) Partition() Partition {
 	if rt.current.Global {
 		return Partition{Count: min(rt.partition.Count, 1)} // every partition has all of it
+	}
+	if rt.partition.Apart {
+		return Partition{Count: 1, Apart: true}
 	}
 	p := rt.partition
 	for _, need := range rt.current.Needs {

@@ -76,26 +76,33 @@ type limit struct{ Cents int64 }
 
 type checked struct{ Number, Cents int64 }
 
-// buildTopologies has one that runs as a task for each partition, a join of tables under
-// the same key, and one that runs as a whole: clicks looked up in a table by another key,
-// and counted.
+type revenue struct{ Orders, Cents int64 }
+
+// buildTopologies has a join of tables under the same key, of which the revenue of each
+// customer is made behind an exchange, and clicks that are looked up in a table by another
+// key, which both are exchanged for, and counted.
 func buildTopologies(app string, brokers []string) ([]*topology.Topology, error) {
 	db := sources.NewDatabase("shop", jsontopics.Source(app+"."))
 	target := sinks.NewTarget("out", kafkasink.Target(kafkasink.Config{
 		Brokers: brokers, CreateTopics: true, Partitions: partitions,
 	}))
 	b := topology.New("shop")
-	sinks.Table(operators.Join("priced", sources.Table[string, order](b, db, "public.orders"),
-		sources.Table[string, rate](b, db, "public.rates"), price), target, app+"-priced")
+	all := operators.Join("priced", sources.Table[string, order](b, db, "public.orders"),
+		sources.Table[string, rate](b, db, "public.rates"), price)
+	sinks.Table(all, target, app+"-priced")
+	byCustomer := operators.GroupBy(all, func(_ string, p priced) string { return p.Customer })
+	sinks.Table(operators.Aggregate("revenue", byCustomer, aggregate.Combine2(
+		aggregate.Count[priced](), aggregate.Sum(func(p priced) int64 { return p.Cents }),
+		func(n, cents int64) revenue { return revenue{n, cents} })), target, app+"-revenue")
 	shop, err := b.Build()
 	if err != nil {
 		return nil, err
 	}
 	b = topology.New("cards")
 	clicks := sources.Stream[string, click](b, db, "public.clicks")
-	sinks.Stream(operators.Enrich("checked", clicks, sources.Table[string, limit](b, db, "public.limits"),
+	sinks.Stream(operators.LeftEnrich("checked", clicks, sources.Table[string, limit](b, db, "public.limits"),
 		func(c click) string { return c.Card },
-		func(c click, l limit) checked { return checked{c.Number, l.Cents} }), target, app+"-checked")
+		func(c click, l limit, _ bool) checked { return checked{c.Number, l.Cents} }), target, app+"-checked")
 	byCard := operators.GroupBy(clicks, func(_ string, c click) string { return c.Card })
 	sinks.Table(operators.Aggregate("counted", byCard, aggregate.Count[click]()), target, app+"-counted")
 	cards, err := b.Build()

@@ -170,7 +170,6 @@ func (s *suite) writeOne(ctx context.Context, r *rand.Rand) {
 		s.rates[key] = v
 		s.put(ctx, "rates", key, map[string]any{"percent": v.Percent})
 	default:
-		// A card has a limit before its first click, so that each click makes an event.
 		card := "card" + strconv.Itoa(r.IntN(cards))
 		if s.clicks[card] == 0 || n == 6 {
 			s.put(ctx, "limits", card, map[string]any{"cents": r.IntN(1000)})
@@ -281,14 +280,21 @@ func (s *suite) compare(cycle int, what string) {
 // differences counts clicks without an event, rows of the tables that are not the join of
 // the inputs or the number of clicks, and clicks with more than one event.
 func (s *suite) differences() (missing, wrong, doubled int) {
-	rows := map[string]string{}
+	rows, byCustomer := map[string]string{}, map[string]revenue{}
 	for key, o := range s.orders {
 		if r, ok := s.rates[key]; ok {
 			p := price(o, r)
+			sum := byCustomer[p.Customer]
+			byCustomer[p.Customer] = revenue{sum.Orders + 1, sum.Cents + p.Cents}
 			rows[strconv.Quote(key)] = fmt.Sprintf(`{"key":%q,"customer":%q,"cents":%d}`, key, p.Customer, p.Cents)
 		}
 	}
 	wrong = s.wrong("priced", rows)
+	revenues := map[string]string{}
+	for c, r := range byCustomer {
+		revenues[strconv.Quote(c)] = fmt.Sprintf(`{"key":%q,"orders":%d,"cents":%d}`, c, r.Orders, r.Cents)
+	}
+	wrong += s.wrong("revenue", revenues)
 	counts := map[string]string{}
 	for card, n := range s.clicks {
 		counts[strconv.Quote(card)] = fmt.Sprintf(`{"key":%q,"value":%d}`, card, n)

@@ -1,9 +1,6 @@
 package task
 
-import (
-	"github.com/tailrace/tailrace/record"
-	"github.com/tailrace/tailrace/topology"
-)
+import "github.com/tailrace/tailrace/topology"
 
 // Mail carries changes of tables over exchanges, as topics between members do: those that
 // a step sends may arrive in a later one, by each exchange in order from one partition to
@@ -27,6 +24,6 @@ func (c *cut) post(t *Task, r *topology.Running) error {
 		})
 	}
 	return c.mail.Arrive(r.Exchange, r.Partition, func(m topology.Message) error {
-		return r.Reader.Receive(m, func(uint32, record.Tx) *record.Tx { return nil })
+		return r.Reader.Receive(m, nil, 0)
 	})
 }

@@ -120,7 +120,11 @@ func (c *cut) run(t *Task, r *topology.Running) error {
 	}
 	readers := c.readers[r.Exchange]
 	return r.Writer.Messages(&t.step, func(m topology.Message) error {
-		return readers[m.Partition].Receive(m, func(seq uint32, _ record.Tx) *record.Tx { return t.txs[seq] })
+		var tx *record.Tx
+		if len(t.txs) > 0 { // none is where parts resume
+			tx = t.txs[m.Seq]
+		}
+		return readers[m.Partition].Receive(m, tx, m.Seq)
 	})
 }
 

@@ -67,6 +67,9 @@ func (t *Task) Seal() (*Ready, error) {
 			times[n.Name] = t.times[i]
 		}
 	}
+	if t.apart != nil {
+		t.apart.note(times)
+	}
 	return &Ready{
 		Stores:    t.stores,
 		Changelog: t.changelog,

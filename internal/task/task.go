@@ -47,6 +47,8 @@ type Config struct {
 	// Mail carries exchanged changes of tables between steps; nil hands them over at once. It
 	// needs Partitions.
 	Mail Mail
+	// Apart makes the task one of a sub-topology in one partition; nil does not.
+	Apart *Apart
 	// OneStep makes each transaction a step of its own even where the topology does
 	// not need it: for tests that compare both ways.
 	OneStep bool
@@ -75,7 +77,8 @@ type Task struct {
 	// partitions as one. schedule has all running forms in the order of a step.
 	ops      []topology.Operator
 	schedule []topology.Running
-	cut      *cut // nil for a topology that runs whole
+	cut      *cut   // nil for a topology that is not cut, or not run in partitions here
+	apart    *apart // nil for a task that is not of one sub-topology
 	stores   []state.Store
 	names    map[uint32]string // store names by id
 	outputs  *outputs
@@ -132,9 +135,12 @@ func New(cfg Config) (*Task, error) {
 	}
 	ids := len(t.nodes)
 	var err error
-	if cfg.Partitions > 0 {
+	switch {
+	case cfg.Apart != nil:
+		ids, err = t.startApart(cfg, rt)
+	case cfg.Partitions > 0:
 		ids, err = t.startCut(cfg, rt)
-	} else {
+	default:
 		err = t.start(cfg, rt)
 	}
 	if err != nil {
@@ -147,7 +153,7 @@ func New(cfg Config) (*Task, error) {
 		}
 	}
 	for i, n := range t.nodes {
-		if n.Source != nil {
+		if n.Source != nil && t.runs(n) {
 			in := n.Source.Input()
 			t.byTable[in] = append(t.byTable[in], i)
 		}
@@ -184,6 +190,9 @@ func (t *Task) restore(c Checkpoint) {
 	}
 	if t.cut != nil {
 		t.cut.restore(c)
+	}
+	if t.apart != nil {
+		t.apart.restore(c)
 	}
 }
 
@@ -399,8 +408,11 @@ func (t *Task) endStep() {
 func (t *Task) run(r *topology.Running) (err error) {
 	defer t.catch(r.Node.ID, &err)
 	*t.active = r.Node.ID
-	if t.cut != nil {
+	switch {
+	case t.cut != nil:
 		return t.cut.run(t, r)
+	case t.apart != nil:
+		return t.apart.run(t, r)
 	}
 	return r.Operator.Step(&t.step)
 }
@@ -448,9 +460,12 @@ func (t *Task) failure(i int, err error) error {
 		f.Tx = t.txs[len(t.txs)-1]
 	}
 	var op topology.Operator
-	if t.cut != nil {
+	switch {
+	case t.cut != nil:
 		f.Node, op = t.cut.at(i)
-	} else {
+	case t.apart != nil:
+		f.Node, op = t.apart.at(i)
+	default:
 		f.Node, op = t.nodes[i], t.ops[i]
 	}
 	if c, ok := op.(interface{ CurrentKey() any }); ok {

@@ -26,6 +26,10 @@ func (t *Task) AdvanceTime(database string, at int64) {
 // advanceTimes computes stream time before and after the step for every node: a
 // source's own, elsewhere the largest of the inputs'.
 func (t *Task) advanceTimes() {
+	if t.apart != nil {
+		t.apart.advanceTimes(t)
+		return
+	}
 	for i, n := range t.nodes {
 		t.step.Before[i], t.step.After[i] = t.times[i], max(t.times[i], t.heartbeats[i])
 		if n.Source != nil {
@@ -42,6 +46,9 @@ func (t *Task) advanceTimes() {
 
 // timeBefore is the stream time of a node before the step that is being fed.
 func (t *Task) timeBefore(n *topology.Node) int64 {
+	if t.apart != nil {
+		return t.apart.timeBefore(t, n)
+	}
 	at := t.times[n.ID]
 	for _, in := range n.Inputs {
 		at = max(at, t.timeBefore(in))
@@ -52,9 +59,12 @@ func (t *Task) timeBefore(n *topology.Node) int64 {
 // keepTimes makes the time after the step the time before the next one.
 func (t *Task) keepTimes() {
 	for i, n := range t.nodes {
-		if n.Source != nil {
+		if n.Source != nil && t.runs(n) {
 			t.times[i], t.heartbeats[i] = t.step.After[i], topology.NoTime
 		}
+	}
+	if t.apart != nil {
+		t.apart.keepTimes()
 	}
 }
 

@@ -53,7 +53,7 @@ func (e *Engine) assign(ctx context.Context) error {
 		if err := e.restore(ctx, r); err != nil {
 			return sessionError(err)
 		}
-		if err := e.begin(r); err != nil {
+		if err := e.open(r); err != nil {
 			return err
 		}
 		e.log.Info("a task begins", "task", r.owner())

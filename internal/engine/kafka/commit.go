@@ -12,6 +12,7 @@ import (
 	"github.com/tailrace/tailrace/internal/kafka"
 	"github.com/tailrace/tailrace/internal/task"
 	"github.com/tailrace/tailrace/state"
+	"github.com/tailrace/tailrace/topology"
 )
 
 // sealed is a task with something to commit.
@@ -27,10 +28,7 @@ type sealed struct {
 func (e *Engine) commit(ctx context.Context) error {
 	work, err := e.seal()
 	if err != nil {
-		return err
-	}
-	if err := e.session.Begin(); err != nil {
-		return e.abandon(ctx, err)
+		return e.giveUp(ctx, err)
 	}
 	offsets := map[kafka.Partition]kafka.Offset{}
 	for _, s := range work {
@@ -53,6 +51,7 @@ func (e *Engine) commit(ctx context.Context) error {
 	}
 	end, cancel := e.ending(ctx)
 	defer cancel()
+	e.begun = false
 	committed, err := e.session.Commit(end, offsets)
 	if err != nil || !committed {
 		return e.abandon(ctx, err)
@@ -70,6 +69,18 @@ func (e *Engine) commit(ctx context.Context) error {
 	return e.publish(work)
 }
 
+// begin begins the cycle's transaction, before the first record that goes into it.
+func (e *Engine) begin() error {
+	if e.begun {
+		return nil
+	}
+	e.begun = true
+	return sessionError(e.session.Begin())
+}
+
+// sendExchanged writes a record of an exchange.
+func (e *Engine) sendExchanged(_ *topology.Exchange, r *kgo.Record) { e.session.Produce(r) }
+
 // ending bounds the end of a transaction, also one that begins while the app stops: after
 // its timeout the cluster has given it up, and only a new session goes on.
 func (e *Engine) ending(ctx context.Context) (context.Context, context.CancelFunc) {
@@ -78,8 +89,12 @@ func (e *Engine) ending(ctx context.Context) (context.Context, context.CancelFun
 
 // giveUp ends the transaction without a commit for an error of ours, which stops.
 func (e *Engine) giveUp(ctx context.Context, cause error) error {
+	if !e.begun {
+		return cause
+	}
 	end, cancel := e.ending(ctx)
 	defer cancel()
+	e.begun = false
 	if err := e.session.Abort(end); err != nil {
 		e.log.Warn("a transaction was not given up; the broker does so when its time is over", "error", err)
 	}
@@ -100,9 +115,10 @@ func (e *Engine) seal() ([]*sealed, error) {
 			if err != nil {
 				return nil, err
 			}
+			p.out.flush()
 			s.ready = append(s.ready, ready)
 			if len(ready.Checkpoint.StreamTimes) > 0 {
-				times[p.topology.Name()] = ready.Checkpoint.StreamTimes
+				times[p.share.name()] = ready.Checkpoint.StreamTimes
 			}
 		}
 		var err error

@@ -29,10 +29,10 @@ func (e *Engine) cycle(ctx context.Context) error {
 	}
 	defer e.session.Release()
 	fed, err := e.gather(ctx)
-	if err != nil {
-		return err
+	if err != nil || ctx.Err() != nil {
+		return e.giveUp(ctx, err)
 	}
-	if fed == 0 || ctx.Err() != nil {
+	if fed == 0 {
 		return nil
 	}
 	if err := failpoint.Hit(failpoint.KafkaPolled); err != nil {
@@ -152,6 +152,9 @@ func (e *Engine) feed() (fed int, err error) {
 			continue
 		}
 		for b := r.nextInput(now, e.limits.MaxIdle); b != nil; b = r.nextInput(now, e.limits.MaxIdle) {
+			if err := e.begin(); err != nil {
+				return fed, err
+			}
 			if err := r.feed(b, b.head()); err != nil {
 				return fed, err
 			}

@@ -108,6 +108,7 @@ type Engine struct {
 	budget *state.Budget
 
 	subs    []*subTopology
+	readers map[*topology.Exchange]*subTopology
 	targets []*target
 	bound   []boundStore // of views
 
@@ -116,7 +117,8 @@ type Engine struct {
 	admin    *kgo.Client
 	restorer *changelog.Restorer
 	cluster  string
-	rounds   int // of the session's ownership that tasks reflects
+	rounds   int  // of the session's ownership that tasks reflects
+	begun    bool // a transaction is open
 	tasks    map[taskID]*taskRun
 	seq      uint64 // of commits, for views
 	status   status
@@ -130,6 +132,7 @@ func New(cfg Config) (*Engine, error) {
 	e := &Engine{
 		cfg: cfg, limits: cfg.Limits.withDefaults(), log: cfg.Logger,
 		tasks: map[taskID]*taskRun{}, woken: make(chan struct{}, 1),
+		readers: map[*topology.Exchange]*subTopology{},
 	}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
@@ -203,7 +206,7 @@ func (e *Engine) runSession(ctx context.Context) (err error) {
 	if err != nil {
 		return sessionError(err)
 	}
-	e.rounds = -1
+	e.rounds, e.begun = -1, false
 	defer func() {
 		err = errors.Join(err, failpoint.Hit(failpoint.KafkaClosing), e.closeTasks())
 		e.session.Close()

@@ -157,5 +157,5 @@ func before(a *kgo.Record, inA *buffer, b *kgo.Record, inB *buffer) bool {
 	if c := a.Timestamp.Compare(b.Timestamp); c != 0 {
 		return c < 0
 	}
-	return inA.input.request.Changes && !inB.input.request.Changes
+	return inA.input.table() && !inB.input.table()
 }

@@ -70,7 +70,7 @@ func (e *Engine) groupTargets() error {
 func (e *Engine) produceOutputs(s *sealed) error {
 	for _, t := range e.targets {
 		for i, p := range s.run.parts {
-			for _, n := range p.topology.Nodes() {
+			for _, n := range p.share.nodes() {
 				id, ok := t.outputs[n]
 				if !ok {
 					continue
@@ -96,7 +96,7 @@ func (e *Engine) produceOutput(t *target, p *part, id uint32, ready *task.Ready,
 		item.Event = &sinks.Event{
 			ID:  eventID(from, out),
 			Key: out.Key, Value: out.Value[8:], Time: at.UnixMicro(),
-			Source: from.from.partition.String(), Position: tx.Position, XID: tx.XID,
+			Source: from.partition.String(), Position: tx.Position, XID: tx.XID,
 		}
 	} else {
 		var err error
@@ -125,6 +125,10 @@ func (e *Engine) produceOutput(t *target, p *part, id uint32, ready *task.Ready,
 // eventID is the stable id of an event (invariant K10): the input's topic, partition and
 // offset, the node, and the row with the index path among its outputs.
 func eventID(from origin, out task.Output) string {
-	return record.EventID(from.from.partition.String(), strconv.FormatInt(from.offset, 10),
+	id := record.EventID(from.partition.String(), strconv.FormatInt(from.offset, 10),
 		out.Node.Topology, out.Node.Name, binary.BigEndian.Uint32(out.Tag), string(out.Tag[4:]))
+	if from.piece > 0 {
+		id += fmt.Sprintf("~%d", from.piece)
+	}
+	return id
 }

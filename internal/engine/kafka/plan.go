@@ -8,34 +8,75 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/tailrace/tailrace/changelog"
 	"github.com/tailrace/tailrace/internal/kafka"
 	"github.com/tailrace/tailrace/sources"
 	"github.com/tailrace/tailrace/topology"
 )
 
-// subTopology is what runs together in each task: a topology and all others that read one
-// of its topics, which go through their inputs in step, since the group knows one offset
-// for each partition. Without exchanges there is a task for each partition of the inputs.
-// With one, what belongs together is spread over partitions, and one task reads them all.
+// share is what a task runs of one topology: all of it, or what lies between exchanges.
+type share struct {
+	topology *topology.Topology
+	// cut and sub are set where it is one sub-topology.
+	cut *topology.Cut
+	sub *topology.SubTopology
+}
+
+// name tells shares apart.
+func (s *share) name() string {
+	if s.sub == nil {
+		return s.topology.Name()
+	}
+	return s.topology.Name() + "/" + strconv.Itoa(s.sub.Number)
+}
+
+func (s *share) nodes() []*topology.Node {
+	if s.sub == nil {
+		return s.topology.Nodes()
+	}
+	return s.sub.Nodes
+}
+
+// stores are the names of all stores.
+func (s *share) stores() []string {
+	if s.sub != nil {
+		return s.cut.Stores(s.sub)
+	}
+	var names []string
+	for _, n := range s.topology.Nodes() {
+		names = append(names, n.StoreNames()...)
+	}
+	return names
+}
+
+// reads returns the exchanges that feed it.
+func (s *share) reads() []*topology.Exchange {
+	if s.sub == nil {
+		return nil
+	}
+	return s.sub.Reads
+}
+
+// subTopology is what runs together in each task: a share of a topology and all others that
+// read one of its topics, which go through their inputs in step, since the group knows one
+// offset for each partition. There is a task for each partition of the inputs, unless one
+// of the topologies cannot be cut: then one task reads all partitions.
 type subTopology struct {
-	// name is that of the first topology; it names tasks in the state directory.
+	// name is that of the first share; it names tasks in the state directory.
 	name   string
-	parts  []*topology.Topology
+	parts  []*share
 	hash   string
 	inputs []input
-	// whole says that one task reads all partitions of all inputs: there are exchanges.
+	// whole says that one task reads all partitions of all inputs.
 	whole bool
-	// partitions are those of each input, in order of inputs, once the topics are known.
+	// count is how many tasks there are, and partitions are those of each input, in order
+	// of inputs, once the topics are known.
+	count      int32
 	partitions []int32
 }
 
 // tasks is how many there are: one for each partition of the inputs.
-func (s *subTopology) tasks() int32 {
-	if s.whole || len(s.partitions) == 0 {
-		return 1
-	}
-	return s.partitions[0]
-}
+func (s *subTopology) tasks() int32 { return max(s.count, 1) }
 
 // reads calls fn for each partition that a task reads.
 func (s *subTopology) reads(task int32, fn func(in *input, p kafka.Partition)) {
@@ -51,12 +92,19 @@ func (s *subTopology) reads(task int32, fn func(in *input, p kafka.Partition)) {
 	}
 }
 
-// input is a topic that a sub-topology reads, and the tables that it holds for it.
+// input is a topic that a sub-topology reads: of tables that it holds for it, or of an
+// exchange.
 type input struct {
 	topic    string
+	exchange *topology.Exchange
 	database string
 	reader   sources.TopicReader
 	request  sources.TableRequest
+}
+
+// table reports whether there are changes of a table in the topic.
+func (in *input) table() bool {
+	return in.request.Changes || in.exchange != nil && in.exchange.Table
 }
 
 // taskID names a task: a partition of a sub-topology.
@@ -68,32 +116,87 @@ type taskID struct {
 // plan finds what the topologies read, and reports all that cannot run on topics.
 func (e *Engine) plan() error {
 	var errs []error
+	cuts := map[*topology.Topology]*topology.Cut{} // of those that can be
 	for _, t := range e.cfg.Topologies {
-		sub := &subTopology{name: t.Name(), parts: []*topology.Topology{t}}
-		for _, n := range t.Nodes() {
-			if spec, ok := n.Source.(*sources.Spec); ok {
-				errs = append(errs, e.addInput(sub, n, spec))
-			}
+		cut, err := t.CutForTopics()
+		if err == nil {
+			cuts[t] = cut
+			continue
 		}
-		cut, err := t.Cut()
-		// What cannot be cut runs whole as well.
-		sub.whole = err != nil || len(cut.Exchanges) > 0
-		e.subs = e.joinSubs(sub)
+		e.log.Info("the topology runs as one task, on one member", "topology", t.Name(), "because", err)
+	}
+	e.stayTogether(cuts)
+	for _, t := range e.cfg.Topologies {
+		for _, s := range shares(t, cuts[t]) {
+			sub := &subTopology{name: s.name(), parts: []*share{s}, whole: cuts[t] == nil}
+			for _, n := range s.nodes() {
+				if spec, ok := n.Source.(*sources.Spec); ok {
+					errs = append(errs, e.addInput(sub, n, spec))
+				}
+			}
+			for _, x := range s.reads() {
+				sub.add(input{topic: e.repartitionTopic(x), exchange: x})
+			}
+			e.subs = e.joinSubs(sub)
+		}
 	}
 	for _, sub := range e.subs {
 		h := fnv.New64a()
-		for _, t := range sub.parts {
-			fmt.Fprintf(h, "%s %x;", t.Name(), t.Hash())
-			for _, n := range t.Nodes() {
+		for _, s := range sub.parts {
+			fmt.Fprintf(h, "%s %x;", s.name(), s.topology.Hash())
+			for _, n := range s.nodes() {
 				if n.Parks() { // whose keys would be forgotten by members that do not park
 					fmt.Fprintf(h, "parks %s;", n.Name)
 				}
+			}
+			for _, x := range s.reads() {
+				e.readers[x] = sub
 			}
 		}
 		sub.hash = strconv.FormatUint(h.Sum64(), 16)
 		slices.SortFunc(sub.inputs, func(a, b input) int { return strings.Compare(a.topic, b.topic) })
 	}
-	return errors.Join(append(errs, e.checkStores())...)
+	return errors.Join(append(errs, e.checkNames())...)
+}
+
+// shares are what a topology is divided into: one where there are no exchanges.
+func shares(t *topology.Topology, cut *topology.Cut) []*share {
+	if cut == nil || len(cut.Exchanges) == 0 {
+		return []*share{{topology: t}}
+	}
+	var out []*share
+	for _, s := range cut.SubTopologies {
+		out = append(out, &share{t, cut, s})
+	}
+	return out
+}
+
+// stayTogether leaves no cut of a topology that shares topics with one that has none.
+func (e *Engine) stayTogether(cuts map[*topology.Topology]*topology.Cut) {
+	for again := true; again; {
+		again = false
+		for _, t := range e.cfg.Topologies {
+			for _, u := range e.cfg.Topologies {
+				if cuts[t] == nil && cuts[u] != nil && shareInputs(t, u) {
+					delete(cuts, u)
+					again = true
+				}
+			}
+		}
+	}
+}
+
+func shareInputs(t, u *topology.Topology) bool {
+	return slices.ContainsFunc(t.Nodes(), func(n *topology.Node) bool {
+		return n.Source != nil && slices.ContainsFunc(u.Nodes(), func(m *topology.Node) bool {
+			return m.Source != nil && m.Source.Input() == n.Source.Input()
+		})
+	})
+}
+
+// repartitionTopic is the topic of an exchange.
+func (e *Engine) repartitionTopic(x *topology.Exchange) string {
+	return changelog.RepartitionTopic(e.cfg.App, x.Name)
 }
 
 // joinSubs adds a sub-topology, and makes one of those that read a topic in common.
@@ -109,24 +212,30 @@ func (e *Engine) joinSubs(sub *subTopology) []*subTopology {
 			other.add(in)
 		}
 		other.parts = append(other.parts, sub.parts...)
-		other.whole = other.whole || sub.whole
 		sub = other
 	}
 	return append(apart, sub)
 }
 
-// checkStores refuses two stores of one name: a changelog is named for its store alone.
-func (e *Engine) checkStores() error {
-	owners := map[string]string{}
+// checkNames refuses two stores of one name, and two exchanges: topics are named for them
+// alone.
+func (e *Engine) checkNames() error {
 	var errs []error
-	for _, t := range e.cfg.Topologies {
-		for _, n := range t.Nodes() {
-			for _, name := range n.StoreNames() {
-				if other, dup := owners[name]; dup {
-					errs = append(errs, fmt.Errorf("kafka: topologies %q and %q both have a store %q, whose "+
-						"changelog would be one topic; name one of the nodes otherwise", other, t.Name(), name))
-				}
-				owners[name] = t.Name()
+	once := func(owners map[string]string, what, name, owner string) {
+		if other, dup := owners[name]; dup {
+			errs = append(errs, fmt.Errorf("kafka: topologies %q and %q both have %s %q, whose topic would be "+
+				"the same; name one of the nodes otherwise", other, owner, what, name))
+		}
+		owners[name] = owner
+	}
+	stores, exchanges := map[string]string{}, map[string]string{}
+	for _, sub := range e.subs {
+		for _, s := range sub.parts {
+			for _, name := range s.stores() {
+				once(stores, "a store", name, s.topology.Name())
+			}
+			for _, x := range s.reads() {
+				once(exchanges, "an exchange", x.Name, s.topology.Name())
 			}
 		}
 	}
@@ -172,6 +281,40 @@ func (s *subTopology) add(in input) {
 	}
 	req.Changes = req.Changes || in.request.Changes
 	req.Snapshot = req.Snapshot || in.request.Snapshot
+}
+
+// countTasks says how many tasks each sub-topology has: as many as its topics have
+// partitions; where it reads exchanges alone, as what feeds it.
+func (e *Engine) countTasks(infos map[string]changelog.TopicInfo) {
+	for _, sub := range e.subs {
+		sub.partitions, sub.count = sub.partitions[:0], 0
+		for _, in := range sub.inputs {
+			sub.partitions = append(sub.partitions, infos[in.topic].Partitions)
+			sub.count = max(sub.count, infos[in.topic].Partitions)
+		}
+		if sub.whole {
+			sub.count = 1
+		}
+	}
+	fixed := map[*subTopology]bool{}
+	for _, sub := range e.subs {
+		fixed[sub] = sub.count > 0
+	}
+	for again := true; again; {
+		again = false
+		for _, sub := range e.subs {
+			for _, s := range sub.parts {
+				if s.sub == nil {
+					continue
+				}
+				for _, x := range s.sub.Writes {
+					if to := e.readers[x]; !fixed[to] && to.count < sub.count {
+						to.count, again = sub.count, true
+					}
+				}
+			}
+		}
+	}
 }
 
 // topics are all topics that the group reads.

@@ -10,7 +10,6 @@ import (
 
 	"github.com/tailrace/tailrace/changelog"
 	"github.com/tailrace/tailrace/internal/kafka"
-	"github.com/tailrace/tailrace/topology"
 )
 
 // changelogTopic is the topic of a store's changelog.
@@ -38,9 +37,7 @@ func (e *Engine) newBalancer() (*kafka.Balancer, error) {
 }
 
 func (s *subTopology) stateful() bool {
-	return slices.ContainsFunc(s.parts, func(t *topology.Topology) bool {
-		return slices.ContainsFunc(t.Nodes(), func(n *topology.Node) bool { return len(n.StoreNames()) > 0 })
-	})
+	return slices.ContainsFunc(s.parts, func(p *share) bool { return len(p.stores()) > 0 })
 }
 
 // localState says of which tasks there is state on the disk. How far behind it lies is not
@@ -87,7 +84,7 @@ func (e *Engine) prepare(ctx context.Context) (err error) {
 	if e.restorer, err = e.newRestorer(); err != nil {
 		return err
 	}
-	return e.makeChangelogs(ctx, topics)
+	return e.makeTopics(ctx, topics)
 }
 
 // lookAtInputs notes the partitions of the inputs. Keys are joined partition by partition,
@@ -100,32 +97,30 @@ func (e *Engine) lookAtInputs(ctx context.Context, topics *kafka.Topics) error {
 			with = ""
 		}
 		for _, in := range sub.inputs {
-			inputs = append(inputs, kafka.Input{Topic: in.topic, With: with})
+			if in.exchange == nil {
+				inputs = append(inputs, kafka.Input{Topic: in.topic, With: with})
+			}
 		}
 	}
 	infos, err := topics.Inputs(ctx, inputs)
 	if err != nil {
 		return err
 	}
-	for _, sub := range e.subs {
-		sub.partitions = sub.partitions[:0]
-		for _, in := range sub.inputs {
-			sub.partitions = append(sub.partitions, infos[in.topic].Partitions)
-		}
-	}
+	e.countTasks(infos)
 	return nil
 }
 
-// makeChangelogs creates the changelogs if the group has not committed anything yet. After
+// makeTopics creates the internal topics if the group has not committed anything yet. After
 // that one that is missing is state that is lost.
-func (e *Engine) makeChangelogs(ctx context.Context, topics *kafka.Topics) error {
+func (e *Engine) makeTopics(ctx context.Context, topics *kafka.Topics) error {
 	var configs []changelog.Config
 	for _, sub := range e.subs {
-		for _, t := range sub.parts {
-			for _, n := range t.Nodes() {
-				for _, name := range n.StoreNames() {
-					configs = append(configs, changelog.ForStore(e.cfg.App, name, sub.tasks()))
-				}
+		for _, s := range sub.parts {
+			for _, name := range s.stores() {
+				configs = append(configs, changelog.ForStore(e.cfg.App, name, sub.tasks()))
+			}
+			for _, x := range s.reads() {
+				configs = append(configs, changelog.ForRepartition(e.cfg.App, x.Name, sub.tasks()))
 			}
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -32,21 +33,27 @@ type taskRun struct {
 	ready bool
 	// asked says that the inputs' ends are those of a moment after the newest record came.
 	asked bool
-	fed   int // records since the last commit
+	fed   int               // records since the last commit
+	texts map[string]string // names in records of exchanges
 }
 
-// part is one topology of a task.
+// part is what a task runs of one topology.
 type part struct {
-	topology *topology.Topology
-	task     *task.Task
+	share *share
+	task  *task.Task
 	// origins say where the transactions of the cycle are from, in their order.
 	origins []origin
+	out     *sender
 }
 
-// origin is the place of a record.
+// origin is the record of a source that a transaction is from.
 type origin struct {
-	from   *buffer
-	offset int64
+	partition kafka.Partition
+	offset    int64
+	// at is the record's timestamp.
+	at time.Time
+	// piece tells transactions behind an exchange apart that come from one before it.
+	piece uint64
 }
 
 // storeRun is a store of a task and its changelog.
@@ -62,24 +69,27 @@ func (s *subTopology) owner(partition int32) string { return fmt.Sprintf("%s@%d"
 
 // newTask makes a task, without state so far.
 func (e *Engine) newTask(id taskID, owned map[kafka.Partition]kafka.Offset) (*taskRun, error) {
-	r := &taskRun{id: id, sub: e.subs[id.sub], stores: map[string]*storeRun{}}
+	r := &taskRun{
+		id: id, sub: e.subs[id.sub], stores: map[string]*storeRun{}, texts: map[string]string{},
+	}
 	var errs []error
 	r.sub.reads(id.partition, func(in *input, p kafka.Partition) {
-		decoder, err := in.reader.Decoder(in.request)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("kafka: topic %q: %w", in.topic, err))
+		var decoder sources.TopicDecoder
+		if in.exchange == nil {
+			var err error
+			if decoder, err = in.reader.Decoder(in.request); err != nil {
+				errs = append(errs, fmt.Errorf("kafka: topic %q: %w", in.topic, err))
+			}
 		}
 		r.inputs = append(r.inputs, newBuffer(in, p, decoder, owned[p]))
 	})
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
-	for _, t := range r.sub.parts {
-		for _, n := range t.Nodes() {
-			for _, name := range n.StoreNames() {
-				if err := e.addStore(r, name); err != nil {
-					return nil, err
-				}
+	for _, s := range r.sub.parts {
+		for _, name := range s.stores() {
+			if err := e.addStore(r, name); err != nil {
+				return nil, err
 			}
 		}
 	}
@@ -95,41 +105,55 @@ func (e *Engine) addStore(r *taskRun, name string) error {
 	return nil
 }
 
-// begin makes the tasks over the restored state.
-func (e *Engine) begin(r *taskRun) error {
+// open makes the tasks over the restored state.
+func (e *Engine) open(r *taskRun) error {
 	times, err := r.streamTimes()
 	if err != nil {
 		return err
 	}
 	r.env = &state.Env{DB: e.cfg.Dir.DB, Memory: e.budget, Scratch: e.cfg.Dir.Scratch}
-	for _, t := range r.sub.parts {
-		p := &part{topology: t}
-		var idErr error
-		p.task, err = task.New(task.Config{
-			Topology: t, Env: r.env, Logger: e.log,
-			Checkpoint: task.Checkpoint{Positions: record.Positions{}, StreamTimes: times[t.Name()]},
-			StoreID: func(name string) uint32 {
-				if s := r.stores[name]; s != nil {
-					return s.id
-				}
-				// Outputs of an epoch: nothing is committed under their ids.
-				id, err := e.cfg.Dir.StoreID(r.sub.owner(r.id.partition), t.Name()+":"+name)
-				idErr = errors.Join(idErr, err)
-				return id
-			},
-			Drop: func(n *topology.Node, reason string, count int) {
-				if e.cfg.Dropped != nil {
-					e.cfg.Dropped(t.Name(), n.Name, reason, count)
-				}
-			},
-		})
-		if err = errors.Join(err, idErr); err != nil {
+	for _, s := range r.sub.parts {
+		p, err := e.newPart(r, s, times[s.name()])
+		if err != nil {
 			return err
 		}
 		r.parts = append(r.parts, p)
 	}
 	r.ready = true
 	return nil
+}
+
+func (e *Engine) newPart(r *taskRun, s *share, times map[string]int64) (*part, error) {
+	p := &part{share: s}
+	p.out = &sender{part: p, pieces: map[route]*piece{}, put: e.sendExchanged, topic: e.repartitionTopic}
+	var idErr error
+	cfg := task.Config{
+		Topology: s.topology, Env: r.env, Logger: e.log,
+		Checkpoint: task.Checkpoint{Positions: record.Positions{}, StreamTimes: times},
+		StoreID: func(name string) uint32 {
+			if s := r.stores[name]; s != nil {
+				return s.id
+			}
+			// Outputs of an epoch: nothing is committed under their ids.
+			id, err := e.cfg.Dir.StoreID(r.sub.owner(r.id.partition), s.name()+":"+name)
+			idErr = errors.Join(idErr, err)
+			return id
+		},
+		Drop: func(n *topology.Node, reason string, count int) {
+			if e.cfg.Dropped != nil {
+				e.cfg.Dropped(s.topology.Name(), n.Name, reason, count)
+			}
+		},
+	}
+	if s.sub != nil {
+		cfg.Apart = &task.Apart{
+			Cut: s.cut, Sub: s.sub, Partition: int(r.id.partition), Send: p.out.send,
+			Partitions: func(x *topology.Exchange) int { return int(e.readers[x].tasks()) },
+		}
+	}
+	var err error
+	p.task, err = task.New(cfg)
+	return p, errors.Join(err, idErr)
 }
 
 // close lets go of the task's memory; its state stays on the disk, as it was committed.
@@ -142,6 +166,9 @@ func (r *taskRun) close() error {
 
 // feed gives a record to all topologies that read its topic.
 func (r *taskRun) feed(b *buffer, rec *kgo.Record) error {
+	if b.input.exchange != nil {
+		return r.feedExchanged(b, rec)
+	}
 	at := rec.Timestamp.UnixMicro()
 	rows, err := b.decoder.Decode(b.record(rec))
 	if err != nil {
@@ -159,10 +186,10 @@ func (r *taskRun) feed(b *buffer, rec *kgo.Record) error {
 		tx.CommitTime = rows.CommitTime
 	}
 	for _, p := range r.parts {
-		if !reads(p.topology, b.input) {
+		if !reads(p.share, b.input) {
 			continue
 		}
-		p.origins = append(p.origins, origin{b, rec.Offset})
+		p.origins = append(p.origins, origin{partition: b.partition, offset: rec.Offset, at: rec.Timestamp})
 		p.task.Begin(tx)
 		if err := p.task.Rows(tx, rows.Rows); err != nil {
 			return err
@@ -170,13 +197,14 @@ func (r *taskRun) feed(b *buffer, rec *kgo.Record) error {
 		if err := p.task.End(tx); err != nil {
 			return err
 		}
+		p.out.flush()
 	}
 	r.fed++
 	return nil
 }
 
-func reads(t *topology.Topology, in *input) bool {
-	return slices.ContainsFunc(t.Nodes(), func(n *topology.Node) bool {
+func reads(s *share, in *input) bool {
+	return slices.ContainsFunc(s.nodes(), func(n *topology.Node) bool {
 		spec, ok := n.Source.(*sources.Spec)
 		return ok && spec.Database.Name() == in.database && spec.Table.Name == in.request.Name
 	})
@@ -187,6 +215,7 @@ func (r *taskRun) rollback() {
 	for _, p := range r.parts {
 		p.task.Rollback()
 		p.origins = nil
+		p.out.reset()
 	}
 	for _, b := range r.inputs {
 		b.reset()

@@ -25,8 +25,8 @@ type boundStore struct {
 // bindViews gives the views of all topologies their ids.
 func (e *Engine) bindViews() error {
 	for _, sub := range e.subs {
-		for _, t := range sub.parts {
-			for _, n := range t.Nodes() {
+		for _, s := range sub.parts {
+			for _, n := range s.nodes() {
 				port, ok := n.Sink.(view.Port)
 				if !ok {
 					continue
@@ -62,8 +62,8 @@ func (e *Engine) collect(work []*sealed) error {
 	return e.cfg.Host.Collect(func(p view.Port) view.Changed {
 		var all changedRows
 		for _, s := range work {
-			for i, t := range s.run.sub.parts {
-				for _, n := range t.Nodes() {
+			for i, part := range s.run.sub.parts {
+				for _, n := range part.nodes() {
 					if port, ok := n.Sink.(view.Port); ok && port == p {
 						all = append(all, s.run.parts[i].task.Operators()[n.ID].(view.Changed))
 					}

@@ -1,0 +1,144 @@
+package kafka
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/tailrace/tailrace/internal/jsontopics"
+	"github.com/tailrace/tailrace/operators"
+	"github.com/tailrace/tailrace/operators/aggregate"
+	"github.com/tailrace/tailrace/sinks"
+	kafkasink "github.com/tailrace/tailrace/sinks/kafka"
+	"github.com/tailrace/tailrace/sources"
+	"github.com/tailrace/tailrace/state"
+	"github.com/tailrace/tailrace/topology"
+	"github.com/tailrace/tailrace/view"
+)
+
+// memberRun is a member of the group in this process.
+type memberRun struct {
+	stop func()
+	done chan error
+}
+
+// start starts a member over a state directory.
+func (w *world) start(dir string, topo *topology.Topology) *memberRun {
+	w.t.Helper()
+	d, err := state.OpenDir(dir, state.Identity{App: w.app}, state.Options{})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	host := view.NewHost(view.HostOptions{})
+	e, err := New(Config{
+		App: w.app, Topologies: []*topology.Topology{topo}, Dir: d, Host: host, Brokers: w.cluster.Brokers(),
+		Sources: connectors(topo), Targets: targets(topo),
+		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		Limits: Limits{CommitInterval: 10 * time.Millisecond, SessionTimeout: 6 * time.Second},
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	m := &memberRun{stop: cancel, done: make(chan error, 1)}
+	go func() {
+		err := e.Run(ctx)
+		host.Close(context.Background())
+		if closeErr := d.Close(); err == nil {
+			err = closeErr
+		}
+		m.done <- err
+	}()
+	return m
+}
+
+func (w *world) end(m *memberRun) {
+	w.t.Helper()
+	m.stop()
+	if err := <-m.done; err != nil {
+		w.t.Errorf("a member ended: %v", err)
+	}
+}
+
+// eventually polls the output until it is as wanted.
+func (w *world) eventually(topic string, want map[string]string) {
+	w.t.Helper()
+	var got map[string]string
+	for deadline := time.Now().Add(60 * time.Second); ; {
+		got = map[string]string{}
+		for key, value := range w.cluster.Latest(w.t, topic) {
+			got[key] = string(value)
+		}
+		if maps.Equal(got, want) {
+			return
+		}
+		if time.Now().After(deadline) {
+			w.t.Fatalf("%s:\ngot  %v\nwant %v", topic, got, want)
+		}
+		time.Sleep(50 * time.Millisecond) // polls a topic until the deadline
+	}
+}
+
+// totals is the number of orders and their cents by customer.
+func (w *world) totals() *topology.Topology {
+	b := topology.New("totals")
+	db := sources.NewDatabase("shop", jsontopics.Source(w.app+"."))
+	orders := sources.Table[string, order](b, db, "public.orders")
+	byCustomer := operators.GroupBy(orders, func(_ string, o order) string { return o.Customer })
+	sums := operators.Aggregate("sums", byCustomer, aggregate.Sum(func(o order) int64 { return o.Cents }))
+	target := sinks.NewTarget("out", kafkasink.Target(kafkasink.Config{
+		Brokers: w.cluster.Brokers(), CreateTopics: true, Partitions: 2,
+	}))
+	sinks.Table(sums, target, w.app+"-sums")
+	return b.MustBuild()
+}
+
+// A topology with an exchange runs as tasks of two sub-topologies, and the members share
+// them.
+func TestExchangeOverTopics(t *testing.T) {
+	w := newWorld(t, 3)
+	sums := map[string]int64{}
+	latest := map[string]order{}
+	put := func(i int) {
+		key, o := "o"+strconv.Itoa(i%17), order{fmt.Sprint("c", i%5), int64(i)}
+		if old, ok := latest[key]; ok {
+			sums[old.Customer] -= old.Cents
+		}
+		latest[key] = o
+		sums[o.Customer] += o.Cents
+		value, _ := json.Marshal(map[string]any{"customer": o.Customer, "cents": o.Cents})
+		w.put("orders", key, string(value))
+	}
+	want := func() map[string]string {
+		out := map[string]string{}
+		for c, cents := range sums {
+			if slices.ContainsFunc(slices.Collect(maps.Values(latest)), func(o order) bool { return o.Customer == c }) {
+				out[strconv.Quote(c)] = fmt.Sprintf(`{"key":%q,"value":%d}`, c, cents)
+			}
+		}
+		return out
+	}
+	for i := range 60 {
+		put(i)
+	}
+	first := w.start(t.TempDir(), w.totals())
+	w.eventually(w.app+"-sums", want())
+	second := w.start(t.TempDir(), w.totals())
+	for i := range 60 {
+		put(i * 7)
+	}
+	w.eventually(w.app+"-sums", want())
+	w.end(first)
+	for i := range 20 {
+		put(i * 3)
+	}
+	w.eventually(w.app+"-sums", want())
+	w.end(second)
+}
