@@ -51,8 +51,12 @@ func (p *foreignKeyParts[K, F, L, R, O]) add(left, right *topology.Node) []*topo
 			}, nil
 		},
 	})
+	stores := []topology.StoreSpec{{Name: p.index}}
+	if p.references != nil {
+		stores = append(stores, topology.StoreSpec{Name: referencesStore})
+	}
 	reply := topology.TablePart[K, answer[F, R]](topology.Node{
-		Inputs: []*topology.Node{subscribe, right},
+		Inputs: []*topology.Node{subscribe, right}, Stores: stores,
 		Needs:  []topology.Need{bySubscription[K, F](), topology.ByKey()}, Divided: topology.DividedOtherwise,
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
 			a := &answers[K, F, R]{
@@ -68,6 +72,7 @@ func (p *foreignKeyParts[K, F, L, R, O]) add(left, right *topology.Node) []*topo
 	})
 	result := topology.TablePart[K, O](topology.Node{
 		Inputs: []*topology.Node{left, reply}, Needs: topology.Needs(2, topology.ByKey()),
+		Stores: []topology.StoreSpec{{Name: p.answers}},
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
 			return newAnsweredJoin(rt, p)
 		},

@@ -59,6 +59,9 @@ func OuterJoinForeignKeyNull[K, F comparable, L, R, O any](
 	return addOuterForeignKey(name, left, right, nullable(fk), joiner)
 }
 
+// referencesStore counts who refers to each right row.
+const referencesStore = "references"
+
 func addOuterForeignKey[K, F comparable, L, R, O any](
 	name string, left topology.Table[K, L], right topology.Table[F, R],
 	fk func(*L) (F, bool), joiner func(l L, hasLeft bool, r R, hasRight bool) O,
@@ -79,7 +82,7 @@ func addOuterForeignKey[K, F comparable, L, R, O any](
 		Kind:      kind,
 		Inputs:    []*topology.Node{left.Node(), right.Node()},
 		Stores: []topology.StoreSpec{
-			{Schema: foreignKeySchema}, {Name: "references", Schema: counts.Fingerprint},
+			{Schema: foreignKeySchema}, {Name: referencesStore, Schema: counts.Fingerprint},
 		},
 		Parts: func() []*topology.Node {
 			p := &foreignKeyParts[K, F, L, R, O]{
@@ -108,7 +111,7 @@ func addOuterForeignKey[K, F comparable, L, R, O any](
 func newReferences[F comparable](
 	rt *topology.Runtime, fk state.KeyCodec[F], counts state.Codec[int64],
 ) *state.Table[F, int64] {
-	t := state.NewTable(rt.Env, rt.StoreIDFor("references"), fk, counts)
+	t := state.NewTable(rt.Env, rt.StoreIDFor(referencesStore), fk, counts)
 	rt.Register(t)
 	return t
 }

@@ -7,9 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -351,6 +354,10 @@ func (s *Session) Rewind(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	starts, err := s.starts(ctx, owned)
+	if err != nil {
+		return err
+	}
 	set := map[string]map[int32]kgo.EpochOffset{}
 	for p, o := range owned {
 		if now[p].Next != o.Next {
@@ -359,13 +366,36 @@ func (s *Session) Rewind(ctx context.Context) error {
 		if set[p.Topic] == nil {
 			set[p.Topic] = map[int32]kgo.EpochOffset{}
 		}
-		set[p.Topic][p.Number] = kgo.EpochOffset{Epoch: o.Epoch, Offset: max(o.Next, 0)}
+		set[p.Topic][p.Number] = kgo.EpochOffset{Epoch: o.Epoch, Offset: o.Next}
 		if o.Next < 0 {
-			return fmt.Errorf("%w: %s has none yet", ErrMoved, p)
+			set[p.Topic][p.Number] = kgo.EpochOffset{Epoch: -1, Offset: starts[p]}
 		}
 	}
 	s.gts.Client().SetOffsets(set)
 	return nil
+}
+
+// starts asks where those partitions begin of which no offset was ever committed.
+func (s *Session) starts(ctx context.Context, owned map[Partition]Offset) (map[Partition]int64, error) {
+	topics := map[string]bool{}
+	for p, o := range owned {
+		if o.Next < 0 {
+			topics[p.Topic] = true
+		}
+	}
+	out := map[Partition]int64{}
+	if len(topics) == 0 {
+		return out, nil
+	}
+	listed, err := kadm.NewClient(s.gts.Client()).ListStartOffsets(ctx, slices.Sorted(maps.Keys(topics))...)
+	if err == nil {
+		err = listed.Error()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("kafka: read where topics begin: %w", err)
+	}
+	listed.Each(func(o kadm.ListedOffset) { out[Partition{o.Topic, o.Partition}] = o.Offset })
+	return out, nil
 }
 
 // stableOffsets reads committed offsets once no transaction is open on them.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -133,6 +134,10 @@ func (e *Engine) newPart(r *taskRun, s *share, times map[string]int64) (*part, e
 		StoreID: func(name string) uint32 {
 			if s := r.stores[name]; s != nil {
 				return s.id
+			}
+			if !strings.HasPrefix(name, task.OutputPrefix) && name != task.DeadLetterStore {
+				idErr = errors.Join(idErr, fmt.Errorf("kafka: %s has a store %q that no node declares, so nothing "+
+					"of it would be in a changelog", s.name(), name))
 			}
 			// Outputs of an epoch: nothing is committed under their ids.
 			id, err := e.cfg.Dir.StoreID(r.sub.owner(r.id.partition), s.name()+":"+name)
