@@ -57,7 +57,7 @@ func (p *foreignKeyParts[K, F, L, R, O]) add(left, right *topology.Node) []*topo
 	}
 	reply := topology.TablePart[K, answer[F, R]](topology.Node{
 		Inputs: []*topology.Node{subscribe, right}, Stores: stores,
-		Needs:  []topology.Need{bySubscription[K, F](), topology.ByKey()}, Divided: topology.DividedOtherwise,
+		Needs: []topology.Need{bySubscription[K, F](), topology.ByKey()}, Divided: topology.DividedOtherwise,
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
 			a := &answers[K, F, R]{
 				foreignKeys:   newForeignKeys(rt, p.index, p.codecs.key, p.codecs.fk),
