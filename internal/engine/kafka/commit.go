@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -63,6 +64,7 @@ func (e *Engine) commit(ctx context.Context) error {
 		return err
 	}
 	e.status.committed()
+	e.purge(time.Now())
 	if err := failpoint.Hit(failpoint.KafkaApplied); err != nil {
 		return err
 	}

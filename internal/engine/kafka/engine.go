@@ -119,10 +119,16 @@ type Engine struct {
 	cluster  string
 	rounds   int  // of the session's ownership that tasks reflects
 	begun    bool // a transaction is open
-	tasks    map[taskID]*taskRun
-	seq      uint64 // of commits, for views
-	status   status
-	woken    chan struct{}
+	// Of the deletion of consumed records: when it is due, up to where it was asked for; purging
+	// holds one entry while one is under way.
+	purgeEvery time.Duration
+	purgeNext  time.Time
+	purged     map[kafka.Partition]int64
+	purging    chan struct{}
+	tasks      map[taskID]*taskRun
+	seq        uint64 // of commits, for views
+	status     status
+	woken      chan struct{}
 	// refused is why the group gives this member nothing, for good.
 	refused atomic.Pointer[error]
 }
@@ -132,7 +138,8 @@ func New(cfg Config) (*Engine, error) {
 	e := &Engine{
 		cfg: cfg, limits: cfg.Limits.withDefaults(), log: cfg.Logger,
 		tasks: map[taskID]*taskRun{}, woken: make(chan struct{}, 1),
-		readers: map[*topology.Exchange]*subTopology{},
+		readers:    map[*topology.Exchange]*subTopology{},
+		purgeEvery: defaultPurge, purged: map[kafka.Partition]int64{}, purging: make(chan struct{}, 1),
 	}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
@@ -188,6 +195,7 @@ func (e *Engine) runSession(ctx context.Context) (err error) {
 	)...); err != nil {
 		return fmt.Errorf("kafka: Config.Kafka: %w", err)
 	}
+	defer e.endPurge()
 	defer e.admin.Close()
 	if err := e.prepare(ctx); err != nil {
 		return sessionError(err)

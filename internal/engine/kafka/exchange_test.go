@@ -12,6 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
+
+	"github.com/tailrace/tailrace/changelog"
 	"github.com/tailrace/tailrace/internal/jsontopics"
 	"github.com/tailrace/tailrace/operators"
 	"github.com/tailrace/tailrace/operators/aggregate"
@@ -46,6 +49,7 @@ func (w *world) start(dir string, topo *topology.Topology) *memberRun {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	e.purgeEvery = 100 * time.Millisecond
 	ctx, cancel := context.WithCancel(context.Background())
 	m := &memberRun{stop: cancel, done: make(chan error, 1)}
 	go func() {
@@ -140,5 +144,27 @@ func TestExchangeOverTopics(t *testing.T) {
 		put(i * 3)
 	}
 	w.eventually(w.app+"-sums", want())
+	w.purged(changelog.RepartitionTopic(w.app, "sums"))
 	w.end(second)
+}
+
+// purged waits until nothing but the newest records of a topic are left: the last purge is
+// before the last commit.
+func (w *world) purged(topic string) {
+	w.t.Helper()
+	admin := kadm.NewClient(w.client)
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) { // polls
+		starts, err := admin.ListStartOffsets(w.t.Context(), topic)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		deleted := true
+		starts.Each(func(o kadm.ListedOffset) { deleted = deleted && o.Offset > 0 })
+		if deleted {
+			return
+		}
+		if time.Now().After(deadline) {
+			w.t.Fatalf("records of %s are not deleted: %v", topic, starts)
+		}
+	}
 }
