@@ -27,7 +27,9 @@ func (rt *Runtime) StartSub(
 	return rt.startCut(c, s.Nodes, Partition{Index: partition, Apart: true}, links, active)
 }
 
-func (rt *Runtime) startCut(c *Cut, nodes []*Node, p Partition, links []Link, active *int) ([]Running, error) {
+func (rt *Runtime) startCut(
+	c *Cut, nodes []*Node, p Partition, links []Link, active *int,
+) ([]Running, error) {
 	rt.ops, rt.consumers = map[*Node]Operator{}, map[*Node]int{}
 	rt.cut, rt.partition, rt.readers, rt.active = c, p, map[edge]Operator{}, active
 	for _, n := range c.Nodes {

@@ -162,7 +162,8 @@ type exchanged struct {
 // readExchanged reads what is before the messages. texts are the names met so far.
 func readExchanged(r *kgo.Record, tx *record.Tx, texts map[string]string) (*exchanged, error) {
 	if len(r.Value) == 0 || r.Value[0] != exchangeFormat {
-		return nil, fmt.Errorf("%w: its format is not %d; has a newer release written it?", errExchange, exchangeFormat)
+		return nil, fmt.Errorf("%w: its format is not %d; has a newer release written it?",
+			errExchange, exchangeFormat)
 	}
 	x := &exchanged{rest: r.Value[1:]}
 	name := func() string {

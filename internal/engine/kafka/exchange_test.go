@@ -123,7 +123,8 @@ func TestExchangeOverTopics(t *testing.T) {
 	want := func() map[string]string {
 		out := map[string]string{}
 		for c, cents := range sums {
-			if slices.ContainsFunc(slices.Collect(maps.Values(latest)), func(o order) bool { return o.Customer == c }) {
+			rows := slices.Collect(maps.Values(latest))
+			if slices.ContainsFunc(rows, func(o order) bool { return o.Customer == c }) {
 				out[strconv.Quote(c)] = fmt.Sprintf(`{"key":%q,"value":%d}`, c, cents)
 			}
 		}

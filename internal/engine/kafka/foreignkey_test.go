@@ -56,7 +56,8 @@ func TestForeignKeyOverTopics(t *testing.T) {
 	w.put("rates", "c0", `{"percent":1}`)
 	for i := 27; i < 40; i++ {
 		if o := i % 13; i%7 == 0 && o != 1 {
-			want[strconv.Quote(fmt.Sprint("o", o))] = fmt.Sprintf(`{"key":"o%d","customer":"c0","cents":%d}`, o, i*100+1)
+			want[strconv.Quote(fmt.Sprint("o", o))] = fmt.Sprintf(
+				`{"key":"o%d","customer":"c0","cents":%d}`, o, i*100+1)
 		}
 	}
 	w.eventually(w.app+"-referred", want)

@@ -61,7 +61,8 @@ func TestPieces(t *testing.T) {
 		if d := cmp.Diff(tx, is); d != "" || e.time != 77 || !e.origin.at.Equal(at) || r.Topic != "x-topic" {
 			t.Errorf("%+v: %s", e, d)
 		}
-		line := fmt.Sprintf("to %d, from %s@%d piece %d:", r.Partition, e.origin.partition, e.origin.offset, e.origin.piece)
+		line := fmt.Sprintf("to %d, from %s@%d piece %d:",
+			r.Partition, e.origin.partition, e.origin.offset, e.origin.piece)
 		for {
 			k, v, ok, err := e.next()
 			if err != nil {
