@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"log/slog"
 	"testing"
 
 	"github.com/tailrace/tailrace/record"
@@ -48,7 +49,10 @@ func TestPolicyIsPartOfTheGroup(t *testing.T) {
 	w := newWorld(t, 1)
 	hash := func() string {
 		topo, _ := w.topology()
-		e := &Engine{cfg: Config{App: w.app, Topologies: []*topology.Topology{topo}, Sources: connectors(topo)}}
+		e := &Engine{
+			cfg: Config{App: w.app, Topologies: []*topology.Topology{topo}, Sources: connectors(topo)},
+			log: slog.New(slog.DiscardHandler),
+		}
 		if err := e.plan(); err != nil {
 			t.Fatal(err)
 		}
