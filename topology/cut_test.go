@@ -46,9 +46,8 @@ func apart() *topology.Topology {
 	events := sources.Stream[int64, order](b, db, "public.events")
 	orders := sources.Table[int64, order](b, db, "public.orders")
 	customers := sources.Table[int64, customer](b, db, "public.customers")
-	named := operators.Enrich("named", events, customers, func(o order) int64 { return o.CustomerID },
-		func(o order, c customer) line { return line{c.Name, o.Cents} })
-	operators.Aggregate("counts", operators.GroupByKey(named), aggregate.Count[lineOf]())
+	byCustomer := operators.Rekey(events, func(_ int64, o order) int64 { return o.CustomerID })
+	operators.Aggregate("counts", operators.GroupByKey(byCustomer), aggregate.Count[order]())
 	totals := operators.Aggregate("totals",
 		operators.GroupBy(orders, func(_ int64, o order) int64 { return o.CustomerID }), aggregate.Count[order]())
 	operators.Join("both", totals, customers, func(n int64, c customer) line { return line{c.Name, n} })
@@ -62,6 +61,15 @@ func TestCutForTopicsRefuses(t *testing.T) {
 	_, err := streams().CutForTopics()
 	if err == nil || !strings.Contains(err.Error(), `"shop/public.regions" cannot run apart`) {
 		t.Errorf("a global table: %v", err)
+	}
+	b := topology.New("named")
+	db := sources.NewDatabase("shop", nil)
+	operators.Enrich("named", sources.Stream[int64, order](b, db, "public.events"),
+		sources.Table[int64, customer](b, db, "public.customers"), func(o order) int64 { return o.CustomerID },
+		func(o order, c customer) line { return line{c.Name, o.Cents} })
+	_, err = b.MustBuild().CutForTopics()
+	if err == nil || !strings.Contains(err.Error(), `enrich "named" cannot run apart`) {
+		t.Errorf("a lookup behind an exchange: %v", err)
 	}
 	_, err = build("revenue", change{window: time.Hour}).CutForTopics()
 	if err == nil || !strings.Contains(err.Error(), "stream time") {

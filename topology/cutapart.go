@@ -15,6 +15,8 @@ func (c *Cut) checkApart() error {
 			refuse(n, "all of the table is in each task")
 		case n.UsesTime && len(sub.Reads) > 0:
 			refuse(n, "stream time passes with records that do not come to it")
+		case n.PerTransaction && len(n.Inputs) > 1 && len(sub.Reads) > 0:
+			refuse(n, "an event could overtake a row that was written before it")
 		}
 	}
 	for _, e := range c.Exchanges {

@@ -79,8 +79,8 @@ type checked struct{ Number, Cents int64 }
 type revenue struct{ Orders, Cents int64 }
 
 // buildTopologies has a join of tables under the same key, of which the revenue of each
-// customer is made behind an exchange, and clicks that are looked up in a table by another
-// key, which both are exchanged for, and counted.
+// customer is made behind an exchange, and one that runs as a whole: clicks that are looked
+// up in a table by another key, and counted.
 func buildTopologies(app string, brokers []string) ([]*topology.Topology, error) {
 	db := sources.NewDatabase("shop", jsontopics.Source(app+"."))
 	target := sinks.NewTarget("out", kafkasink.Target(kafkasink.Config{
@@ -100,9 +100,9 @@ func buildTopologies(app string, brokers []string) ([]*topology.Topology, error)
 	}
 	b = topology.New("cards")
 	clicks := sources.Stream[string, click](b, db, "public.clicks")
-	sinks.Stream(operators.LeftEnrich("checked", clicks, sources.Table[string, limit](b, db, "public.limits"),
+	sinks.Stream(operators.Enrich("checked", clicks, sources.Table[string, limit](b, db, "public.limits"),
 		func(c click) string { return c.Card },
-		func(c click, l limit, _ bool) checked { return checked{c.Number, l.Cents} }), target, app+"-checked")
+		func(c click, l limit) checked { return checked{c.Number, l.Cents} }), target, app+"-checked")
 	byCard := operators.GroupBy(clicks, func(_ string, c click) string { return c.Card })
 	sinks.Table(operators.Aggregate("counted", byCard, aggregate.Count[click]()), target, app+"-counted")
 	cards, err := b.Build()

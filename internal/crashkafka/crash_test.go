@@ -170,6 +170,7 @@ func (s *suite) writeOne(ctx context.Context, r *rand.Rand) {
 		s.rates[key] = v
 		s.put(ctx, "rates", key, map[string]any{"percent": v.Percent})
 	default:
+		// A card has a limit before its first click, so that each click makes an event.
 		card := "card" + strconv.Itoa(r.IntN(cards))
 		if s.clicks[card] == 0 || n == 6 {
 			s.put(ctx, "limits", card, map[string]any{"cents": r.IntN(1000)})
