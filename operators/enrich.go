@@ -61,7 +61,7 @@ func addEnrich[K comparable, V any, F comparable, R, O any](
 	key func(ctx record.Context, k K, v V) (f F, ok bool, err error),
 	joiner func(ctx record.Context, k K, v V, r R, hasRow bool) (o O, emit bool, err error),
 ) topology.Stream[K, O] {
-	return topology.AddStream[K, O](events.Builder(), topology.Node{
+	return topology.AddStream[K, O](builderOf(events, table), topology.Node{
 		Name:           name,
 		NeedsName:      true,
 		Kind:           kind,

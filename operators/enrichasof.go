@@ -79,7 +79,7 @@ func EnrichAsOfContext[K comparable, V any, F comparable, R, O any](
 	for _, opt := range opts {
 		opt(&o)
 	}
-	b := events.Builder()
+	b := builderOf(events, table)
 	n := topology.Node{
 		Name: name, NeedsName: true, Kind: "enrich-as-of", PerTransaction: true,
 		Inputs:  []*topology.Node{events.Node(), table.Node()},

@@ -79,7 +79,7 @@ func addJoin[K comparable, L, R, O any](
 	name string, kind topology.Kind, left topology.Table[K, L], right topology.Table[K, R],
 	f joinFunc[L, R, O],
 ) topology.Table[K, O] {
-	b := left.Builder()
+	b := builderOf(left, right)
 	leftCodec, errL := state.CodecOf[L]()
 	outCodec, errO := state.CodecOf[O]()
 	for _, err := range []error{errL, errO} {

@@ -67,7 +67,7 @@ func addForeignKey[K, F comparable, L, R, O any](
 	name string, kind topology.Kind, left topology.Table[K, L], right topology.Table[F, R],
 	fk func(*L) (F, bool), join joinFunc[L, R, O],
 ) topology.Table[K, O] {
-	b := left.Builder()
+	b := builderOf(left, right)
 	codecs := foreignKeyCodecsOf[K, F, L, O](b, kind, name)
 	return topology.AddTable[K, O](b, topology.Node{
 		Name:      name,

@@ -56,7 +56,7 @@ func JoinForeignKeys2[K, F1, F2 comparable, L, R1, R2, O any](
 	name string, left topology.Table[K, L], first Reference[L, F1, R1], second Reference[L, F2, R2],
 	joiner func(l L, r1 sql.Null[R1], r2 sql.Null[R2]) O,
 ) topology.Table[K, O] {
-	b := left.Builder()
+	b := builderOf(left, first.table, second.table)
 	equal := bothOf[L, R1](b, joinForeignKeysKind, name)
 	one := foreignKeyStage[K, F1](b, name, equal.equalA, equal.equal)
 	two := foreignKeyStage[K, F2](b, name, equal.equal, equalOf[O](b, joinForeignKeysKind, name))
@@ -89,7 +89,7 @@ func JoinForeignKeys3[K, F1, F2, F3 comparable, L, R1, R2, R3, O any](
 ) topology.Table[K, O] {
 	type two = both[L, R1]
 	type three = both[two, R2]
-	b := left.Builder()
+	b := builderOf(left, first.table, second.table, third.table)
 	equalTwo := bothOf[L, R1](b, joinForeignKeysKind, name)
 	equalThree := bothCodec[two, R2]{equalTwo.equal, equalOf[R2](b, joinForeignKeysKind, name)}
 	one := foreignKeyStage[K, F1](b, name, equalTwo.equalA, equalTwo.equal)

@@ -64,9 +64,10 @@ func JoinSides3[K comparable, A, B, C, O any](
 	name string, a Side[K, A], b Side[K, B], c Side[K, C],
 	joiner func(a sql.Null[A], b sql.Null[B], c sql.Null[C]) O,
 ) topology.Table[K, O] {
-	left := bothOf[A, B](a.table.Builder(), joinSidesKind, name)
-	equal := equalOf[O](a.table.Builder(), joinSidesKind, name)
-	return addJoinSides[K, O](name, []sideInfo{a.info(), b.info(), c.info()},
+	on := builderOf(a.table, b.table, c.table)
+	left := bothOf[A, B](on, joinSidesKind, name)
+	equal := equalOf[O](on, joinSidesKind, name)
+	return addJoinSides[K, O](on, name, []sideInfo{a.info(), b.info(), c.info()},
 		func(rt *topology.Runtime) (computedOutput[K, O], []topology.Operator) {
 			ab := joinBoth(rt, left, sideInput[K, A](rt, 0), sideInput[K, B](rt, 1))
 			return &tableJoin[K, both[A, B], C, O]{
@@ -90,10 +91,11 @@ func JoinSides4[K comparable, A, B, C, D, O any](
 	name string, a Side[K, A], b Side[K, B], c Side[K, C], d Side[K, D],
 	joiner func(a sql.Null[A], b sql.Null[B], c sql.Null[C], d sql.Null[D]) O,
 ) topology.Table[K, O] {
-	left := bothOf[A, B](a.table.Builder(), joinSidesKind, name)
-	right := bothOf[C, D](a.table.Builder(), joinSidesKind, name)
-	equal := equalOf[O](a.table.Builder(), joinSidesKind, name)
-	return addJoinSides[K, O](name, []sideInfo{a.info(), b.info(), c.info(), d.info()},
+	on := builderOf(a.table, b.table, c.table, d.table)
+	left := bothOf[A, B](on, joinSidesKind, name)
+	right := bothOf[C, D](on, joinSidesKind, name)
+	equal := equalOf[O](on, joinSidesKind, name)
+	return addJoinSides[K, O](on, name, []sideInfo{a.info(), b.info(), c.info(), d.info()},
 		func(rt *topology.Runtime) (computedOutput[K, O], []topology.Operator) {
 			ab := joinBoth(rt, left, sideInput[K, A](rt, 0), sideInput[K, B](rt, 1))
 			cd := joinBoth(rt, right, sideInput[K, C](rt, 2), sideInput[K, D](rt, 3))
@@ -115,12 +117,11 @@ func JoinSides4[K comparable, A, B, C, D, O any](
 
 // sideInfo is what the node needs of a side.
 type sideInfo struct {
-	b        *topology.Builder
 	node     *topology.Node
 	optional bool
 }
 
-func (s Side[K, V]) info() sideInfo { return sideInfo{s.table.Builder(), s.table.Node(), s.optional} }
+func (s Side[K, V]) info() sideInfo { return sideInfo{s.table.Node(), s.optional} }
 
 func sideInput[K comparable, V any](rt *topology.Runtime, i int) topology.TableOutput[K, V] {
 	return topology.TableInput[K, V](rt, i)
@@ -137,7 +138,7 @@ func (c *changes[K, V]) keepOutput(keep bool) { c.keep = keep }
 
 // addJoinSides adds a node that is a tree of joins.
 func addJoinSides[K comparable, O any](
-	name string, sides []sideInfo,
+	b *topology.Builder, name string, sides []sideInfo,
 	open func(rt *topology.Runtime) (result computedOutput[K, O], inner []topology.Operator),
 ) topology.Table[K, O] {
 	inputs := make([]*topology.Node, len(sides))
@@ -145,7 +146,7 @@ func addJoinSides[K comparable, O any](
 	for i, s := range sides {
 		inputs[i], detail[i] = s.node, presence(s.optional)
 	}
-	return topology.AddTable[K, O](sides[0].b, topology.Node{
+	return topology.AddTable[K, O](b, topology.Node{
 		Name:      name,
 		NeedsName: true,
 		Kind:      joinSidesKind,

@@ -102,7 +102,7 @@ func JoinWindowContext[K comparable, L, R, O any](
 	name string, kind JoinKind, left topology.Stream[K, L], right topology.Stream[K, R],
 	within windows.JoinWindow, joiner WindowJoiner[K, L, R, O],
 ) topology.Stream[K, O] {
-	b := left.Builder()
+	b := builderOf(left, right)
 	keyCodec, errK := state.KeyCodecOf[K]()
 	leftCodec, errL := state.CodecOf[L]()
 	rightCodec, errR := state.CodecOf[R]()

@@ -8,21 +8,18 @@ import (
 )
 
 // Merge joins streams into one, in commit order: by transaction, row and place
-// among the outputs of a row; of records that tie, the earlier argument's first.
+// among the outputs of a row; of records that tie, the earlier argument's first. It
+// panics if it is given no stream.
 //
 // Records are facts, not retracted or deleted; NULL in keys and values is passed on, and
 // nothing is late: event times do not matter.
 func Merge[K comparable, V any](streams ...topology.Stream[K, V]) topology.Stream[K, V] {
-	if len(streams) == 0 {
-		var none topology.Stream[K, V]
-		none.Builder().Errorf("topology: merge: needs at least one stream")
-		return none
-	}
 	inputs := make([]*topology.Node, len(streams))
+	handles := make([]handle, len(streams))
 	for i, s := range streams {
-		inputs[i] = s.Node()
+		inputs[i], handles[i] = s.Node(), s
 	}
-	return topology.AddStream[K, V](streams[0].Builder(), topology.Node{
+	return topology.AddStream[K, V](builderOf(handles...), topology.Node{
 		Kind:   "merge",
 		Inputs: inputs,
 		Needs:  topology.Needs(len(inputs), topology.Any()),

@@ -26,6 +26,23 @@ type Handle[K comparable, V any] interface {
 	topology.Stream[K, V] | topology.Table[K, V]
 }
 
+// handle is a handle of whatever types.
+type handle interface {
+	Builder() *topology.Builder
+	Node() *topology.Node
+}
+
+// builderOf returns the builder that the inputs belong to, so that its Build reports those
+// that are zero handles. It panics if all are; see topology.Stream.
+func builderOf(inputs ...handle) *topology.Builder {
+	for _, in := range inputs {
+		if in.Node() != nil {
+			return in.Builder()
+		}
+	}
+	return topology.Stream[int, int]{}.Builder()
+}
+
 // inputName says, in an error about a node without a name, what it reads.
 func inputName(n *topology.Node) string {
 	if n == nil {

@@ -67,7 +67,7 @@ func addOuterForeignKey[K, F comparable, L, R, O any](
 	fk func(*L) (F, bool), joiner func(l L, hasLeft bool, r R, hasRight bool) O,
 ) topology.Table[EitherKey[K, F], O] {
 	const kind = "outer-join-foreign-key"
-	b := left.Builder()
+	b := builderOf(left, right)
 	codecs := foreignKeyCodecsOf[K, F, L, O](b, kind, name)
 	rightCodec, errR := state.CodecOf[R]()
 	counts, errC := countCodec()

@@ -14,7 +14,9 @@ type Branch[K comparable, V any] struct {
 }
 
 // Split divides a stream: each record goes to the first branch whose When accepts
-// it, and nowhere if none does. The result has a stream for each branch name.
+// it, and nowhere if none does. The result has a stream for each branch name. Under any
+// other name, such as a misspelt one, a map holds the zero handle: what is given it panics
+// and says where.
 //
 // Records keep their order; NULL, time and the rest are as for Filter; see Filter.
 func Split[K comparable, V any](

@@ -2,14 +2,16 @@ package topology
 
 import "reflect"
 
-// Stream is a typed handle of a stream: facts under keys, never retracted.
+// Stream is a typed handle of a stream: facts under keys, never retracted. The zero
+// handle is the output of no node: operators and sinks that are given nothing else panic,
+// and Build reports those that have another input, too.
 type Stream[K comparable, V any] struct {
 	b    *Builder
 	node *Node
 }
 
 // Table is a typed handle of a table: the latest value of each key, with every
-// change known by its old and its new value.
+// change known by its old and its new value. For the zero handle see Stream.
 type Table[K comparable, V any] struct {
 	b    *Builder
 	node *Node
@@ -66,20 +68,12 @@ func (g GlobalTable[K, V]) Builder() *Builder { return g.table.Builder() }
 // Node returns the handle's node, nil for the zero handle.
 func (s Stream[K, V]) Node() *Node { return s.node }
 
-// Builder returns the builder the handle belongs to. On a zero handle it is a
-// builder whose Build always fails, so that wiring code needs no nil checks.
-func (s Stream[K, V]) Builder() *Builder { return orBroken(s.b) }
+// Builder returns the builder the handle belongs to. It panics on the zero handle, which
+// has none, and says which function was called with it and where.
+func (s Stream[K, V]) Builder() *Builder { return orPanic(s.b) }
 
 // Node returns the handle's node, nil for the zero handle.
 func (t Table[K, V]) Node() *Node { return t.node }
 
 // Builder returns the builder the handle belongs to; see Stream.Builder.
-func (t Table[K, V]) Builder() *Builder { return orBroken(t.b) }
-
-func orBroken(b *Builder) *Builder {
-	if b == nil {
-		b = New("zero-handle")
-		b.Errorf("a zero handle was used as an input")
-	}
-	return b
-}
+func (t Table[K, V]) Builder() *Builder { return orPanic(t.b) }
