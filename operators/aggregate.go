@@ -150,7 +150,7 @@ func checkAggregator[G comparable, V, R any](in Grouped[G, V], agg aggregate.Agg
 	}
 	if n := in.table(); n != nil && !agg.CanRemove() {
 		return fmt.Errorf("%q is a table, so rows leave their groups, and the aggregator cannot "+
-			"take a value out; give it a Remove", n.Name)
+			"take a value out; use aggregate.ReduceTable instead of Reduce, or give its Fold a Remove", n.Name)
 	}
 	if in.merges && !agg.CanMerge() {
 		return fmt.Errorf("a record can make two sessions one (%s), and the aggregator cannot merge; "+

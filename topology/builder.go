@@ -20,6 +20,7 @@ type Builder struct {
 	version int
 	nodes   []*Node
 	names   map[string]*Node
+	twice   map[string]bool
 	errs    []error
 	counts  map[Kind]int
 }
@@ -35,7 +36,7 @@ func Version(n int) Option { return func(b *Builder) { b.version = n } }
 // lower-case letters, digits and dashes, starting with a letter or digit, at most
 // 63 characters.
 func New(name string, opts ...Option) *Builder {
-	b := &Builder{name: name, names: map[string]*Node{}, counts: map[Kind]int{}}
+	b := &Builder{name: name, names: map[string]*Node{}, twice: map[string]bool{}, counts: map[Kind]int{}}
 	for _, o := range opts {
 		o(b)
 	}
@@ -69,11 +70,7 @@ func Add(b *Builder, n Node) *Node {
 	} else if err := checkNodeName(node.Name, n.Kind); err != nil {
 		b.Errorf("topology %q: %s %q: %v", b.name, n.Kind, node.Name, err)
 	}
-	if other, dup := b.names[node.Name]; dup {
-		b.Errorf("topology %q: %s and %s are both named %q; give one another name",
-			b.name, other.Kind, n.Kind, node.Name)
-	}
-	b.names[node.Name] = node
+	b.claimName(node)
 	for i, in := range n.Inputs {
 		if in == nil {
 			b.Errorf("topology %q: %s %q: input %d is the zero handle; "+
@@ -92,6 +89,28 @@ func Add(b *Builder, n Node) *Node {
 	node.hash = node.computeHash()
 	b.nodes = append(b.nodes, node)
 	return node
+}
+
+// claimName reports a name that another node has, once however many have it.
+func (b *Builder) claimName(n *Node) {
+	other, taken := b.names[n.Name]
+	if !taken {
+		b.names[n.Name] = n
+		return
+	}
+	if b.twice[n.Name] {
+		return
+	}
+	b.twice[n.Name] = true
+	remedy := "give one another name"
+	switch {
+	case n.Kind == KindSourceMessages:
+		remedy = "read them once and give the handle to all that need it"
+	case n.Kind.isSource():
+		remedy = "read it once and give its handle to all that need it, or name one " +
+			`with the option sources.As[V]("another-name")`
+	}
+	b.Errorf("topology %q: %s and %s are both named %q; %s", b.name, other.Kind, n.Kind, n.Name, remedy)
 }
 
 // Build checks the topology and returns it, or every error found.

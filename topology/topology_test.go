@@ -157,6 +157,7 @@ func TestErrors(t *testing.T) {
 			var zero topology.Table[int64, order]
 			operators.LeftJoin("left", source(b, "public.a"), zero, func(l, _ order, _ bool) order { return l })
 		},
+		"reads":      readAgain,
 		"aggregates": wrongAggregates,
 		"joins":      wrongJoins,
 		"foreign": func(b *topology.Builder) {
@@ -195,6 +196,17 @@ func manyErrors(b *topology.Builder) {
 	sinks.Table(in, nil, "out")
 	sources.Table[int64, order](b, nil, "public.c")
 	sources.Messages(b, sources.NewDatabase("shop", nil), "")
+}
+
+// readAgain reads a table three times and the messages of a prefix twice.
+func readAgain(b *topology.Builder) {
+	shop := sources.NewDatabase("shop", nil)
+	source(b, "public.a")
+	sources.Stream[int64, order](b, shop, "public.a")
+	source(b, "public.a")
+	sources.Messages(b, shop, "outbox")
+	sources.Messages(b, shop, "outbox")
+	operators.Merge(sources.Stream[int64, order](b, shop, "public.a", sources.As[order]("again")))
 }
 
 func wrongTypes(b *topology.Builder) {
