@@ -182,6 +182,16 @@ func TestErrors(t *testing.T) {
 	})
 }
 
+// TestNamesOfViews gives a view the name of the operator that it shows.
+func TestNamesOfViews(t *testing.T) {
+	b := topology.New("names")
+	groups := operators.GroupBy(source(b, "public.a"), func(k int64, _ order) int64 { return k })
+	sinks.View(operators.Aggregate("stock", groups, aggregate.Count[order]()), "stock")
+	if _, err := b.Build(); err != nil {
+		t.Error(err)
+	}
+}
+
 func source(b *topology.Builder, table string) topology.Table[int64, order] {
 	return sources.Table[int64, order](b, sources.NewDatabase("shop", nil), table)
 }

@@ -164,6 +164,17 @@ func TestLawsCatch(t *testing.T) {
 	}
 }
 
+// TestLawsCatchLastValue gives Laws a combination in which the last value wins.
+func TestLawsCatchLastValue(t *testing.T) {
+	last := func(_, s sale) sale { return s }
+	keep := func(s, _ sale) sale { return s }
+	spy := &spy{TB: t}
+	aggregatetest.Laws(spy, aggregate.ReduceTable(last, keep), sales...)
+	if !spy.failed {
+		t.Error("Laws found nothing wrong")
+	}
+}
+
 // spy keeps failures to itself.
 type spy struct {
 	testing.TB

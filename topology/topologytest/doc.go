@@ -32,8 +32,13 @@
 //
 // After every step the driver holds all nodes to Tailrace's promises: each key
 // changes at most once, from what it was to something else, and streams are in
-// order. A function of yours that is not pure, or an aggregator that does not
-// commute, is found here, with the node's name.
+// order. A function of yours that is not pure is found here, with the node's name, when
+// the old value that it gives for a row is not the one that it gave before; so is one that
+// panics. With CheckEverything rows that do not change are asked for, too.
+//
+// Not found is an aggregator whose result depends on the order of rows, or whose Remove
+// does not undo its Add: the driver does not compute groups in another order. Give
+// aggregators of your own to aggregatetest.Laws, which does.
 //
 // # Crashes
 //
