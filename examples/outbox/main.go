@@ -35,5 +35,5 @@ func run(ctx context.Context, env example.Env) error {
 	if err != nil {
 		return err
 	}
-	return app.Run(ctx)
+	return env.Follow(ctx, app)
 }

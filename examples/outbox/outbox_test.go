@@ -2,13 +2,18 @@ package main
 
 import (
 	"bufio"
+	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tailrace/tailrace/examples/outbox/outbox"
 	"github.com/tailrace/tailrace/internal/await"
@@ -22,7 +27,52 @@ import (
 	"github.com/tailrace/tailrace/sources/postgres"
 )
 
-func TestMain(m *testing.M) { kafkatest.Main(m, pgservertest.StopShared) }
+// asCommand makes the test's binary the command.
+const asCommand = "TAILRACE_TEST_OUTBOX"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asCommand) != "" {
+		os.Args = os.Args[:1]
+		main()
+		return
+	}
+	kafkatest.Main(m, pgservertest.StopShared)
+}
+
+// TestCommand runs the command without arguments, as the README does, until it has printed
+// an event.
+func TestCommand(t *testing.T) {
+	pgservertest.New(t) // so that the binaries have been fetched
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var diagnostics bytes.Buffer
+	c := exec.CommandContext(ctx, os.Args[0])
+	c.Env = append(os.Environ(), asCommand+"=1")
+	c.Stderr = &diagnostics
+	out, err := c.StdoutPipe()
+	if err == nil {
+		err = c.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	var shown []string
+	events := 0
+	for scan := bufio.NewScanner(out); events == 0 && scan.Scan(); {
+		shown = append(shown, scan.Text())
+		var l line
+		if json.Unmarshal(scan.Bytes(), &l) == nil && l.Key != "" && l.Value.Kind != "" && l.Value.Customer != nil {
+			events++
+			if err := c.Process.Signal(os.Interrupt); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	_, errRest := io.Copy(io.Discard, out)
+	if err := errors.Join(errRest, c.Wait()); err != nil || events == 0 {
+		t.Fatalf("%d events, %v; it printed\n%s\n%s", events, err, strings.Join(shown, "\n"), &diagnostics)
+	}
+}
 
 // line is what is looked at of a line of the file.
 type line struct {

@@ -32,7 +32,8 @@ type Program struct {
 	// Write changes the tables until ctx ends. Nil is a trickle of transactions in the
 	// shop.
 	Write func(ctx context.Context, url string) error
-	// Run runs the example until ctx ends.
+	// Run runs the example until ctx ends. A program that reads an outbox runs its app with
+	// Env.Follow.
 	Run func(ctx context.Context, env Env) error
 }
 
@@ -53,6 +54,27 @@ type Env struct {
 	// Out is where it prints.
 	Out    io.Writer
 	Logger *slog.Logger
+
+	followed func() // tells the writers; nil where there are none of a shop
+}
+
+// Follow runs the app of a program that reads the shop's outbox, until ctx ends. The
+// writers send events once it is ready: one that its own transaction deletes is not
+// missed then.
+func (e Env) Follow(ctx context.Context, app *tailrace.App) error {
+	if e.followed == nil {
+		return app.Run(ctx)
+	}
+	waited := make(chan struct{})
+	go func() {
+		defer close(waited)
+		if app.WaitReady(ctx) == nil {
+			e.followed()
+		}
+	}()
+	err := app.Run(ctx)
+	<-waited
+	return err
 }
 
 // Main runs a program from its command line, and exits.
@@ -128,9 +150,9 @@ func (p Program) withServer(ctx context.Context, env Env) (err error) {
 	fmt.Fprintf(env.Out, "PostgreSQL %s: psql %q\n", server.Version(), env.URL)
 	write := p.Write
 	if write == nil {
-		write = func(ctx context.Context, url string) error {
-			return (&shop.Writers{URL: url, Count: 2, Rate: 2}).Run(ctx)
-		}
+		writers := &shop.Writers{URL: env.URL, Count: 2, Rate: 2}
+		write = func(ctx context.Context, _ string) error { return writers.Run(ctx) }
+		env.followed = writers.Follow
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
