@@ -6,9 +6,9 @@ import (
 )
 
 // Enrich joins each record of a stream to the row of a table under a key taken
-// from the record (INNER JOIN: a record without a row is dropped). The table is
-// seen as of the record's own transaction, all of it: an event and the reference
-// row written with it meet, whatever their order in the log.
+// from the record (INNER JOIN: a record without a row is dropped, and counted as no-row;
+// LeftEnrich keeps it). The table is seen as of the record's own transaction, all of it:
+// an event and the reference row written with it meet, whatever their order in the log.
 //
 // A later change of the row does not touch records that have gone out. Because of
 // "as of", each transaction becomes a step of its own.
@@ -21,15 +21,9 @@ func Enrich[K comparable, V any, F comparable, R, O any](
 	name string, events topology.Stream[K, V], table topology.Table[F, R],
 	key func(V) F, joiner func(V, R) O,
 ) topology.Stream[K, O] {
-	return EnrichContext(name, events, table,
+	return addEnrich(name, "enrich", events, table,
 		func(_ record.Context, _ K, v V) (F, bool, error) { return key(v), true, nil },
-		func(_ record.Context, _ K, v V, r R, has bool) (O, bool, error) {
-			if !has {
-				var none O
-				return none, false, nil
-			}
-			return joiner(v, r), true, nil
-		})
+		onlyWithRow[K](joiner), true)
 }
 
 // LeftEnrich is Enrich that keeps records without a row (LEFT JOIN); the joiner is
@@ -53,13 +47,55 @@ func EnrichContext[K comparable, V any, F comparable, R, O any](
 	key func(ctx record.Context, k K, v V) (f F, ok bool, err error),
 	joiner func(ctx record.Context, k K, v V, r R, hasRow bool) (o O, emit bool, err error),
 ) topology.Stream[K, O] {
-	return addEnrich(name, "enrich", events, table, key, joiner)
+	return addEnrich(name, "enrich", events, table, key, joiner, false)
 }
 
+// onlyWithRow leaves records without a row out.
+func onlyWithRow[K comparable, V, R, O any](
+	joiner func(V, R) O,
+) func(record.Context, K, V, R, bool) (O, bool, error) {
+	return func(_ record.Context, _ K, v V, r R, has bool) (O, bool, error) {
+		if !has {
+			var none O
+			return none, false, nil
+		}
+		return joiner(v, r), true, nil
+	}
+}
+
+// noRows counts the records of a step that an inner join drops because there is no row.
+type noRows struct {
+	inner bool // else the joiner was told, and decides
+	node  *topology.Node
+	drop  func(n *topology.Node, reason string, count int)
+	n     int
+}
+
+func newNoRows(rt *topology.Runtime, inner bool) noRows {
+	return noRows{inner: inner, node: rt.Node(), drop: rt.Drop}
+}
+
+func (c *noRows) see(hasRow bool) {
+	if c.inner && !hasRow {
+		c.n++
+	}
+}
+
+// report hands over the count, and begins anew.
+func (c *noRows) report() {
+	if c.n > 0 && c.drop != nil {
+		c.drop(c.node, "no-row", c.n)
+	}
+	c.n = 0
+}
+
+// addEnrich adds an enrichment; inner says that its joiner emits records with a row and
+// no others.
 func addEnrich[K comparable, V any, F comparable, R, O any](
 	name string, kind topology.Kind, events topology.Stream[K, V], table topology.Table[F, R],
 	key func(ctx record.Context, k K, v V) (f F, ok bool, err error),
 	joiner func(ctx record.Context, k K, v V, r R, hasRow bool) (o O, emit bool, err error),
+	inner bool,
 ) topology.Stream[K, O] {
 	return topology.AddStream[K, O](builderOf(events, table), topology.Node{
 		Name:           name,
@@ -75,6 +111,7 @@ func addEnrich[K comparable, V any, F comparable, R, O any](
 			return &enrich[K, V, F, R, O]{
 				cursor: newCursor[K](rt), node: rt.Node(), events: topology.StreamInput[K, V](rt, 0),
 				table: topology.TableInput[F, R](rt, 1), keyOf: key, joiner: joiner, guard: topology.NewGuard(rt),
+				without: newNoRows(rt, inner),
 			}, nil
 		},
 	})
@@ -90,6 +127,8 @@ type enrich[K comparable, V any, F comparable, R, O any] struct {
 	joiner func(ctx record.Context, k K, v V, r R, hasRow bool) (o O, emit bool, err error)
 	guard  topology.Guard
 	again  []record.Record[K, V] // set aside before
+	// without counts what goes no further.
+	without noRows
 }
 
 // EndStep forgets the step's output.
@@ -135,11 +174,14 @@ func (e *enrich[K, V, F, R, O]) Step(*topology.Step) error {
 		}
 		return true
 	}
+	e.without.n = 0
 	if again := e.again; len(again) > 0 {
 		each(again)
+		e.without.report()
 		return failed
 	}
 	err := e.events.Records(each)
+	e.without.report()
 	return firstError(err, failed)
 }
 
@@ -168,6 +210,7 @@ func (e *enrich[K, V, F, R, O]) one(r *record.Record[K, V]) error {
 	if err != nil {
 		return failed(&e.guard, e.node, r, ctx, err)
 	}
+	e.without.see(row.HasNew())
 	if emit {
 		e.out = append(e.out, record.Record[K, O]{Key: r.Key, Value: o, Time: r.Time, Tag: r.Tag})
 	}

@@ -27,9 +27,9 @@ func WaitForRows(grace time.Duration) AsOfOption {
 }
 
 // EnrichAsOf joins each record of a stream to the row that a table had at the record's
-// event time, under a key taken from the record (INNER JOIN). A record is dropped if
-// there was no row, or if its time is further back than the table's retention; the
-// newest version of a row, however old, is known for good.
+// event time, under a key taken from the record (INNER JOIN). A record is dropped, and
+// counted as no-row, if there was no row, or if its time is further back than the table's
+// retention; LeftEnrichAsOf keeps it. The newest version of a row, however old, is known for good.
 //
 // Rows that come after a record has gone out do not touch it, whatever their time; see
 // WaitForRows. Each transaction becomes a step of its own.
@@ -41,15 +41,9 @@ func EnrichAsOf[K comparable, V any, F comparable, R, O any](
 	name string, events topology.Stream[K, V], table VersionedTable[F, R],
 	key func(V) F, joiner func(V, R) O, opts ...AsOfOption,
 ) topology.Stream[K, O] {
-	return EnrichAsOfContext(name, events, table,
+	return addEnrichAsOf(name, events, table,
 		func(_ record.Context, _ K, v V) (F, bool, error) { return key(v), true, nil },
-		func(_ record.Context, _ K, v V, r R, has bool) (O, bool, error) {
-			if !has {
-				var none O
-				return none, false, nil
-			}
-			return joiner(v, r), true, nil
-		}, opts...)
+		onlyWithRow[K](joiner), true, opts)
 }
 
 // LeftEnrichAsOf is EnrichAsOf that keeps records without a row (LEFT JOIN), also those
@@ -75,6 +69,15 @@ func EnrichAsOfContext[K comparable, V any, F comparable, R, O any](
 	joiner func(ctx record.Context, k K, v V, r R, hasRow bool) (o O, emit bool, err error),
 	opts ...AsOfOption,
 ) topology.Stream[K, O] {
+	return addEnrichAsOf(name, events, table, key, joiner, false, opts)
+}
+
+func addEnrichAsOf[K comparable, V any, F comparable, R, O any](
+	name string, events topology.Stream[K, V], table VersionedTable[F, R],
+	key func(ctx record.Context, k K, v V) (f F, ok bool, err error),
+	joiner func(ctx record.Context, k K, v V, r R, hasRow bool) (o O, emit bool, err error),
+	inner bool, opts []AsOfOption,
+) topology.Stream[K, O] {
 	var o asOfOptions
 	for _, opt := range opts {
 		opt(&o)
@@ -88,7 +91,7 @@ func EnrichAsOfContext[K comparable, V any, F comparable, R, O any](
 	}
 	if o.grace == 0 {
 		n.New = func(rt *topology.Runtime) (topology.Operator, error) {
-			return newEnrichAsOf(rt, key, joiner), nil
+			return newEnrichAsOf(rt, key, joiner, inner), nil
 		}
 		return topology.AddStream[K, O](b, n)
 	}
@@ -106,7 +109,7 @@ func EnrichAsOfContext[K comparable, V any, F comparable, R, O any](
 	n.UsesTime, n.Detail = true, "grace="+o.grace.String()
 	n.New = func(rt *topology.Runtime) (topology.Operator, error) {
 		w := &waitingEnrich[K, V, F, R, O]{
-			enrichAsOf: newEnrichAsOf(rt, key, joiner), timers: newTimers(rt, "timers", waitingDivision),
+			enrichAsOf: newEnrichAsOf(rt, key, joiner, inner), timers: newTimers(rt, "timers", waitingDivision),
 			grace: o.grace.Microseconds(), keyCodec: keyCodec, codec: codec, divider: divider,
 			waiting: state.NewOrdered(rt.Env, rt.StoreIDFor("")),
 		}
@@ -142,27 +145,34 @@ type enrichAsOf[K comparable, V any, F comparable, R, O any] struct {
 	before int64 // the table's stream time before the step
 	keyOf  func(ctx record.Context, k K, v V) (f F, ok bool, err error)
 	joiner func(ctx record.Context, k K, v V, r R, hasRow bool) (o O, emit bool, err error)
+	// without counts what goes no further.
+	without noRows
 }
 
 func newEnrichAsOf[K comparable, V any, F comparable, R, O any](
 	rt *topology.Runtime,
 	key func(ctx record.Context, k K, v V) (f F, ok bool, err error),
 	joiner func(ctx record.Context, k K, v V, r R, hasRow bool) (o O, emit bool, err error),
+	inner bool,
 ) *enrichAsOf[K, V, F, R, O] {
 	return &enrichAsOf[K, V, F, R, O]{
 		cursor: newCursor[K](rt), node: rt.Node(), events: topology.StreamInput[K, V](rt, 0),
 		// A VersionedTable's node has no other running form.
 		table: topology.TableInput[F, R](rt, 1).(asOfTable[F, R]), keyOf: key, joiner: joiner,
+		without: newNoRows(rt, inner),
 	}
 }
 
 // Step joins the step's records.
 func (e *enrichAsOf[K, V, F, R, O]) Step(s *topology.Step) error {
-	return e.each(s, e.one)
+	err := e.each(s, e.one)
+	e.without.report()
+	return err
 }
 
 // each calls fn for each record of the step.
 func (e *enrichAsOf[K, V, F, R, O]) each(s *topology.Step, fn func(r *record.Record[K, V]) error) error {
+	e.without.n = 0
 	e.before = s.Before[e.node.Inputs[1].ID]
 	var failed error
 	err := e.events.Records(func(chunk []record.Record[K, V]) bool {
@@ -193,6 +203,7 @@ func (e *enrichAsOf[K, V, F, R, O]) one(r *record.Record[K, V]) error {
 	if err != nil {
 		return e.fail(r, err)
 	}
+	e.without.see(ok)
 	if emit {
 		e.out = append(e.out, record.Record[K, O]{Key: r.Key, Value: o, Time: r.Time, Tag: r.Tag})
 	}
@@ -247,7 +258,9 @@ func (w *waitingEnrich[K, V, F, R, O]) Step(s *topology.Step) error {
 	if err != nil {
 		return err
 	}
-	return w.fire(due, func(at int64, id []byte) error { return w.release(s, at, id) })
+	err = w.fire(due, func(at int64, id []byte) error { return w.release(s, at, id) })
+	w.without.report()
+	return err
 }
 
 func (w *waitingEnrich[K, V, F, R, O]) wait(r *record.Record[K, V]) error {

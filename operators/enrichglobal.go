@@ -8,9 +8,9 @@ import (
 const enrichGlobalKind = "enrich-global"
 
 // EnrichGlobal joins each record of a stream to the row of a global table under a key
-// taken from the record's key and value (INNER JOIN: a record without a row is dropped).
-// Since every member of a scaled-out app holds the whole table, the stream need not be
-// partitioned by that key.
+// taken from the record's key and value (INNER JOIN: a record without a row is dropped,
+// and counted as no-row; LeftEnrichGlobal keeps it). Since every member of a scaled-out
+// app holds the whole table, the stream need not be partitioned by that key.
 //
 // The table has no times: a record meets the row that is there, whatever its event
 // time. In direct mode that is the row as of the record's own transaction, as for
@@ -23,15 +23,9 @@ func EnrichGlobal[K comparable, V any, F comparable, R, O any](
 	name string, events topology.Stream[K, V], table topology.GlobalTable[F, R],
 	key func(K, V) F, joiner func(V, R) O,
 ) topology.Stream[K, O] {
-	return EnrichGlobalContext(name, events, table,
+	return addEnrich(name, enrichGlobalKind, events, table.Table(),
 		func(_ record.Context, k K, v V) (F, bool, error) { return key(k, v), true, nil },
-		func(_ record.Context, _ K, v V, r R, has bool) (O, bool, error) {
-			if !has {
-				var none O
-				return none, false, nil
-			}
-			return joiner(v, r), true, nil
-		})
+		onlyWithRow[K](joiner), true)
 }
 
 // LeftEnrichGlobal is EnrichGlobal that keeps records without a row (LEFT JOIN); the
@@ -55,5 +49,5 @@ func EnrichGlobalContext[K comparable, V any, F comparable, R, O any](
 	key func(ctx record.Context, k K, v V) (f F, ok bool, err error),
 	joiner func(ctx record.Context, k K, v V, r R, hasRow bool) (o O, emit bool, err error),
 ) topology.Stream[K, O] {
-	return addEnrich(name, enrichGlobalKind, events, table.Table(), key, joiner)
+	return addEnrich(name, enrichGlobalKind, events, table.Table(), key, joiner, false)
 }
