@@ -111,7 +111,11 @@ func (a *App) Run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, stop()) }()
-	return eng.Run(ctx)
+	err = eng.Run(ctx)
+	if p := (*topology.PanicError)(nil); errors.As(err, &p) {
+		a.log.Error("a user function has panicked, and the app stops", "error", err, "stack", string(p.Stack))
+	}
+	return err
 }
 
 // close lets go of the state directory once no reader of a view holds a snapshot of it.

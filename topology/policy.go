@@ -3,7 +3,6 @@ package topology
 import (
 	"errors"
 	"fmt"
-	"runtime/debug"
 
 	"github.com/tailrace/tailrace/record"
 )
@@ -34,15 +33,6 @@ type ErrorPolicy func(ctx record.Context, f *Failure) Verdict
 // ErrInput marks errors that are the fault of one input, so that the policy of its
 // node is asked. Errors that ErrUserFunction marks are, too.
 var ErrInput = errors.New("topology: input cannot be processed")
-
-// PanicError is a panic of a user function, with the stack it came from.
-type PanicError struct {
-	Value any
-	Stack []byte
-}
-
-// Error gives the panic's value.
-func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
 
 // OnError sets the error policy of the node behind the handle and returns the handle.
 // sources.Stream and Outbox, Map and its kin, Filter and Enrich take one; Build refuses
@@ -137,7 +127,7 @@ func (g *Guard) On() bool { return g.node.OnError != nil }
 func (g *Guard) Call(f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("%w: %w", ErrUserFunction, &PanicError{Value: p, Stack: debug.Stack()})
+			err = fmt.Errorf("%w: %w", ErrUserFunction, NewPanicError(p))
 		}
 	}()
 	return f()

@@ -1,9 +1,12 @@
 package apptest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -377,8 +380,12 @@ func TestFailingFunction(t *testing.T) {
 	db := pgservertest.New(t)
 	db.Exec(itemsSchema)
 	cfg := tailrace.Config{App: "failing", StateDir: t.TempDir() + "/state"}
+	var log bytes.Buffer
+	cfg.Logger = slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelError}))
+	line := 0
 	bad := newSum(t, "sum", pgSource("shop", db), func(i item) int64 {
 		if i.Amount == 666 {
+			_, _, line, _ = runtime.Caller(0)
 			panic("unlucky")
 		}
 		return i.Amount
@@ -398,6 +405,14 @@ func TestFailingFunction(t *testing.T) {
 	if strings.Contains(err.Error(), "666") {
 		t.Error("the error holds a row's value")
 	}
+	place := fmt.Sprintf("app_test.go:%d", line+1)
+	if !strings.Contains(err.Error(), "panic: unlucky ("+place+")") {
+		t.Errorf("the error does not tell the place %s: %v", place, err)
+	}
+	if l := log.String(); !strings.Contains(l, `"stack":"goroutine`) || !strings.Contains(l, "/apptest/"+place) {
+		t.Errorf("the log has no stack with the place: %s", l)
+	}
+	cfg.Logger = nil
 	good := newSum(t, "sum", pgSource("shop", db), amount)
 	app = start(t, cfg, good.topology)
 	if err := app.app.WaitReady(deadline(t)); err != nil {

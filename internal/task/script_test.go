@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -126,9 +127,12 @@ func (s *session) open() (err error) {
 	return err
 }
 
+// testLine is where a panic came from.
+var testLine = regexp.MustCompile(`(\w+_test\.go):\d+`)
+
 // describe prints an error with what a Failure knows beside its message.
 func (s *session) describe(err error) string {
-	out := "error: " + err.Error() + "\n"
+	out := "error: " + testLine.ReplaceAllString(err.Error(), "$1:N") + "\n"
 	if f := (*topology.Failure)(nil); errors.As(err, &f) {
 		out += fmt.Sprintf("  node %s, key %v, user function: %v\n",
 			f.Node.Name, f.Key, errors.Is(err, topology.ErrUserFunction))

@@ -14,7 +14,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime/debug"
 
 	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/state"
@@ -449,7 +448,7 @@ func (t *Task) catch(i int, err *error) {
 }
 
 func panicError(p any) error {
-	return fmt.Errorf("%w: %w", topology.ErrUserFunction, &topology.PanicError{Value: p, Stack: debug.Stack()})
+	return fmt.Errorf("%w: %w", topology.ErrUserFunction, topology.NewPanicError(p))
 }
 
 // failure says where an error comes from: the node, the key at work and the
