@@ -1,6 +1,7 @@
 package sources
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/tailrace/tailrace/record"
@@ -95,7 +96,10 @@ func (r *rows[K, V]) MaxTime() int64 { return r.maxTime }
 // use prepares for rows of a relation.
 func (r *rows[K, V]) use(rel *record.Relation) (err error) {
 	if r.bound == nil || r.bound.rel != rel {
-		r.bound, err = r.types.bind(rel)
+		if r.bound, err = r.types.bind(rel); err != nil {
+			err = fmt.Errorf("%w; change the Go type and restart, or change the table back; once a row was "+
+				"written in this shape the log holds it, so raise the topology's Version too", err)
+		}
 	}
 	return err
 }
