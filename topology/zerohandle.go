@@ -2,8 +2,6 @@ package topology
 
 import (
 	"fmt"
-	"path"
-	"reflect"
 	"runtime"
 	"slices"
 	"strings"
@@ -20,9 +18,6 @@ func orPanic(b *Builder) *Builder {
 	}
 	return b
 }
-
-// module is the import path that the packages of this module begin with.
-var module = path.Dir(reflect.TypeFor[Builder]().PkgPath()) + "/"
 
 // wiringCall returns which function of the packages that topologies are made with is
 // being called, and from where.
