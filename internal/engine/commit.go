@@ -181,11 +181,12 @@ func (e *Engine) finish(f *inflight) error {
 	}
 	e.ackMu.Unlock()
 	e.joiner.follow(e.durable())
+	// Who reads a view that lacks what a parked key would have has to be told so.
+	e.noteDegraded()
 	if err := e.publish(f.moment, &f.epoch); err != nil {
 		return err
 	}
 	e.observe(f)
-	e.noteDegraded()
 	e.wakeTargets(f.queued)
 	if err := e.forgetRemoved(); err != nil {
 		return err
