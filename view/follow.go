@@ -19,7 +19,7 @@ type rawEvent struct {
 type follow struct {
 	// rows asks for the rows at the start and after each reset.
 	rows bool
-	// after is the position that the watcher knows already; a start elsewhere is a
+	// after is the mark that the watcher knows already; a start elsewhere is a
 	// reset. Empty: none.
 	after string
 	// tick, where it is not nil, wakes fn with an event of kind 0.
@@ -43,7 +43,7 @@ func (c *core) follow(ctx context.Context, f follow, fn func(rawEvent) (bool, er
 	defer b.host.unwatch(w)
 	fn = marksOnce(fn)
 	at := m.position(c.topology)
-	known := f.after != "" && f.after == at.String()
+	known := f.after != "" && f.after == at.mark()
 	reset := (f.rows || f.after != "") && !known
 	more, err := c.begin(ctx, f, b, m, reset, fn)
 	for more && err == nil {

@@ -138,6 +138,11 @@ func (s *shopHTTP) run(t *testing.T, d *datadriven.TestData) string {
 		}
 		s.commit()
 		return s.positions().String()
+	case "replay": // commits at the position where it stands
+		s.put(t, d.Input)
+		s.lsn -= 16
+		s.commit()
+		return s.positions().String()
 	case "hold":
 		s.lines.core.topology = "slow"
 		s.commitHeld(map[string]Standing{"slow": {Positions: s.positions(), AsOf: 500_000}})

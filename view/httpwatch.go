@@ -159,7 +159,7 @@ func appendEvent(dst []byte, kind EventKind, at Position) []byte {
 	dst = append(dst, "event: "...)
 	dst = append(dst, kind.String()...)
 	dst = append(dst, "\nid: "...)
-	dst = append(dst, at.String()...)
+	dst = append(dst, at.mark()...)
 	dst = append(dst, "\ndata: {"...)
 	return append(appendMark(dst, at), "}\n\n"...)
 }

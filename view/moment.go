@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -25,6 +26,10 @@ type Position struct {
 
 // String prints the sources' positions, such as shop:0/16B3748.
 func (p Position) String() string { return p.Sources.String() }
+
+// mark names the committed state: a commit may leave the sources' positions where they
+// were and change rows, as a replay of dead letters does.
+func (p Position) mark() string { return p.String() + "#" + strconv.FormatUint(p.Seq, 10) }
 
 // moment is a committed state and its position. It is immutable.
 type moment struct {
