@@ -148,8 +148,9 @@ func (s *shopHTTP) run(t *testing.T, d *datadriven.TestData) string {
 		s.commitHeld(map[string]Standing{"slow": {Positions: s.positions(), AsOf: 500_000}})
 		return s.positions().String()
 	case "advance-in":
+		in := must(time.ParseDuration(d.CmdArgs[0].Key))(t) // here: d is the script's next command soon
 		go func() {
-			time.Sleep(must(time.ParseDuration(d.CmdArgs[0].Key))(t)) // of the bubble's clock
+			time.Sleep(in) // of the bubble's clock
 			s.advance()
 		}()
 		return ""

@@ -1,0 +1,47 @@
+package mutants
+
+// app are faults of what is around the engines: the app, its views, user functions.
+var app = []mutant{
+	{
+		name: "the state directory is closed under a reader",
+		file: "app.go",
+		old: `	a.setDir(nil)
+	if err != nil {
+		return fmt.Errorf("tailrace: a view is still`,
+		new: `	a.setDir(nil)
+	if err != nil {
+		return dir.Close()
+	}
+	if err != nil {
+		return fmt.Errorf("tailrace: a view is still`,
+		pkg: ".", test: "TestReaderOutlastsTheApp", sees: `panic: pebble: closed`,
+	},
+	{
+		name: "panics have no place",
+		file: "topology/panic.go",
+		old:  `At: userFrame(string(stack))`,
+		new:  `At: userFrame("")`,
+		pkg:  "./internal/apptest", test: "TestFailingFunction", sees: `[^\n]*_test.go:\d+: [^\n]*panic[^\n]*`,
+	},
+	{
+		name: "a walk over an ordered store goes on where one before it ended",
+		file: "operators/processstores.go",
+		old:  `at := from // a second walk begins anew`,
+		new:  `at := from; defer func() { from = at }()`,
+		pkg:  "./operators", test: "TestOrderedStoreIsWalkedTwice", sees: `it counts [^\n]*`,
+	},
+	{
+		name: "inputs whose ends are not known hold nobody back",
+		file: "internal/engine/kafka/merge.go",
+		old:  `r.asked && b.polled >= b.stable`,
+		new:  `b.polled >= b.stable`,
+		pkg:  "./internal/engine/kafka", test: "TestNextInputWaits", sees: `nothing is known of rows[^\n]*`,
+	},
+	{
+		name: "the marks of a watch do not name the commit",
+		file: "view/moment.go",
+		old:  `return p.String() + "#" + strconv.FormatUint(p.Seq, 10)`,
+		new:  `return p.String() + "#" + strconv.FormatUint(min(p.Seq, 6), 10)`,
+		pkg:  "./view", test: "TestHTTP/watching", sees: `event: reset`,
+	},
+}
