@@ -76,31 +76,43 @@ func TestStagedOfARemovedTarget(t *testing.T) {
 	}
 }
 
-// A topology over a database that nobody else reads keeps its state over starts without it,
-// and with that what waits for its target.
-func TestQueueOfATopologyThatIsKept(t *testing.T) {
-	b := newBench(t, nil)
+// newDepot is a bench that has run with a topology beside that of first, over a database of
+// its own: two rows of it, one of its snapshot, wait for the target, which is down.
+func newDepot(
+	t *testing.T, first func(*topology.Builder, *sources.Database, *sinks.Target), snapshot, row int,
+) (b *bench, beside func(*topology.Builder, *sources.Database)) {
+	t.Helper()
+	b = newBench(t, nil)
 	b.depot = newSource()
 	b.depot.name = "depot"
 	var out *sinks.Target
-	b.build = func(b *topology.Builder, db *sources.Database, target *sinks.Target) {
+	b.build = func(tb *topology.Builder, db *sources.Database, target *sinks.Target) {
 		out = target
-		sinks.View(sources.Table[int64, item](b, db, "public.items"), "first")
+		first(tb, db, target)
 	}
-	beside := func(tb *topology.Builder, _ *sources.Database) {
+	beside = func(tb *topology.Builder, _ *sources.Database) {
 		depot := sources.NewDatabase("depot", b.depot)
 		sinks.Table(sources.Table[int64, item](tb, depot, "public.items"), out, "rows")
 	}
 	b.beside, b.target.open = beside, func() error { return errDown }
 	b.source.tx(true, 1)
-	b.depot.tx(true, 1)
-	b.depot.tx(false, 2)
+	b.depot.tx(true, snapshot)
+	b.depot.tx(false, row)
 	if err := b.run(func(*Engine) {
 		for wait(t, b.depot.acks) != 32 {
 		}
 	}); err != nil {
 		t.Fatal(err)
 	}
+	return b, beside
+}
+
+// A topology over a database that nobody else reads keeps its state over starts without it,
+// and with that what waits for its target.
+func TestQueueOfATopologyThatIsKept(t *testing.T) {
+	b, beside := newDepot(t, func(b *topology.Builder, db *sources.Database, _ *sinks.Target) {
+		sinks.View(sources.Table[int64, item](b, db, "public.items"), "first")
+	}, 1, 2)
 	b.beside = nil
 	b.source.tx(false, 2)
 	if err := b.run(func(*Engine) {
@@ -119,28 +131,7 @@ func TestQueueOfATopologyThatIsKept(t *testing.T) {
 // A topology that a start leaves out begins anew where the target that it shares with others
 // has taken what was queued without its part.
 func TestLeftOutOfASharedTarget(t *testing.T) {
-	b := newBench(t, nil)
-	b.depot = newSource()
-	b.depot.name = "depot"
-	var out *sinks.Target
-	b.build = func(b *topology.Builder, db *sources.Database, target *sinks.Target) {
-		out = target
-		asTable(b, db, target)
-	}
-	beside := func(tb *topology.Builder, _ *sources.Database) {
-		depot := sources.NewDatabase("depot", b.depot)
-		sinks.Table(sources.Table[int64, item](tb, depot, "public.items"), out, "rows")
-	}
-	b.beside, b.target.open = beside, func() error { return errDown }
-	b.source.tx(true, 1)
-	b.depot.tx(true, 7)
-	b.depot.tx(false, 8)
-	if err := b.run(func(*Engine) {
-		for wait(t, b.depot.acks) != 32 {
-		}
-	}); err != nil {
-		t.Fatal(err)
-	}
+	b, beside := newDepot(t, asTable, 7, 8)
 	b.beside, b.target.open = nil, nil
 	if err := b.run(func(*Engine) { b.takes("1 true") }); err != nil {
 		t.Fatal(err)
