@@ -13,7 +13,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/tailrace/tailrace/changelog"
 )
@@ -162,9 +161,10 @@ func (l *Log) Bounds(ctx context.Context, at []changelog.Position) ([]changelog.
 	if len(at) == 0 {
 		return out, nil
 	}
-	places := make(map[changelog.Partition]int, len(at))
+	places := make(map[Partition]int, len(at))
+	parts := make([]Partition, len(at))
 	for i := range at {
-		places[at[i].Partition] = i
+		places[at[i].Partition], parts[i] = i, at[i].Partition
 		out[i].EpochEnd = -1
 	}
 	for _, ask := range []struct {
@@ -172,11 +172,11 @@ func (l *Log) Bounds(ctx context.Context, at []changelog.Position) ([]changelog.
 		set       func(b *changelog.Bounds, offset int64)
 	}{
 		// The end is asked for last: the later, the more it covers.
-		{-2, func(b *changelog.Bounds, offset int64) { b.Start = offset }},
-		{-1, func(b *changelog.Bounds, offset int64) { b.End = offset }},
+		{atStart, func(b *changelog.Bounds, offset int64) { b.Start = offset }},
+		{atEnd, func(b *changelog.Bounds, offset int64) { b.End = offset }},
 	} {
 		err := retry(ctx, func() error {
-			return l.listOffsets(ctx, at, ask.timestamp, func(p changelog.Partition, offset int64) {
+			return listOffsets(ctx, l.cl, parts, committedOrNot, ask.timestamp, func(p Partition, offset int64) {
 				if i, ok := places[p]; ok {
 					ask.set(&out[i], offset)
 				}
@@ -190,52 +190,6 @@ func (l *Log) Bounds(ctx context.Context, at []changelog.Position) ([]changelog.
 		return nil, fmt.Errorf("kafka: list the ends of leader epochs: %w", err)
 	}
 	return out, nil
-}
-
-// listOffsets asks for all offsets in one go: the first error of a partition is the result.
-func (l *Log) listOffsets(
-	ctx context.Context, at []changelog.Position, timestamp int64, got func(changelog.Partition, int64),
-) error {
-	req := kmsg.NewPtrListOffsetsRequest()
-	req.ReplicaID, req.IsolationLevel = -1, 0
-	topics := map[string]int{}
-	for i := range at {
-		place, ok := topics[at[i].Topic]
-		if !ok {
-			place = len(req.Topics)
-			topics[at[i].Topic] = place
-			t := kmsg.NewListOffsetsRequestTopic()
-			t.Topic = at[i].Topic
-			req.Topics = append(req.Topics, t)
-		}
-		p := kmsg.NewListOffsetsRequestTopicPartition()
-		p.Partition, p.Timestamp = at[i].Number, timestamp
-		req.Topics[place].Partitions = append(req.Topics[place].Partitions, p)
-	}
-	left := len(at)
-	for _, shard := range l.cl.RequestSharded(ctx, req) {
-		if shard.Err != nil {
-			return shard.Err
-		}
-		resp, ok := shard.Resp.(*kmsg.ListOffsetsResponse)
-		if !ok {
-			return fmt.Errorf("answer of type %T", shard.Resp)
-		}
-		for _, t := range resp.Topics {
-			for _, p := range t.Partitions {
-				name := changelog.Partition{Topic: t.Topic, Number: p.Partition}
-				if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
-					return &changelog.PartitionError{Partition: name, Err: err}
-				}
-				got(name, p.Offset)
-				left--
-			}
-		}
-	}
-	if left > 0 {
-		return fmt.Errorf("%d partitions are missing in the answer", left)
-	}
-	return nil
 }
 
 // epochEnds fills in EpochEnd for the positions that know their epoch.

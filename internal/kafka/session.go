@@ -16,16 +16,12 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/tailrace/tailrace/changelog"
 )
 
 // Partition names a partition of a topic.
-type Partition struct {
-	Topic  string
-	Number int32
-}
-
-// String returns topic/number.
-func (p Partition) String() string { return fmt.Sprintf("%s/%d", p.Topic, p.Number) }
+type Partition = changelog.Partition
 
 // Offset is where a partition stands.
 type Offset struct {
@@ -128,7 +124,7 @@ func (s *Session) assigned(_ context.Context, cl *kgo.Client, parts map[string][
 	s.mu.Lock()
 	for topic, numbers := range parts {
 		for _, n := range numbers {
-			s.owned[Partition{topic, n}] = &ownedPartition{}
+			s.owned[Partition{Topic: topic, Number: n}] = &ownedPartition{}
 		}
 	}
 	s.rounds++
@@ -156,7 +152,7 @@ func (s *Session) revoked(_ context.Context, _ *kgo.Client, parts map[string][]i
 	defer s.mu.Unlock()
 	for topic, numbers := range parts {
 		for _, n := range numbers {
-			delete(s.owned, Partition{topic, n})
+			delete(s.owned, Partition{Topic: topic, Number: n})
 		}
 	}
 	s.rounds++
@@ -171,7 +167,7 @@ func offsetsOf(resp *kmsg.OffsetFetchResponse) map[Partition]Offset {
 		if metadata != nil {
 			o.Metadata = *metadata
 		}
-		out[Partition{topic, partition}] = o
+		out[Partition{Topic: topic, Number: partition}] = o
 	}
 	for i := range resp.Topics {
 		for _, p := range resp.Topics[i].Partitions {
@@ -394,7 +390,7 @@ func (s *Session) starts(ctx context.Context, owned map[Partition]Offset) (map[P
 	if err != nil {
 		return nil, fmt.Errorf("kafka: read where topics begin: %w", err)
 	}
-	listed.Each(func(o kadm.ListedOffset) { out[Partition{o.Topic, o.Partition}] = o.Offset })
+	listed.Each(func(o kadm.ListedOffset) { out[Partition{Topic: o.Topic, Number: o.Partition}] = o.Offset })
 	return out, nil
 }
 
