@@ -36,7 +36,7 @@ type Cut struct {
 	source  dividedBy       // of the outputs of sources
 	kept    map[*Node]*Node // what keeps tables behind an exchange, by table
 	instead map[edge]*Node  // the kept table that a node reads
-	next    int             // id
+	next    int             // id, after those of all nodes and parts
 }
 
 // dividedBy says by what the output of a node is divided.
@@ -135,13 +135,7 @@ func (c *Cut) addPart(p, of *Node) {
 }
 
 // Ids is how many ids nodes and parts of nodes have.
-func (c *Cut) Ids() int {
-	ids := len(c.Topology.nodes)
-	for _, n := range c.Nodes {
-		ids = max(ids, n.ID+1)
-	}
-	return ids
-}
+func (c *Cut) Ids() int { return c.next }
 
 // input is what a node reads as its i-th input.
 func (c *Cut) input(n *Node, i int) *Node {

@@ -35,12 +35,3 @@ func (c *Cut) ExchangeOf(n *Node, i int) *Exchange { return c.links[edge{n, i}] 
 
 // Input returns what a node of Nodes reads as its i-th input: a node of Nodes.
 func (c *Cut) Input(n *Node, i int) *Node { return c.input(n, i) }
-
-// Stores returns the names of all stores of a sub-topology.
-func (c *Cut) Stores(s *SubTopology) []string {
-	var names []string
-	for _, n := range s.Nodes {
-		names = append(names, n.StoreNames()...)
-	}
-	return names
-}

@@ -2,6 +2,7 @@ package task
 
 import (
 	"fmt"
+	"maps"
 
 	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/topology"
@@ -175,11 +176,7 @@ func (a *apart) timeBefore(t *Task, n *topology.Node) int64 {
 }
 
 // keepTimes makes the time after the step the time before the next one.
-func (a *apart) keepTimes() {
-	for e, at := range a.received {
-		a.times[e] = at
-	}
-}
+func (a *apart) keepTimes() { maps.Copy(a.times, a.received) }
 
 // note adds the stream times of exchanges to those of a checkpoint.
 func (a *apart) note(times map[string]int64) {

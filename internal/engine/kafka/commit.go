@@ -13,7 +13,6 @@ import (
 	"github.com/tailrace/tailrace/internal/kafka"
 	"github.com/tailrace/tailrace/internal/task"
 	"github.com/tailrace/tailrace/state"
-	"github.com/tailrace/tailrace/topology"
 )
 
 // sealed is a task with something to commit.
@@ -79,9 +78,6 @@ func (e *Engine) begin() error {
 	e.begun = true
 	return sessionError(e.session.Begin())
 }
-
-// sendExchanged writes a record of an exchange.
-func (e *Engine) sendExchanged(_ *topology.Exchange, r *kgo.Record) { e.session.Produce(r) }
 
 // ending bounds the end of a transaction, also one that begins while the app stops: after
 // its timeout the cluster has given it up, and only a new session goes on.

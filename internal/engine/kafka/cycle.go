@@ -3,6 +3,7 @@ package kafka
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -125,22 +126,33 @@ func (e *Engine) ask(ctx context.Context) {
 // distribute puts what was polled into the buffers of its tasks.
 func (e *Engine) distribute(fetches kgo.Fetches) {
 	fetches.EachPartition(func(p kgo.FetchTopicPartition) {
-		for _, r := range e.tasks {
-			if b := r.inputOf(kafka.Partition{Topic: p.Topic, Number: p.Partition}); b != nil && r.ready {
-				b.add(p.FetchPartition)
-				r.asked = r.asked && len(p.Records) == 0
-			}
+		if r, b := e.bufferOf(kafka.Partition{Topic: p.Topic, Number: p.Partition}); b != nil {
+			b.add(p.FetchPartition)
+			r.asked = r.asked && len(p.Records) == 0
 		}
 	})
 }
 
-func (r *taskRun) inputOf(p kafka.Partition) *buffer {
+// bufferOf finds the task that is at work with a partition: one sub-topology reads its topic.
+func (e *Engine) bufferOf(p kafka.Partition) (*taskRun, *buffer) {
+	sub := slices.IndexFunc(e.subs, func(s *subTopology) bool { return s.find(p.Topic) != nil })
+	if sub < 0 {
+		return nil, nil
+	}
+	id := taskID{sub: sub, partition: p.Number}
+	if e.subs[sub].whole {
+		id.partition = 0
+	}
+	r := e.tasks[id]
+	if r == nil || !r.ready {
+		return nil, nil
+	}
 	for _, b := range r.inputs {
 		if b.partition == p {
-			return b
+			return r, b
 		}
 	}
-	return nil
+	return nil, nil
 }
 
 // feed processes what may be processed.

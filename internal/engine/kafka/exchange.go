@@ -60,7 +60,7 @@ type sender struct {
 	part   *part
 	pieces map[route]*piece
 	order  []*piece // those that are open
-	put    func(x *topology.Exchange, r *kgo.Record)
+	put    func(r *kgo.Record)
 	topic  func(x *topology.Exchange) string
 }
 
@@ -128,7 +128,7 @@ func (s *sender) finish(p *piece) {
 		r.Key = bytes.Clone(p.key)
 	}
 	p.open = false
-	s.put(p.exchange, r)
+	s.put(r)
 }
 
 // flush sends what is open: at the end of a step.
@@ -236,7 +236,7 @@ func (r *taskRun) feedExchanged(b *buffer, rec *kgo.Record) error {
 	if err != nil {
 		return fmt.Errorf("%w: %s offset %d", err, b.partition, rec.Offset)
 	}
-	p := r.readerOf(b.input.exchange)
+	p := b.parts[0] // one reads an exchange
 	p.origins = append(p.origins, x.origin)
 	p.task.Begin(tx)
 	m := task.Message{Exchange: b.input.exchange, Time: x.time}
@@ -256,17 +256,5 @@ func (r *taskRun) feedExchanged(b *buffer, rec *kgo.Record) error {
 		return err
 	}
 	p.out.flush()
-	return nil
-}
-
-// readerOf is the part that reads an exchange: there is one.
-func (r *taskRun) readerOf(x *topology.Exchange) *part {
-	for _, p := range r.parts {
-		for _, reads := range p.share.reads() {
-			if reads == x {
-				return p
-			}
-		}
-	}
 	return nil
 }

@@ -16,6 +16,7 @@ type buffer struct {
 	input     *input
 	partition kafka.Partition
 	decoder   sources.TopicDecoder
+	parts     []*part // those that read it
 	// committed is what the group holds, next what a commit would make of it.
 	committed, next kafka.Offset
 	records         []*kgo.Record // from at on

@@ -39,11 +39,8 @@ func (s *share) nodes() []*topology.Node {
 
 // stores are the names of all stores.
 func (s *share) stores() []string {
-	if s.sub != nil {
-		return s.cut.Stores(s.sub)
-	}
 	var names []string
-	for _, n := range s.topology.Nodes() {
+	for _, n := range s.nodes() {
 		names = append(names, n.StoreNames()...)
 	}
 	return names

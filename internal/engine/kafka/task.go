@@ -120,13 +120,20 @@ func (e *Engine) open(r *taskRun) error {
 		}
 		r.parts = append(r.parts, p)
 	}
+	for _, b := range r.inputs {
+		for _, p := range r.parts {
+			if p.share.takes(b.input) {
+				b.parts = append(b.parts, p)
+			}
+		}
+	}
 	r.ready = true
 	return nil
 }
 
 func (e *Engine) newPart(r *taskRun, s *share, times map[string]int64) (*part, error) {
 	p := &part{share: s}
-	p.out = &sender{part: p, pieces: map[route]*piece{}, put: e.sendExchanged, topic: e.repartitionTopic}
+	p.out = &sender{part: p, pieces: map[route]*piece{}, put: e.session.Produce, topic: e.repartitionTopic}
 	var idErr error
 	cfg := task.Config{
 		Topology: s.topology, Env: r.env, Logger: e.log,
@@ -190,10 +197,7 @@ func (r *taskRun) feed(b *buffer, rec *kgo.Record) error {
 	if rows.CommitTime != 0 {
 		tx.CommitTime = rows.CommitTime
 	}
-	for _, p := range r.parts {
-		if !reads(p.share, b.input) {
-			continue
-		}
+	for _, p := range b.parts {
 		p.origins = append(p.origins, origin{partition: b.partition, offset: rec.Offset, at: rec.Timestamp})
 		p.task.Begin(tx)
 		if err := p.task.Rows(tx, rows.Rows); err != nil {
@@ -208,7 +212,11 @@ func (r *taskRun) feed(b *buffer, rec *kgo.Record) error {
 	return nil
 }
 
-func reads(s *share, in *input) bool {
+// takes reports whether the share is given what comes in an input.
+func (s *share) takes(in *input) bool {
+	if in.exchange != nil {
+		return slices.Contains(s.reads(), in.exchange)
+	}
 	return slices.ContainsFunc(s.nodes(), func(n *topology.Node) bool {
 		spec, ok := n.Source.(*sources.Spec)
 		return ok && spec.Database.Name() == in.database && spec.Table.Name == in.request.Name
