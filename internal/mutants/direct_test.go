@@ -82,4 +82,16 @@ var direct = []mutant{
 `,
 		pkg: "./internal/crash", test: "TestCrash", sees: `[^\n]*the slot confirms[^\n]*`,
 	},
+	{
+		name: "a stream is tried again without end",
+		file: "sources/postgres/session.go", old: "if err = again.judge(err, s.received.Load()); !transient(err) {",
+		new: "if _ = again; !transient(err) {",
+		pkg: "./sources/postgres", test: "TestNoRoomForAnOpenTransaction", sees: `it was tried again \d+ times`,
+	},
+	{
+		name: "a stream ends though it gets on",
+		file: "sources/postgres/errors.go", old: "case malformed && received != r.at:",
+		new: "case malformed && received < r.at:",
+		pkg: "./sources/postgres", test: "TestRepeatedFailures", sees: `attempt 3: [^\n]*`,
+	},
 }

@@ -62,10 +62,11 @@ func TestMutantsAreFound(t *testing.T) {
 		return // TestMutantsFit is what the test run is for
 	}
 	chosen := regexp.MustCompile(which)
-	for _, m := range all() {
-		if !chosen.MatchString(m.name) {
-			continue
-		}
+	mutants := slices.DeleteFunc(all(), func(m mutant) bool { return !chosen.MatchString(m.name) })
+	if len(mutants) == 0 {
+		t.Fatalf("the name of no mutant matches %q", which)
+	}
+	for _, m := range mutants {
 		t.Run(m.name, func(t *testing.T) {
 			out, err := m.run(t)
 			switch seen := regexp.MustCompile(m.sees).Find(out); {
