@@ -15,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 
 	"github.com/tailrace/tailrace/changelog"
+	"github.com/tailrace/tailrace/internal/await"
 	"github.com/tailrace/tailrace/internal/jsontopics"
 	"github.com/tailrace/tailrace/operators"
 	"github.com/tailrace/tailrace/operators/aggregate"
@@ -71,22 +72,18 @@ func (w *world) end(m *memberRun) {
 	}
 }
 
-// eventually polls the output until it is as wanted.
+// eventually waits until the output is as wanted.
 func (w *world) eventually(topic string, want map[string]string) {
 	w.t.Helper()
 	var got map[string]string
-	for deadline := time.Now().Add(60 * time.Second); ; {
+	if !await.Within(60*time.Second, func() bool {
 		got = map[string]string{}
 		for key, value := range w.cluster.Latest(w.t, topic) {
 			got[key] = string(value)
 		}
-		if maps.Equal(got, want) {
-			return
-		}
-		if time.Now().After(deadline) {
-			w.t.Fatalf("%s:\ngot  %v\nwant %v", topic, got, want)
-		}
-		time.Sleep(50 * time.Millisecond) // polls a topic until the deadline
+		return maps.Equal(got, want)
+	}) {
+		w.t.Fatalf("%s:\ngot  %v\nwant %v", topic, got, want)
 	}
 }
 
@@ -154,18 +151,16 @@ func TestExchangeOverTopics(t *testing.T) {
 func (w *world) purged(topic string) {
 	w.t.Helper()
 	admin := kadm.NewClient(w.client)
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) { // polls
+	await.That(w.t, "consumed records of "+topic+" are deleted", func() bool {
 		starts, err := admin.ListStartOffsets(w.t.Context(), topic)
+		if err == nil {
+			err = starts.Error()
+		}
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		deleted := true
+		deleted := len(starts) > 0
 		starts.Each(func(o kadm.ListedOffset) { deleted = deleted && o.Offset > 0 })
-		if deleted {
-			return
-		}
-		if time.Now().After(deadline) {
-			w.t.Fatalf("records of %s are not deleted: %v", topic, starts)
-		}
-	}
+		return deleted
+	})
 }
