@@ -210,77 +210,103 @@ func TestSchemaChange(t *testing.T) {
 	}
 }
 
+// misfit is an app of two topologies, of which one cannot read its table at times.
+type misfit struct {
+	t      *testing.T
+	db     *pgservertest.DB
+	source *sources.Database
+	cfg    tailrace.Config
+	// version is that of the topology that cannot.
+	version int
+	fits    sum
+	others  *view.View[int64, item]
+	app     started
+}
+
+func newMisfit(t *testing.T) *misfit {
+	t.Helper()
+	db := pgservertest.New(t)
+	db.Exec(itemsSchema, "create table others (id bigint primary key, amount bigint not null)",
+		"insert into items select i, i from generate_series(1, 10) i",
+		"insert into others select i, i from generate_series(1, 10) i")
+	return &misfit{
+		t: t, db: db, source: pgSource("shop", db),
+		cfg: tailrace.Config{App: "misfit", StateDir: t.TempDir() + "/state"},
+	}
+}
+
+func (m *misfit) start() {
+	m.t.Helper()
+	m.fits = newSum(m.t, "fits", m.source, amount)
+	b := topology.New("others", topology.Version(m.version))
+	m.others = sinks.View(sources.Table[int64, item](b, m.source, "public.others"), "others")
+	topo, err := b.Build()
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.app = start(m.t, m.cfg, m.fits.topology, topo)
+}
+
+func (m *misfit) ready() {
+	m.t.Helper()
+	if err := m.app.app.WaitReady(deadline(m.t)); err != nil {
+		m.t.Fatal(err, m.app.stop())
+	}
+}
+
+func (m *misfit) stop() {
+	m.t.Helper()
+	if err := m.app.stop(); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+// held sees that the topology is held for its table, and that the error says a word.
+func (m *misfit) held(word string) {
+	m.t.Helper()
+	err := m.app.app.Status().Held["others"]
+	if !errors.Is(err, sources.ErrSchema) || !strings.Contains(err.Error(), word) {
+		m.t.Errorf("the topology is held by %v", err)
+	}
+}
+
 // TestMisfitAtStart starts an app of which one topology cannot read its table: that one
 // is held, the other goes on, and once the table is mended both equal SQL.
 func TestMisfitAtStart(t *testing.T) {
 	for _, old := range []bool{false, true} { // whether the misfit has run before
 		t.Run(fmt.Sprintf("old=%v", old), func(t *testing.T) {
-			db := pgservertest.New(t)
-			db.Exec(itemsSchema, "create table others (id bigint primary key, amount bigint not null)",
-				"insert into items select i, i from generate_series(1, 10) i",
-				"insert into others select i, i from generate_series(1, 10) i")
-			source := pgSource("shop", db)
-			cfg := tailrace.Config{App: "misfit", StateDir: t.TempDir() + "/state"}
-			version := 0
-			both := func() (sum, started, *view.View[int64, item]) {
-				fits := newSum(t, "fits", source, amount)
-				b := topology.New("others", topology.Version(version))
-				others := sinks.View(sources.Table[int64, item](b, source, "public.others"), "others")
-				topo, err := b.Build()
-				if err != nil {
-					t.Fatal(err)
-				}
-				return fits, start(t, cfg, fits.topology, topo), others
-			}
+			m := newMisfit(t)
 			if old {
-				_, app, _ := both()
-				if err := app.app.WaitReady(deadline(t)); err != nil {
-					t.Fatal(err, app.stop())
-				}
-				if err := app.stop(); err != nil {
-					t.Fatal(err)
-				}
+				m.start()
+				m.ready()
+				m.stop()
 			}
-			db.Exec("alter table others rename column amount to sum", "insert into others values (11, 11)")
-			fits, app, others := both()
-			if err := app.app.WaitReady(deadline(t)); err != nil {
-				t.Fatal(err, app.stop())
-			}
-			db.Exec("insert into items values (12, 12)")
-			fits.equal(t, db, "shop")
-			held := app.app.Status().Held["others"]
-			if !errors.Is(held, sources.ErrSchema) || !strings.Contains(held.Error(), "amount") {
-				t.Errorf("the topology is held by %v", held)
-			}
-			if _, ok, _, err := others.Get(deadline(t), 1); old && (!ok || err != nil) || !old && err == nil {
+			m.db.Exec("alter table others rename column amount to sum", "insert into others values (11, 11)")
+			m.start()
+			m.ready()
+			m.db.Exec("insert into items values (12, 12)")
+			m.fits.equal(t, m.db, "shop")
+			m.held("amount")
+			if _, ok, _, err := m.others.Get(deadline(t), 1); old && (!ok || err != nil) || !old && err == nil {
 				t.Errorf("the held view: %v %v", ok, err)
 			}
-			db.Exec("insert into others values (13, 13)")
-			fits.equal(t, db, "shop")
-			if err := app.stop(); err != nil {
-				t.Fatal(err)
-			}
-			db.Exec("alter table others rename column sum to amount", "insert into others values (14, 14)")
+			m.db.Exec("insert into others values (13, 13)")
+			m.fits.equal(t, m.db, "shop")
+			m.stop()
+			m.db.Exec("alter table others rename column sum to amount", "insert into others values (14, 14)")
 			if old { // Its log still has the rows of the other shape.
-				_, app, _ = both()
+				m.start()
 				await.That(t, "the topology is held again", func() bool {
-					return app.app.Status().Held["others"] != nil
+					return m.app.app.Status().Held["others"] != nil
 				})
-				again := app.app.Status().Held["others"]
-				if !errors.Is(again, sources.ErrSchema) || !strings.Contains(again.Error(), "Version") {
-					t.Errorf("changed back, the topology is held by %v", again)
-				}
-				if err := app.stop(); err != nil {
-					t.Fatal(err)
-				}
-				version++
+				m.held("Version")
+				m.stop()
+				m.version++
 			}
-			_, app, others = both()
-			if err := app.app.WaitReady(deadline(t)); err != nil {
-				t.Fatal(err, app.stop())
-			}
+			m.start()
+			m.ready()
 			for _, id := range []int64{1, 11, 13, 14} {
-				if got, ok, _, err := others.Get(deadline(t), id); !ok || err != nil || got.Amount != id {
+				if got, ok, _, err := m.others.Get(deadline(t), id); !ok || err != nil || got.Amount != id {
 					t.Errorf("%d: %v %v %v", id, got, ok, err)
 				}
 			}
