@@ -109,7 +109,8 @@ type ReplayedLetters = task.Replayed
 // A key that a table has parked is tried with its newest input, and takes part again if
 // that succeeds. An input of a stream is fed to the node that set it aside, in order of the
 // log; it takes effect as of now: it meets tables as they are, may be late for a window,
-// and its events have the ids that they would have had, marked as replayed.
+// and what is made of it has the ids that it would have had. Events that come of a change of
+// a table have ids of their own. All are marked as replayed.
 //
 // The app must be running: the error is ErrStopped otherwise, and ErrKafkaMode in Kafka
 // mode.

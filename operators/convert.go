@@ -156,15 +156,11 @@ func (t *toStream[K, V]) addLate() {
 	}
 }
 
-// tableOrdinal is the ordinal of records that no row is the cause of: behind every row
-// of the transaction.
-const tableOrdinal = 1<<32 - 1
-
 // lateTag is the tag of a record made from a table's change, or because time has
 // passed: it comes after all rows of the step's last transaction. path tells such
 // records of a node apart.
 func lateTag(s *topology.Step, path string) record.Tag {
-	tag := record.Tag{Ordinal: tableOrdinal, Path: path}
+	tag := record.Tag{Ordinal: record.LateOrdinal, Path: path}
 	if n := len(s.Txs); n > 0 {
 		tag.Tx = s.Txs[n-1]
 		tag.Seq = s.Seq(tag.Tx)

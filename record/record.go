@@ -29,9 +29,10 @@ type Tx struct {
 	Origin string
 	// Snapshot says that the transaction is an initial snapshot.
 	Snapshot bool
-	// Retry is set where this is no transaction of the source but one in which keys that
-	// an error policy has parked are tried again: its number. Source and Position are then
-	// those up to which the source has been processed.
+	// Retry is set where inputs that an error policy has set aside are tried again: the
+	// number of the replay. Of inputs of a stream the transaction is a copy of theirs. For
+	// parked keys there is one that is none of the source's, with Source and Position up to
+	// which that has been processed.
 	Retry uint64 `json:",omitempty"`
 }
 
@@ -49,6 +50,14 @@ type Tag struct {
 	// turn one record into several appends four big-endian bytes.
 	Path string
 }
+
+// LateOrdinal is the ordinal of records that no row is the cause of, such as those made of
+// a table's changes: behind every row of the transaction.
+const LateOrdinal = 1<<32 - 1
+
+// Again reports whether the record is one of a replay that no row is the cause of. Each
+// step of one may bring about another that has the same source, position, ordinal and path.
+func (t Tag) Again() bool { return t.Tx != nil && t.Tx.Retry > 0 && t.Ordinal == LateOrdinal }
 
 // Compare orders two tags of one epoch.
 func (t Tag) Compare(u Tag) int {

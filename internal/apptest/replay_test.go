@@ -6,12 +6,16 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/tailrace/tailrace"
 	"github.com/tailrace/tailrace/internal/pgserver/pgservertest"
 	"github.com/tailrace/tailrace/operators"
+	"github.com/tailrace/tailrace/operators/aggregate"
 	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/sinks"
 	"github.com/tailrace/tailrace/sources"
@@ -111,5 +115,125 @@ func TestReplay(t *testing.T) {
 	}
 	if err := second.stop(); err != nil {
 		t.Fatal(err)
+	}
+	ids := map[string]string{}
+	for _, ev := range target.events {
+		id, rest, _ := strings.Cut(ev, " ")
+		if other, twice := ids[id]; twice {
+			t.Errorf("the events %q and %q have the id %s", other, rest, id)
+		}
+		ids[id] = rest
+		if of := strings.Contains(rest, "changes 1=") && strings.Contains(rest, `"new":-1`); of !=
+			regexp.MustCompile(`^shop/[0-9A-F]+/[0-9A-F]+~[0-9]+\.0/`).MatchString(id) {
+			t.Errorf("the event %q has the id %s", rest, id)
+		}
+	}
+	if !strings.Contains(strings.Join(target.events, " "), `"new":-1`) {
+		t.Errorf("there is no event of the key that came back in %q", target.events)
+	}
+}
+
+// TestReplayOneByOne replays the letters of one transaction of a stream one by one and at
+// once. What a table after it makes of each is another event, which has another id; an
+// event that one of them alone is the cause of has the id that it would have had. Events
+// that fail again, each at a later node, are letters of their own.
+func TestReplayOneByOne(t *testing.T) {
+	db := pgservertest.New(t)
+	db.Exec(itemsSchema)
+	var mended, shown atomic.Bool
+	keep := func(record.Context, *topology.Failure) topology.Verdict { return topology.DeadLetter }
+	target := newRemembered("shop")
+	out := sinks.NewTarget("out", target)
+	b := topology.New("totals")
+	in := sources.Stream[int64, item](b, pgSource("shop", db), "public.items")
+	ratios := operators.MapStreamValues(in, func(_ int64, i item) int64 {
+		if i.Amount == 0 && mended.Load() {
+			return 1000
+		}
+		return 100 / i.Amount
+	}).OnError(keep)
+	sinks.Stream(ratios, out, "ratios")
+	all := operators.GroupBy(ratios, func(int64, int64) string { return "all" })
+	sum := operators.Aggregate("sum", all, aggregate.Sum(func(n int64) int64 { return n }))
+	changes := operators.ToStream("changes", sum)
+	sinks.Stream(changes, out, "sums")
+	sinks.Stream(operators.MapStreamValues(changes, func(_ string, c record.Change[string, int64]) int64 {
+		if c.New > 20 && !shown.Load() {
+			panic("too large to be shown")
+		}
+		return c.New
+	}).OnError(keep), out, "shown")
+	app := start(t, tailrace.Config{App: "one-by-one", StateDir: t.TempDir() + "/state"}, b.MustBuild())
+	if err := app.app.WaitReady(deadline(t)); err != nil {
+		t.Fatal(err, app.stop())
+	}
+	db.Exec("insert into items values (1, 5), (2, 0), (3, 0), (4, 0), (5, 0)")
+	lsn, err := record.ParseLSN(db.String("select pg_current_wal_lsn()"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := app.app.Host().WaitFor(deadline(t), record.Positions{"shop": uint64(lsn)}); err != nil {
+		t.Fatal(err, app.app.Status())
+	}
+	letters := func(want int) (ids []string) {
+		t.Helper()
+		for l, err := range app.app.DeadLetters(context.Background()) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			ids = append(ids, l.ID)
+		}
+		if len(ids) != want {
+			t.Errorf("the letters are %q, want %d", ids, want)
+		}
+		return ids
+	}
+	replay := func(tried, failed int, ids ...string) {
+		t.Helper()
+		got, err := app.app.ReplayDeadLetters(deadline(t), ids...)
+		if err != nil || got.Tried != tried || got.Failed != failed || len(got.Unreadable) > 0 {
+			t.Errorf("replayed %+v: %v", got, err)
+		}
+	}
+	ids := letters(4)
+	mended.Store(true)
+	replay(1, 1, ids[0])
+	replay(1, 1, ids[1])
+	replay(2, 2, ids[2], ids[3])
+	ids = letters(4)
+	replay(4, 4)
+	if again := letters(4); !slices.Equal(again, ids) {
+		t.Errorf("after they failed again the letters are %q, want %q", again, ids)
+	}
+	shown.Store(true)
+	replay(4, 0)
+	letters(0)
+	if err := app.stop(); err != nil {
+		t.Fatal(err)
+	}
+	values := map[string][]string{}
+	seen := map[string]string{}
+	for _, ev := range target.events {
+		words := strings.Fields(ev)
+		if other, twice := seen[words[0]]; twice {
+			t.Errorf("the events %q and %q share an id", other, ev)
+		}
+		seen[words[0]] = ev
+		name := words[1]
+		_, value, _ := strings.Cut(words[2], "=")
+		values[name] = append(values[name], value)
+		if name == "ratios" && strings.Contains(words[0], "~") {
+			t.Errorf("the event %q has not the id that it would have had", ev)
+		}
+	}
+	for name, want := range map[string]string{
+		"ratios": "20 1000 1000 1000 1000", "shown": "20 1020 2020 3020 4020",
+	} {
+		if got := strings.Join(values[name], " "); got != want {
+			t.Errorf("%s has %s, want %s", name, got, want)
+		}
+	}
+	if len(values["sums"]) != 5 {
+		t.Errorf("the sums are %q", values["sums"])
 	}
 }

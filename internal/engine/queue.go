@@ -225,9 +225,13 @@ func (t *targetRun) decodeItem(h *queueHeader, kind byte, key, value []byte, ite
 		return fmt.Errorf("%w: place of an event in the queue of %q", state.ErrCorrupt, t.name)
 	}
 	rest := value[w+int(size):]
+	ordinal := binary.BigEndian.Uint32(key[4:])
+	at := record.LSN(tx.Position).String()
+	if tx.Retry > 0 && ordinal == record.LateOrdinal {
+		at = fmt.Sprintf("%s~%d.%d", at, tx.Retry, place)
+	}
 	item.Event = &sinks.Event{
-		ID: record.EventID(tx.Source, record.LSN(tx.Position).String(), o.node.Topology, o.node.Name,
-			binary.BigEndian.Uint32(key[4:]), path),
+		ID:  record.EventID(tx.Source, at, o.node.Topology, o.node.Name, ordinal, path),
 		Key: value[w : w+int(size)], Value: rest[8:], Time: int64(binary.BigEndian.Uint64(rest)),
 		Source: tx.Source, Position: tx.Position, XID: tx.XID, Replayed: tx.Replayed,
 	}

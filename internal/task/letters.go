@@ -77,6 +77,8 @@ type letters struct {
 	txs      []*record.Tx   // with letters in this step
 	key      []byte
 	kept     int // letters since the start
+	// again is the node that takes a letter again in this step, nil if none does.
+	again *topology.Node
 }
 
 func newLetters(cfg Config) *letters {
@@ -112,10 +114,16 @@ func (l *letters) DeadLetter(n *topology.Node, in *topology.Letter) error {
 	if n.Unnamed && n.Source == nil {
 		hash = n.Hash()
 	}
+	path := in.Tag.Path
+	if in.Tag.Again() && n != l.again {
+		// Other replays, and other steps of this one, may bring about one of the same tag.
+		mark := binary.BigEndian.AppendUint64([]byte(path), tx.Retry)
+		path = string(binary.BigEndian.AppendUint32(mark, in.Tag.Seq))
+	}
 	value, err := json.Marshal(&storedLetter{
 		DeadLetter: DeadLetter{
 			Topology: l.topology, Node: n.Name, Source: tx.Source, Ordinal: in.Tag.Ordinal,
-			Path: []byte(in.Tag.Path), Key: in.Key, Value: in.Value, Error: in.Err.Error(),
+			Path: []byte(path), Key: in.Key, Value: in.Value, Error: in.Err.Error(),
 			CommitStart: tx.CommitStart,
 		},
 		EventTime: in.Time, Relation: in.Relation, Hash: hash,
@@ -123,7 +131,7 @@ func (l *letters) DeadLetter(n *topology.Node, in *topology.Letter) error {
 	if err != nil {
 		return fmt.Errorf("task: dead letter of %q: %w", n.Name, err)
 	}
-	return l.store.Set(l.letterKey(tx, in.Tag.Ordinal, in.Tag.Path, n.Name), value)
+	return l.store.Set(l.letterKey(tx, in.Tag.Ordinal, path, n.Name), value)
 }
 
 func (l *letters) letterKey(tx *record.Tx, ordinal uint32, path, node string) []byte {

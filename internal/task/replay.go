@@ -37,7 +37,7 @@ func (t *Task) ReplayLetters(wanted func(id string) bool, number uint64) (Replay
 		return out, err
 	}
 	for _, l := range letters {
-		if err := t.replayLetter(l, &out); err != nil {
+		if err := t.replayLetter(l, number, &out); err != nil {
 			return out, err
 		}
 	}
@@ -126,7 +126,7 @@ func (t *Task) inStep(tx *record.Tx) error {
 }
 
 // replayLetter feeds an input of a stream to the node that set it aside.
-func (t *Task) replayLetter(l letterAgain, out *Replayed) (err error) {
+func (t *Task) replayLetter(l letterAgain, number uint64, out *Replayed) (err error) {
 	i := slices.IndexFunc(t.nodes, func(n *topology.Node) bool { return n.Name == l.Node })
 	if i < 0 || l.tx == nil {
 		out.Unreadable[l.ID] = fmt.Errorf("task: the topology has no node %q any more", l.Node)
@@ -141,6 +141,7 @@ func (t *Task) replayLetter(l letterAgain, out *Replayed) (err error) {
 		return nil
 	}
 	tx := *l.tx
+	tx.Retry = number
 	in := &topology.Letter{
 		Tag: record.Tag{Tx: &tx, Seq: uint32(len(t.txs)), Ordinal: l.Ordinal, Path: string(l.Path)},
 		Key: l.Key, Value: l.Value, Time: cmp.Or(l.EventTime, tx.CommitTime), Relation: l.Relation,
@@ -156,7 +157,10 @@ func (t *Task) replayLetter(l letterAgain, out *Replayed) (err error) {
 	}
 	out.Tried++
 	kept := t.letters.kept
-	if err := t.inStep(&tx); err != nil {
+	t.letters.again = t.nodes[i]
+	err = t.inStep(&tx)
+	t.letters.again = nil
+	if err != nil {
 		return err
 	}
 	if t.letters.kept > kept {
