@@ -106,11 +106,12 @@ func processorTime(t *testing.T) time.Duration {
 }
 
 // unharmed compares the pace of commits with that of a quiet server, again where the
-// machine was busy with something else.
+// machine was busy with something else. It is a measurement, which the machine's other
+// work disturbs, so it decides only where that is what the run is for.
 func (a *target) unharmed(what string, quiet float64, bound float64) {
 	a.t.Helper()
 	if !large() {
-		bound -= 0.3 // Compactions fall into one window or another.
+		return
 	}
 	ratio := 0.0
 	for range 5 {
@@ -122,6 +123,15 @@ func (a *target) unharmed(what string, quiet float64, bound float64) {
 	if ratio < bound {
 		a.t.Errorf("%s: commits keep %.0f %% of their pace, want %.0f %%", what, 100*ratio, 100*bound)
 	}
+}
+
+// quiet is the pace that unharmed compares with; by then the store has its buffers.
+func (a *target) quiet() float64 {
+	if !large() {
+		a.change()
+		return 0
+	}
+	return max(a.pace(), a.pace())
 }
 
 // resident is the memory that the process holds, which here has the clients, too.
@@ -177,7 +187,7 @@ const bounded = 64 << 20 // what an attack may cost in memory
 // go on, and the server puts them out.
 func TestSlowClients(t *testing.T) {
 	a := newTarget(t, 50_000, ServerOptions{})
-	quiet, before := max(a.pace(), a.pace()), resident(t) // its own buffers have been used
+	quiet, before := a.quiet(), resident(t)
 	conns := dial(t, a.addr, 1000, "GET /views/big HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
 	stop := make(chan struct{})
 	var drip sync.WaitGroup
@@ -199,7 +209,9 @@ func TestSlowClients(t *testing.T) {
 		t.Errorf("while slow clients wait: %d %s", r.StatusCode, body)
 	}
 	a.unharmed("1,000 slow clients", quiet, 0.9)
-	if more := resident(t) - before; more > bounded {
+	more := resident(t) - before
+	t.Logf("they cost %d MiB", more>>20)
+	if more > bounded {
 		t.Errorf("they cost %d MiB", more>>20)
 	}
 	if n := closed(conns, 2*readHeaderTimeout); n != len(conns) {
@@ -217,10 +229,12 @@ func TestIdleClients(t *testing.T) {
 		n = 10_000
 	}
 	a := newTarget(t, 50_000, ServerOptions{})
-	quiet, before := max(a.pace(), a.pace()), resident(t) // its own buffers have been used
+	quiet, before := a.quiet(), resident(t)
 	conns := dial(t, a.addr, n, "GET /views/big/7 HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	a.unharmed(fmt.Sprintf("%d idle clients", n), quiet, 0.9)
-	if more := resident(t) - before; more > bounded {
+	more := resident(t) - before
+	t.Logf("they cost %d MiB", more>>20)
+	if more > bounded {
 		t.Errorf("they cost %d MiB", more>>20)
 	}
 	if r, body := ask(t, a.addr, "GET /views/big/7 HTTP/1.1", "Host: localhost"); r.StatusCode != http.StatusOK {
@@ -258,7 +272,9 @@ func TestRangeOfLargeView(t *testing.T) {
 		})
 	}
 	clients.Wait()
-	if more := resident(t) - before; more > bounded {
+	more := resident(t) - before
+	t.Logf("they cost %d MiB", more>>20)
+	if more > bounded {
 		t.Errorf("they cost %d MiB", more>>20)
 	}
 	r, body := ask(t, a.addr, "GET /views/big?limit=10000000 HTTP/1.1", "Host: localhost")
@@ -293,11 +309,11 @@ func TestSlowReaders(t *testing.T) {
 	}
 	// Both write at full speed first: what that leaves to compact is no reader's doing.
 	left := newTarget(t, 50_000, ServerOptions{})
-	_ = max(left.pace(), left.pace())
+	_ = left.quiet()
 	work(left, func() {})
 	alone := usage(left)
 	a := newTarget(t, 50_000, ServerOptions{})
-	quiet := max(a.pace(), a.pace())
+	quiet := a.quiet()
 	h := Handler(a.host, HTTPOptions{})
 	stuck, let := make(chan struct{}), make(chan struct{})
 	var clients sync.WaitGroup

@@ -83,6 +83,12 @@ var direct = []mutant{
 		pkg: "./internal/crash", test: "TestCrash", sees: `[^\n]*the slot confirms[^\n]*`,
 	},
 	{
+		name: "a newcomer leaves its slot",
+		file: "internal/engine/ownslot.go", old: "err := e.dropOwnSlots(cleanup, d, runs[:1]); err != nil {",
+		new: "err := cleanup.Err(); err != nil {",
+		pkg: "./internal/crash", test: "TestCrash", sees: `[^\n]*slots of newcomers are left`,
+	},
+	{
 		name: "a stream is tried again without end",
 		file: "sources/postgres/session.go", old: "if err = again.judge(err, s.received.Load()); !transient(err) {",
 		new: "if _ = again; !transient(err) {",
