@@ -207,6 +207,15 @@ func (b *Binding[T]) failed(f *boundField, err error) error {
 // that call foreign code hand it a copy. A function that uses it must not be
 // inlined: its caller would take the value for dead while codecs still read it, and
 // the garbage collector would free what the value points to.
+//
+// A stack that grows moves, and what points into it moves along, but a number does
+// not. So the pointer must not be one when anything is called: inlined, the compiler
+// could keep the number for as long as the caller uses the pointer, and with the race
+// detector it would call a check in between.
+//
+//go:noinline
+//go:nosplit
+//go:nocheckptr
 func noescape(p unsafe.Pointer) unsafe.Pointer {
 	x := uintptr(p)
 	return *(*unsafe.Pointer)(unsafe.Pointer(&x))

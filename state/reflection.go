@@ -27,6 +27,15 @@ var (
 
 // noescape hides a pointer from escape analysis, so that a key handed on to a plan
 // stays on the stack. It is right because plans do not keep their pointers.
+//
+// A stack that grows moves, and what points into it moves along, but a number does
+// not. So the pointer must not be one when anything is called: inlined, the compiler
+// could keep the number for as long as the caller uses the pointer, and with the race
+// detector it would call a check in between.
+//
+//go:noinline
+//go:nosplit
+//go:nocheckptr
 func noescape(p unsafe.Pointer) unsafe.Pointer {
 	x := uintptr(p)
 	return *(*unsafe.Pointer)(unsafe.Pointer(&x))
