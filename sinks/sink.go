@@ -93,8 +93,8 @@ type Output struct {
 	KeyLen  int
 	// Append says that the output is a stream of events; otherwise a table.
 	Append bool
-	// Options is what the user gave for this output, for its connector.
-	Options any
+	// Options is what the user gave for this output, for its connector; nil for nothing.
+	Options Option
 }
 
 // Column is a column of a table output.

@@ -24,14 +24,21 @@ func (s *Spec) Fingerprint() string {
 	return fmt.Sprintf("%q %v %d %v", s.Output.Name, s.Output.Columns, s.Output.KeyLen, s.Output.Append)
 }
 
+// Option is what a user may say about one output to the connector of its target: a
+// postgres.Output or a kafka.Output. Opening a target refuses one of another connector.
+type Option interface {
+	// SinkOption does nothing: it tells options from other values.
+	SinkOption()
+}
+
 // oneOption returns the option of an output, nil where none was given.
-func oneOption(b *topology.Builder, option []any) any {
+func oneOption(b *topology.Builder, output string, option []Option) Option {
 	switch len(option) {
 	case 0:
 		return nil
 	case 1:
 		return option[0]
 	}
-	b.Errorf("topology: a sink takes one option, got %d; put them into one value", len(option))
+	b.Errorf("topology: sink %q takes one option, got %d; put them into one value", output, len(option))
 	return nil
 }

@@ -17,7 +17,7 @@ const KindStream topology.Kind = "sink-stream"
 // Key and value are JSON (see serde.JSON).
 //
 // option is the connector's own; at most one is given.
-func Stream[K comparable, V any](in topology.Stream[K, V], target *Target, name string, option ...any) {
+func Stream[K comparable, V any](in topology.Stream[K, V], target *Target, name string, option ...Option) {
 	b := in.Builder()
 	if target == nil {
 		b.Errorf("topology: sink-stream %q: no target was given; make one with sinks.NewTarget", name)
@@ -40,7 +40,7 @@ func Stream[K comparable, V any](in topology.Stream[K, V], target *Target, name 
 		Needs:  topology.Needs(1, topology.Any()),
 		Sink: &Spec{
 			Target: target,
-			Output: Output{Name: name, Append: true, Options: oneOption(b, option)},
+			Output: Output{Name: name, Append: true, Options: oneOption(b, name, option)},
 		},
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
 			return &streamSink[K, V]{

@@ -21,7 +21,7 @@ const KindTable topology.Kind = "sink-table"
 // "value". A value column with a key column's name is the key's.
 //
 // option is the connector's own, such as a postgres.Output; at most one is given.
-func Table[K comparable, V any](in topology.Table[K, V], target *Target, table string, option ...any) {
+func Table[K comparable, V any](in topology.Table[K, V], target *Target, table string, option ...Option) {
 	b := in.Builder()
 	if target == nil {
 		b.Errorf("topology: sink-table %q: no target was given; make one with sinks.NewTarget", table)
@@ -41,8 +41,10 @@ func Table[K comparable, V any](in topology.Table[K, V], target *Target, table s
 		Needs:  topology.Needs(1, topology.Any()),
 		Sink: &Spec{
 			Target: target,
-			Output: Output{Name: table, Columns: enc.columns, KeyLen: enc.keyLen, Options: oneOption(b, option)},
-			Row:    enc.decode,
+			Output: Output{
+				Name: table, Columns: enc.columns, KeyLen: enc.keyLen, Options: oneOption(b, table, option),
+			},
+			Row: enc.decode,
 		},
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
 			return &tableSink[K, V]{

@@ -11,10 +11,15 @@ import (
 	"github.com/tailrace/tailrace/sinks/sinktest"
 )
 
+// foreignOption is what another connector takes.
+type foreignOption struct{}
+
+func (foreignOption) SinkOption() {}
+
 // TestOptions refuses what is wrong before anything is contacted.
 func TestOptions(t *testing.T) {
 	t.Parallel()
-	open := func(cfg kafka.Config, options any) error {
+	open := func(cfg kafka.Config, options sinks.Option) error {
 		o := sinktest.Accounts
 		o.Options = options
 		_, err := kafka.Target(cfg).Open(t.Context(), sinks.OpenRequest{
@@ -25,7 +30,7 @@ func TestOptions(t *testing.T) {
 	cfg := kafka.Config{Brokers: []string{"127.0.0.1:1"}}
 	for name, err := range map[string]error{
 		"a policy that loses rows": open(cfg, kafka.Output{Configs: map[string]string{"cleanup.policy": "delete"}}),
-		"another sink's option":    open(cfg, 7),
+		"another sink's option":    open(cfg, foreignOption{}),
 		"the progress topic":       open(cfg, kafka.Output{Topic: "app-target-progress"}),
 	} {
 		if !errors.Is(err, sinks.ErrTargetSchema) {

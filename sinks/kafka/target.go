@@ -90,6 +90,9 @@ type Output struct {
 	Modes debezium.Modes
 }
 
+// SinkOption implements sinks.Option.
+func (Output) SinkOption() {}
+
 // Target writes to a Kafka cluster. Nothing is contacted before it is opened.
 func Target(cfg Config) sinks.Connector {
 	cfg.Lease = cmp.Or(max(cfg.Lease, 0), DefaultLease)

@@ -34,6 +34,11 @@ func problemsOf(t *testing.T, err error) []string {
 	return schema.Problems
 }
 
+// foreignOption is what another connector takes.
+type foreignOption struct{}
+
+func (foreignOption) SinkOption() {}
+
 // TestExistingTables opens targets over tables that others made.
 func TestExistingTables(t *testing.T) {
 	t.Parallel()
@@ -270,7 +275,7 @@ func TestRefusedNames(t *testing.T) {
 	add("fine", strings.Repeat("c", 64), "a\x00", "id")
 	add("fine")
 	outputs = append(outputs, sinks.Output{ID: 99, Name: "keyless", Columns: outputs[0].Columns},
-		sinks.Output{ID: 100, Name: "options", KeyLen: 1, Columns: outputs[0].Columns, Options: 7})
+		sinks.Output{ID: 100, Name: "options", KeyLen: 1, Columns: outputs[0].Columns, Options: foreignOption{}})
 	_, err := tryOpen(t, postgres.Config{URL: db.URL, CreateTables: true}, outputs...)
 	checkProblems(t, problemsOf(t, err), []string{
 		"64 bytes", "schema name", `"a\x00b"`, `"a\xffb"`, "table name is empty", `"a."`, "belongs to PostgreSQL",

@@ -77,6 +77,9 @@ type Output struct {
 	Types map[string]string
 }
 
+// SinkOption implements sinks.Option.
+func (Output) SinkOption() {}
+
 // Target returns a connector that writes into a PostgreSQL database. It contacts
 // nothing before it is opened.
 func Target(cfg Config) sinks.Connector {
