@@ -63,8 +63,9 @@ func New(cfg Config, topologies ...*topology.Topology) (*App, error) {
 	}
 	a := &App{
 		cfg: cfg, log: cfg.Logger.With("app", cfg.App), topologies: topologies,
-		metrics: newMetrics(cfg.App), started: make(chan struct{}), ended: make(chan struct{}),
+		started: make(chan struct{}), ended: make(chan struct{}),
 	}
+	a.metrics = newMetrics(cfg.App, a.lags)
 	in, _ := cfg.connectors(topologies)
 	opts := view.HostOptions{}
 	for name := range in {

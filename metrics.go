@@ -3,7 +3,6 @@ package tailrace
 import (
 	"runtime"
 	"runtime/debug"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,10 +17,6 @@ import (
 type metrics struct {
 	registry *prometheus.Registry
 
-	mu        sync.Mutex
-	positions map[string]uint64 // in the views, by database
-	heads     map[string]uint64 // newest in the source, by database
-
 	transactions, rows, commits prometheus.Counter
 	computeSeconds              prometheus.Histogram
 	commitSeconds               prometheus.Histogram
@@ -31,7 +26,7 @@ type metrics struct {
 	held                        *prometheus.GaugeVec
 	degraded                    *prometheus.GaugeVec
 	sourceHead, sourcePosition  *prometheus.GaugeVec
-	lagBytes, retainedBytes     *prometheus.GaugeVec
+	retainedBytes               *prometheus.GaugeVec
 	reconnects                  *prometheus.CounterVec
 	snapshotRows, snapshotTotal *prometheus.GaugeVec
 	sinkLag, queueBytes         *prometheus.GaugeVec
@@ -39,13 +34,14 @@ type metrics struct {
 	replayed                    *prometheus.CounterVec
 }
 
-func newMetrics(app string) *metrics {
-	m := &metrics{
-		registry: prometheus.NewRegistry(), positions: map[string]uint64{}, heads: map[string]uint64{},
-	}
+// newMetrics makes and registers the metrics of an app; lags measures how far its views are
+// behind.
+func newMetrics(app string, lags func() map[string]engine.Lag) *metrics {
+	m := &metrics{registry: prometheus.NewRegistry()}
 	r := registrar{prometheus.WrapRegistererWith(prometheus.Labels{"app": app}, m.registry)}
 	m.registerWork(r)
 	m.registerSources(r)
+	r.MustRegister(lagCollector(lags))
 	m.registerTargets(r)
 	info := r.gauges("tailrace_build_info", "Always 1; the labels tell the version.", "version", "go")
 	info.WithLabelValues(version(), runtime.Version()).Set(1)
@@ -78,8 +74,6 @@ func (m *metrics) registerSources(r registrar) {
 		"Newest position of the source's log.", "database")
 	m.sourcePosition = r.gauges("tailrace_source_position_bytes",
 		"Position up to which the source is in the views.", "database")
-	m.lagBytes = r.gauges("tailrace_replication_slot_lag_bytes",
-		"Log between the views and the source's newest position.", "database")
 	m.retainedBytes = r.gauges("tailrace_replication_slot_retained_bytes",
 		"Log that the source keeps for this app.", "database")
 	m.reconnects = r.counters("tailrace_source_reconnects_total",
@@ -156,7 +150,6 @@ func (m *metrics) Epoch(e engine.EpochStats) {
 	m.commitSeconds.Observe(e.Commit.Seconds())
 	for name, at := range e.Positions {
 		m.sourcePosition.WithLabelValues(name).Set(float64(at))
-		m.lag(name, at, 0)
 	}
 	if e.Transactions == 0 {
 		return
@@ -226,19 +219,6 @@ func (s *sourceMetrics) SnapshotProgress(table string, rows, estimate int64) {
 func (s *sourceMetrics) Lag(head uint64, retained int64) {
 	s.m.sourceHead.WithLabelValues(s.database).Set(float64(head))
 	s.m.retainedBytes.WithLabelValues(s.database).Set(float64(retained))
-	s.m.lag(s.database, 0, head)
-}
-
-// lag takes a newer position of a database in the views or in the source, 0 for
-// none, and sets the distance between the two.
-func (m *metrics) lag(database string, position, head uint64) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.positions[database] = max(m.positions[database], position)
-	m.heads[database] = max(m.heads[database], head)
-	if at, newest := m.positions[database], m.heads[database]; at > 0 && newest > 0 {
-		m.lagBytes.WithLabelValues(database).Set(float64(newest - min(at, newest)))
-	}
 }
 
 // Disconnected implements sources.Observer: health tells, and the log.

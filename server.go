@@ -60,7 +60,7 @@ func (a *App) readyz(w http.ResponseWriter, _ *http.Request) {
 	}
 	ok := s.Ready && !s.Stopped
 	for name, errs := range map[string]map[string]error{
-		"held": s.Held, "targets": s.Targets, "sources": s.Sources,
+		"held": s.Held, "targets": s.Targets, "sources": s.Sources, "stalled": s.Stalled,
 	} {
 		if len(errs) == 0 {
 			continue

@@ -21,6 +21,9 @@ type Status struct {
 	// Sources are the databases that cannot be reached, and why; in Kafka mode the group,
 	// while it has no session.
 	Sources map[string]error
+	// Stalled are the databases of which rows wait while none has been processed for half a
+	// minute, as when a function of a topology does not return; in direct mode.
+	Stalled map[string]error
 	// Degraded is how many keys of tables are parked by error policies, by topology and
 	// node: topology/node. Their output, and what follows from it, is as of before.
 	Degraded map[string]int

@@ -94,6 +94,7 @@ func (e *Engine) showFrontier() error {
 	if err := e.cfg.Host.Advance(at); err != nil {
 		return fmt.Errorf("engine: views: %w", err)
 	}
+	e.noteShown(at, e.takeFed(), time.Time{})
 	e.joiner.follow(at)
 	return nil
 }
@@ -136,7 +137,7 @@ func (e *Engine) writeCommit(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, f.batch.Close())
 	}
-	f.queued = queued
+	f.queued, f.fed = queued, e.takeFed()
 	f.handOver(e.cfg.Dir.DB)
 	e.inflight = f
 	e.seq = f.seq
@@ -187,6 +188,11 @@ func (e *Engine) finish(f *inflight) error {
 		return err
 	}
 	e.observe(f)
+	if f.snapshot {
+		for _, d := range e.databases {
+			d.snapshot.complete()
+		}
+	}
 	e.wakeTargets(f.queued)
 	if err := e.forgetRemoved(); err != nil {
 		return err
@@ -368,6 +374,7 @@ func (e *Engine) observe(f *inflight) {
 		s.CommitTime = time.UnixMicro(f.epoch.txs[n-1].CommitTime)
 		s.Snapshot = f.epoch.txs[n-1].Snapshot
 	}
+	e.noteShown(f.frontier, f.fed, s.CommitTime)
 	e.cfg.Observe.Epoch(s)
 	e.status.progress()
 }

@@ -28,6 +28,10 @@ type databaseRun struct {
 	acked  uint64
 	idle   uint64 // the frontier that the session proved while idle
 	idleAt time.Time
+
+	lag      *lagMeter
+	snapshot *snapshotLog
+	fed      int64 // rows since the last commit
 }
 
 // groupDatabases finds the databases that the topologies read.
@@ -43,7 +47,10 @@ func (e *Engine) groupDatabases() error {
 			name := spec.Database.Name()
 			d := byName[name]
 			if d == nil {
-				d = &databaseRun{name: name, connector: e.cfg.Sources[name]}
+				d = &databaseRun{
+					name: name, connector: e.cfg.Sources[name], lag: &lagMeter{},
+					snapshot: newSnapshotLog(e.log, name),
+				}
 				byName[name] = d
 				e.databases = append(e.databases, d)
 				if d.connector == nil {
@@ -72,6 +79,8 @@ func (e *Engine) request(d *databaseRun, app string, runs []*topologyRun, resume
 			e.cfg.Observe.Source(d.name),
 			e,
 			d.name,
+			d.lag,
+			d.snapshot,
 		},
 		Partial: len(runs) < len(d.runs) || resume != 0 && e.keepsOld(d),
 	}
@@ -286,6 +295,8 @@ func (e *Engine) closeSession(d *databaseRun) {
 		d.stop()
 		<-d.done
 		d.releaseRead()
+		d.lag.restarted()
+		d.fed = 0
 	}
 	session := d.session
 	e.setSession(d, nil) // first, so that no worker acknowledges to what is closed

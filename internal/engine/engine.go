@@ -65,6 +65,8 @@ type Limits struct {
 	// Retry is the longest pause between attempts to reach a source or target.
 	// Defaults to 10 s.
 	Retry time.Duration
+	// Stalled is after which time without progress the status says so. Defaults to 30 s.
+	Stalled time.Duration
 }
 
 func (l Limits) withDefaults() Limits {
@@ -82,6 +84,9 @@ func (l Limits) withDefaults() Limits {
 	}
 	if l.Retry <= 0 {
 		l.Retry = 10 * time.Second
+	}
+	if l.Stalled <= 0 {
+		l.Stalled = 30 * time.Second
 	}
 	return l
 }

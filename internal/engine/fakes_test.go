@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"log/slog"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -116,6 +117,11 @@ func (s *scriptedSource) Open(_ context.Context, req sources.OpenRequest) (sourc
 	}
 	if req.Joins != "" && s.refusesJoining != nil {
 		return nil, s.refusesJoining
+	}
+	for i := range s.log {
+		if s.log[i].Tx.Snapshot && req.Observe != nil {
+			req.Observe.SnapshotProgress("public.items", int64(len(s.log[i].Rows)), 0)
+		}
 	}
 	session := &scriptedSession{source: s, resume: req.Resume, joins: req.Joins != ""}
 	s.mu.Lock()
@@ -325,6 +331,7 @@ type bench struct {
 	target   *memoryTarget
 	observer *watched
 	limits   Limits
+	logger   *slog.Logger // nil for the default
 	options  state.Options
 	full     bool // the directory's disk, so that it cannot be closed in order
 	version  int  // of the topology
@@ -392,6 +399,7 @@ func (b *bench) runUnder(ctx context.Context, cause error, during func(e *Engine
 	e, err := New(Config{
 		App: "app", Topologies: topologies, Dir: dir, Host: host, Sources: connectors,
 		Targets: map[string]sinks.Connector{"warehouse": out}, Observe: b.observer, Limits: b.limits,
+		Logger: b.logger,
 	})
 	if err != nil {
 		b.t.Fatal(err)

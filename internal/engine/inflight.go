@@ -23,6 +23,7 @@ type inflight struct {
 	computed time.Time
 	frontier record.Positions
 	snapshot bool // it holds the snapshot of a database
+	fed      []int64
 
 	batch state.Batch
 	// moment is the state right after this commit (invariant V1).

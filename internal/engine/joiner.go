@@ -163,7 +163,8 @@ func (j *joiner) makeTasks() (err error) {
 
 // prepare decides how a database is read for those who join.
 func (j *joiner) prepare(d *databaseRun) {
-	f := &follower{main: d, whole: d.joiningOnly(), d: &databaseRun{name: d.name, connector: d.connector}}
+	own := &databaseRun{name: d.name, connector: d.connector, lag: &lagMeter{}}
+	f := &follower{main: d, whole: d.joiningOnly(), d: own}
 	var runs []*topologyRun
 	for i, r := range j.runs {
 		if slices.Contains(d.runs, r) {

@@ -112,6 +112,7 @@ func (j *joiner) commit() error {
 			at = min(at, r.task.Positions()[f.d.name])
 		}
 		f.d.session.Ack(at)
+		f.main.snapshot.complete()
 	}
 	return nil
 }

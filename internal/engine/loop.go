@@ -209,6 +209,7 @@ func (e *Engine) lingered(linger time.Duration) <-chan time.Time {
 func (e *Engine) take(ctx context.Context, d *databaseRun, in *sources.Batch) error {
 	defer release(in)
 	session := d.session
+	d.lag.taken()
 	for i := range in.Txs {
 		p := &in.Txs[i]
 		if err := e.settled(); err != nil {
@@ -248,6 +249,7 @@ func (e *Engine) feedPiece(d *databaseRun, p *sources.TxRows) error {
 		e.begin(d, p.Tx)
 	}
 	e.epoch.rows += len(p.Rows)
+	d.fed += int64(len(p.Rows))
 	for _, r := range d.runs {
 		if !r.takes {
 			continue

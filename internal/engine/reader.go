@@ -19,11 +19,12 @@ func (e *Engine) read(ctx context.Context, d *databaseRun) { e.readInto(ctx, d, 
 func (e *Engine) readInto(ctx context.Context, d *databaseRun, came func()) {
 	ctx, d.stop = context.WithCancel(ctx)
 	d.batches, d.done = make(chan readBatch, 4), make(chan struct{})
-	session, batches, done := d.session, d.batches, d.done
+	session, batches, done, lag := d.session, d.batches, d.done, d.lag
 	go func() {
 		defer close(done)
 		for {
 			b, err := session.Next(ctx)
+			lag.received(b)
 			if err == nil {
 				if err = e.noteTimeline(d, session); err != nil {
 					release(b)

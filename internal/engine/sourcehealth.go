@@ -7,10 +7,13 @@ type sourceHealth struct {
 	next     sources.Observer // may be nil
 	engine   *Engine
 	database string
+	lag      *lagMeter
+	snapshot *snapshotLog
 }
 
 // SnapshotProgress implements sources.Observer.
 func (s sourceHealth) SnapshotProgress(table string, rows, estimate int64) {
+	s.snapshot.progress(table, rows, estimate)
 	if s.next != nil {
 		s.next.SnapshotProgress(table, rows, estimate)
 	}
@@ -18,6 +21,7 @@ func (s sourceHealth) SnapshotProgress(table string, rows, estimate int64) {
 
 // Lag implements sources.Observer.
 func (s sourceHealth) Lag(head uint64, retained int64) {
+	s.lag.reported(head)
 	if s.next != nil {
 		s.next.Lag(head, retained)
 	}

@@ -25,6 +25,9 @@ type Status struct {
 	Targets map[string]error
 	// Sources are the sources that could not be reached at the last attempt, and why.
 	Sources map[string]error
+	// Stalled are the sources of which rows wait while none has been processed for half a
+	// minute.
+	Stalled map[string]error
 	// Degraded is how many keys of tables are parked by error policies, by topology and
 	// node: topology/node. Their output, and what follows from it, is as of before.
 	Degraded map[string]int
@@ -45,6 +48,13 @@ func (e *Engine) Status() Status {
 	s.Joining = slices.Clone(s.Joining)
 	s.Held, s.Targets, s.Sources = clone(s.Held), clone(s.Targets), clone(s.Sources)
 	s.Degraded = maps.Clone(s.Degraded)
+	if s.Ready && s.WaitingFor == "" && !s.Stopped {
+		for _, d := range e.databases {
+			if err := d.lag.stalled(e.limits.Stalled); err != nil {
+				s.Stalled = with(s.Stalled, d.name, err)
+			}
+		}
+	}
 	return s
 }
 

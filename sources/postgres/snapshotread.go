@@ -53,6 +53,9 @@ func (s *snapshotter) tasks(ctx context.Context) ([]*task, error) {
 			}
 		}
 	}
+	for table, estimate := range s.progress.estimates {
+		s.o.req.Observe.SnapshotProgress(table, 0, estimate) // so that all there is to do is known
+	}
 	return tasks, nil
 }
 
