@@ -21,7 +21,8 @@ type session struct {
 }
 
 // TestTTL compares with plain maps: a row shows while the clock is before its last
-// change plus the time to live.
+// change plus the time to live, in whatever number of partitions, and with another one
+// after each restart.
 func TestTTL(t *testing.T) {
 	const ttl = 10 * time.Second
 	for seed := range uint64(20) {
@@ -31,11 +32,21 @@ func TestTTL(t *testing.T) {
 			db := sources.NewDatabase("shop", nil)
 			in := sources.Table[int64, session](b, db, "public.sessions")
 			live := operators.TTL("live", in, ttl)
-			d := topologytest.New(t, b.MustBuild(), topologytest.Epochs(1+int(seed%4)))
+			partitions := func() topologytest.Option {
+				return topologytest.Partitions([]int{0, 1, 3, 16}[r.IntN(4)])
+			}
+			options := []topologytest.Option{
+				topologytest.Epochs(1 + int(seed%4)), topologytest.Chunks(1 + r.IntN(3)),
+				topologytest.Memory([]int64{0, 1, 2000}[r.IntN(3)]), topologytest.CheckEverything(), partitions(),
+			}
+			if seed%2 == 0 {
+				options = append(options, topologytest.Encoded())
+			}
+			d := topologytest.New(t, b.MustBuild(), options...)
 			rows := map[int64]session{}
 			ends := map[int64]time.Time{}
 			for range 60 {
-				switch id := r.Int64N(4); r.IntN(4) {
+				switch id := r.Int64N(6); r.IntN(4) {
 				case 0:
 					d.AdvanceTime(time.Duration(r.IntN(6)) * time.Second)
 				case 1:
@@ -44,7 +55,9 @@ func TestTTL(t *testing.T) {
 						delete(rows, id)
 					}
 				case 2:
-					d.Crash()
+					if d.Crash(); r.IntN(2) == 0 {
+						d.Reopen(partitions())
+					}
 				default:
 					row := session{ID: id, User: fmt.Sprint(r.IntN(3))}
 					if rows[id] != row {

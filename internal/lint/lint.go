@@ -70,6 +70,7 @@ var (
 func Repository(root string) ([]Problem, error) {
 	var problems []Problem
 	var metrics []metric
+	all := newAlgebra()
 	err := filepath.WalkDir(root, func(full string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -88,9 +89,12 @@ func Repository(root string) ([]Problem, error) {
 		if err != nil {
 			return err
 		}
-		found, named := check(filepath.ToSlash(relative), text)
+		found, f := check(filepath.ToSlash(relative), text)
 		problems = append(problems, found...)
-		metrics = append(metrics, named...)
+		if f != nil {
+			metrics = append(metrics, metricsOf(f)...)
+			all.add(f)
+		}
 		return nil
 	})
 	if err != nil {
@@ -100,7 +104,8 @@ func Repository(root string) ([]Problem, error) {
 	if err != nil && !os.IsNotExist(err) {
 		return nil, fmt.Errorf("lint: %w", err)
 	}
-	return append(problems, undocumented(metrics, page)...), nil
+	problems = append(problems, undocumented(metrics, page)...)
+	return append(problems, all.problems()...), nil
 }
 
 func enter(dir string) error {
@@ -111,8 +116,9 @@ func enter(dir string) error {
 	return nil
 }
 
-// check applies the rules to one file and returns the metrics that it defines.
-func check(name string, text []byte) ([]Problem, []metric) {
+// check applies the rules to one file, and returns it unless it is not text or does not
+// parse.
+func check(name string, text []byte) ([]Problem, *file) {
 	if bytes.IndexByte(text[:min(len(text), 8000)], 0) >= 0 {
 		return nil, nil // Not text.
 	}
@@ -133,8 +139,5 @@ func check(name string, text []byte) ([]Problem, []metric) {
 	for _, rule := range rules {
 		problems = append(problems, rule(f)...)
 	}
-	if f.syntax == nil || f.isTest() {
-		return problems, nil
-	}
-	return problems, metricsOf(f)
+	return problems, f
 }

@@ -3,6 +3,7 @@ package lint
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -28,6 +29,28 @@ func TestExceptionsAreUsed(t *testing.T) {
 		text, err := os.ReadFile(filepath.FromSlash("../../" + name))
 		if err != nil || !strings.Contains(string(text), " "+function+"(") || reason == "" {
 			t.Errorf("exception %s (%s): %v", key, reason, err)
+		}
+	}
+	all := newAlgebra()
+	if err := filepath.WalkDir("../..", func(full string, _ os.DirEntry, err error) error {
+		name, _ := filepath.Rel("../..", full)
+		if dir := filepath.Dir(name); err != nil || filepath.Ext(name) != ".go" ||
+			dir != "operators" && dir != filepath.FromSlash("internal/kstreams") {
+			return err
+		}
+		text, err := os.ReadFile(full)
+		if err == nil {
+			_, f := check(filepath.ToSlash(name), text)
+			all.add(f)
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for name := range withoutFamily {
+		there := slices.ContainsFunc(all.operators, func(o operator) bool { return o.name == name })
+		if !there || all.families[name] {
+			t.Errorf("exception %s: there is no such operator, or there is a family", name)
 		}
 	}
 	for name, reason := range clockFiles {
@@ -108,7 +131,8 @@ var (
 	d = "tailrace"
 )
 `
-	_, metrics := check("a/a.go", []byte(text))
+	_, f := check("a/a.go", []byte(text))
+	metrics := metricsOf(f)
 	if len(metrics) != 3 {
 		t.Fatalf("found %v", metrics)
 	}
@@ -117,5 +141,49 @@ var (
 		!strings.Contains(problems[0].String(), "a/a.go:7: metric tailrace_source_lag_bytes") ||
 		!strings.Contains(problems[1].String(), "a/a.go:8: metric tailrace_rows_total") {
 		t.Errorf("found %v", problems)
+	}
+}
+
+// TestOperatorsAreShown gives operators what they need, and takes it away.
+func TestOperatorsAreShown(t *testing.T) {
+	files := map[string]string{
+		"operators/a.go": "package a\n\n// Alpha is all.\nfunc Alpha(in topology.Stream) {}\n\n" +
+			"// AlphaNull is Alpha with NULLs.\nfunc AlphaNull(in topology.Stream) {}\n",
+		"operators/aggregate/b.go": "package b\n\n// Beta adds.\nfunc Beta() Aggregator[int, int] { return nil }\n",
+		"operators/a_test.go":      "package a\n\nfunc ExampleAlpha() {}\n\nfunc ExampleBeta() {}\n",
+		"internal/kstreams/c.go":   "package c\n\nvar _ = operators.AlphaNull\n",
+		semanticsPage:              "| `Alpha`, `AlphaNull` | `Beta` | `ExampleAlpha` |\n",
+	}
+	problems := func(without, change string) string {
+		a := newAlgebra()
+		for name, text := range files {
+			if name == without {
+				text = change
+			}
+			_, f := check(name, []byte(text))
+			a.add(f)
+		}
+		var all []string
+		for _, p := range a.problems() {
+			all = append(all, p.String())
+		}
+		return strings.Join(all, "\n")
+	}
+	if got := problems("", ""); got != "" {
+		t.Errorf("found %s", got)
+	}
+	for _, c := range []struct{ name, change, want string }{
+		{"operators/a_test.go", "package a\n\nfunc ExampleBeta() {}\n",
+			"docs/semantics.md: there is no ExampleAlpha\noperators/a.go:4: Alpha has no example\noperators/a.go:7: AlphaNull has no example"},
+		{"operators/a_test.go", "package a\n\nfunc ExampleAlpha() {}\n",
+			"operators/aggregate/b.go:4: Beta has no example"},
+		{"internal/kstreams/c.go", "package c\n", "operators/a.go:4: Alpha has no family in internal/kstreams\n" +
+			"operators/a.go:7: AlphaNull has no family in internal/kstreams"},
+		{semanticsPage, "| `Alpha` | `AlphaNull` |\n",
+			"operators/aggregate/b.go:4: Beta has no row in docs/semantics.md"},
+	} {
+		if got := problems(c.name, c.change); got != c.want {
+			t.Errorf("with another %s: found\n%s\nwant\n%s", c.name, got, c.want)
+		}
 	}
 }

@@ -20,7 +20,7 @@ var behaviour = []struct {
 }
 
 // otherOperator is how a form of an operator refers to the one that it is a form of.
-var otherOperator = regexp.MustCompile(`(?:\bis|\b[Ss]ee|\bform\s+of)\s+[A-Z]\w+[a-z]\w*`)
+var otherOperator = regexp.MustCompile(`(?:\bis|\b[Ss]ee|\bform\s+of)\s+([A-Z]\w+[a-z]\w*)`)
 
 // operators holds the comments on the operators to what users have to know of each.
 func operators(f *file) []Problem {
@@ -62,7 +62,7 @@ func takesHandles(fn *ast.FuncDecl) bool {
 			found = found || ok && x.Name == "topology" &&
 				(n.Sel.Name == "Stream" || n.Sel.Name == "Table" || n.Sel.Name == "GlobalTable")
 		case *ast.Ident:
-			found = found || n.Name == "Grouped" || n.Name == "H"
+			found = found || n.Name == "Grouped" || n.Name == "Side" || n.Name == "H"
 		}
 		return true
 	})

@@ -23,7 +23,8 @@ func Combine2[V, A, B, R any](a Aggregator[V, A], b Aggregator[V, B], join func(
 	return out
 }
 
-// Combine3 computes three aggregates of the same group and joins their results.
+// Combine3 computes three aggregates of the same group and joins their results; see
+// Combine2.
 func Combine3[V, A, B, C, R any](
 	a Aggregator[V, A], b Aggregator[V, B], c Aggregator[V, C], join func(A, B, C) R,
 ) Aggregator[V, R] {
@@ -35,7 +36,8 @@ func Combine3[V, A, B, C, R any](
 		func(x ab, c C) R { return join(x.a, x.b, c) })
 }
 
-// Combine4 computes four aggregates of the same group and joins their results.
+// Combine4 computes four aggregates of the same group and joins their results; see
+// Combine2.
 func Combine4[V, A, B, C, D, R any](
 	a Aggregator[V, A], b Aggregator[V, B], c Aggregator[V, C], d Aggregator[V, D],
 	join func(A, B, C, D) R,
