@@ -259,6 +259,7 @@ func (w *waitingEnrich[K, V, F, R, O]) Step(s *topology.Step) error {
 		return err
 	}
 	err = w.fire(due, func(at int64, id []byte) error { return w.release(s, at, id) })
+	inOrder(w.out)
 	w.without.report()
 	return err
 }

@@ -42,7 +42,9 @@ type Processor[K comparable, V any, K2 comparable, V2 any] interface {
 // stands. Since stream time is seen, each transaction becomes a step of its own.
 //
 // What was forwarded is not retracted or deleted. Records come in commit order, whatever
-// their event times, and NULL in key or value is for the processor to judge.
+// their event times, and NULL in key or value is for the processor to judge. What timers
+// forward goes out behind what the rows of the transaction have made, and beside what
+// came from timers of operators before this one in order of time.
 func Process[K comparable, V any, K2 comparable, V2 any](
 	name string, in topology.Stream[K, V], open func(s *Stores) Processor[K, V, K2, V2],
 ) topology.Stream[K2, V2] {
@@ -180,8 +182,15 @@ func (p *process[K, V, K2, V2]) Step(s *topology.Step) error {
 	}
 	c.before, c.firing = s.After[c.node.ID], true
 	c.tag = lateTag(s, "")
-	return p.wake(s.After[c.node.ID])
+	if err = p.wake(s.After[c.node.ID]); err == nil {
+		inOrder(c.out)
+	}
+	return err
 }
+
+// ownTimer ends the path of a timer, so that it is none of an output of an input whose
+// own path is that of a timer further up.
+var ownTimer = []byte{0xff, 0xff, 0xff, 0xff}
 
 // wake fires timers one by one, since each may set others that come before the next.
 func (p *process[K, V, K2, V2]) wake(now int64) error {
@@ -199,7 +208,7 @@ func (p *process[K, V, K2, V2]) wake(now int64) error {
 		}
 		c := p.ctx
 		c.buf = appendTime(c.buf[:0], at)
-		c.time, c.index, c.tag.Path = at, 0, c.paths.join("", c.buf, p.key)
+		c.time, c.index, c.tag.Path = at, 0, c.paths.join("", c.buf, p.key, ownTimer)
 		c.at(key)
 		if err := p.done(p.processor.Timer(c, key, time.UnixMicro(at).UTC())); err != nil {
 			return err

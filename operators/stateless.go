@@ -1,6 +1,8 @@
 package operators
 
 import (
+	"slices"
+
 	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/topology"
 )
@@ -128,6 +130,16 @@ func (r *records[K, V]) Records(yield func([]record.Record[K, V]) bool) error {
 		yield(r.out)
 	}
 	return nil
+}
+
+// inOrder puts a step's output in the order of its tags, which it mostly has: what time
+// has brought about here may come before what time has brought about further up, and
+// what one row has made may have come by ways of different length.
+func inOrder[K comparable, V any](out []record.Record[K, V]) {
+	compare := func(a, b record.Record[K, V]) int { return a.Tag.Compare(b.Tag) }
+	if !slices.IsSortedFunc(out, compare) {
+		slices.SortFunc(out, compare)
+	}
 }
 
 // EndStep forgets the step's records.

@@ -3,7 +3,6 @@ package operators
 import (
 	"bytes"
 	"reflect"
-	"slices"
 	"strings"
 	"time"
 
@@ -28,7 +27,6 @@ type windowPairs[K comparable, O any] struct {
 	paths    paths
 	time     []byte // the encoded time of what is due
 	tag      record.Tag
-	ordered  bool // the output's tags ascend
 	firing   bool // tag is that of a timer's result
 	fired    func(at int64, key []byte) error
 }
@@ -50,7 +48,7 @@ func newWindowPairs[K comparable, O any](
 
 func (p *windowPairs[K, O]) begin(s *topology.Step) {
 	p.before, p.now = s.Before[p.node.ID], s.After[p.node.ID]
-	p.ordered, p.firing, p.lates.n = true, false, 0
+	p.firing, p.lates.n = false, 0
 }
 
 // arrive prepares for a record and reports whether its key is NULL.
@@ -82,9 +80,6 @@ func (p *windowPairs[K, O]) put(at int64, o O, emit bool, err error) error {
 		tag.Path = p.paths.index(tag.Path, p.index)
 		p.index++
 	}
-	if n := len(p.out); n > 0 && p.ordered {
-		p.ordered = p.out[n-1].Tag.Compare(tag) < 0
-	}
 	p.out = append(p.out, record.Record[K, O]{Key: p.cursor.key, Value: o, Time: at, Tag: tag})
 	return nil
 }
@@ -101,9 +96,7 @@ func (p *windowPairs[K, O]) finish(s *topology.Step) error {
 	if err := p.fire(p.now, p.fired); err != nil {
 		return err
 	}
-	if !p.ordered {
-		slices.SortFunc(p.out, func(a, b record.Record[K, O]) int { return a.Tag.Compare(b.Tag) })
-	}
+	inOrder(p.out)
 	return nil
 }
 
