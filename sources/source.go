@@ -115,6 +115,13 @@ type TableRequest struct {
 	Changes bool
 	// Snapshot says that existing rows are delivered first.
 	Snapshot bool
+	// Added says that no state continues the table from Resume, so that it may have to be
+	// set up first. For any other the source has to have published all changes since Resume:
+	// that it did not, or may not have, is an ErrDataGap.
+	Added bool
+	// Published is what Publishing.Published said of a table that is not Added when its
+	// state was made, "" if that is not known.
+	Published string
 }
 
 // Session is an open change stream. System and Relations are called before the first
@@ -150,6 +157,15 @@ type Branching interface {
 	// a reconnect; what Next has returned, and OpenRequest.Resume, then lie on the new
 	// one's history. It may be called from any goroutine.
 	Timeline() uint32
+}
+
+// Publishing is a Session of a source that publishes tables by choice, so that changes
+// are lost where somebody takes a table out.
+type Publishing interface {
+	Session
+	// Published tells by table what identifies its publication as of the session's start:
+	// where it is another one later, changes may have been lost in between.
+	Published() map[string]string
 }
 
 // Batch is a contiguous piece of a source's log in commit order.

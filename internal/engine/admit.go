@@ -65,6 +65,11 @@ func (e *Engine) join(ctx context.Context, answer joinAnswer) error {
 			return err
 		}
 	}
+	for _, d := range e.databases {
+		if err := e.notePublished(d, d.session); err != nil {
+			return err
+		}
+	}
 	for _, t := range e.targets {
 		t.staged, t.joined, t.joinedAt = 0, t.staged, answer.commitTime
 	}

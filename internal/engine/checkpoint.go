@@ -36,6 +36,7 @@ type checkpoint struct {
 //	begun/<database>       a start without state found nothing kept for the database
 //	checkpoint/<topology>  where the topology stands
 //	joining/<database>/<topology>  there may be a slot of the topology's own
+//	published/<topology>   how the tables that the topology reads were published
 //	topology/<topology>    the summary of the topology that made the state
 func ownKey(name string) []byte { return append([]byte{0, 0, 0, 0}, name...) }
 
@@ -91,6 +92,9 @@ func (e *Engine) loadTopology(t *topology.Topology) (*topologyRun, error) {
 		}
 	}
 	if r.noted, err = e.isNoted(t); err != nil {
+		return nil, err
+	}
+	if r.published, err = e.loadPublished(t.Name()); err != nil {
 		return nil, err
 	}
 	r.fresh, r.committed = !ok, record.Positions(c.Positions).Clone()
@@ -239,7 +243,7 @@ func (e *Engine) write(key, value []byte) error {
 // that a crash in between leaves a topology that starts anew and not one without its
 // state.
 func (e *Engine) dropCheckpoint(name string) error {
-	return e.remove(checkpointKey(name), summaryKey(name))
+	return e.remove(checkpointKey(name), publishedKey(name), summaryKey(name))
 }
 
 // remove makes it durable that pairs of the engine's own are gone.

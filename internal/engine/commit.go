@@ -146,6 +146,7 @@ func (e *Engine) writeCommit(ctx context.Context) error {
 			r.task.Committed(f.sealed[i].Checkpoint)
 			r.noted = len(f.sealed[i].Checkpoint.Positions) > 0
 			r.fresh = r.fresh && !r.noted
+			r.publishedNoted = r.noted
 		}
 	}
 	atOnce := f.snapshot || e.epoch.careful || e.limits.OneTransaction
@@ -240,6 +241,11 @@ func (e *Engine) fill(batch state.Batch, sealed []*task.Ready) (queued []int64, 
 			return nil, err
 		}
 		if err := batch.Set(checkpointKey(e.runs[i].name()), value); err != nil {
+			return nil, err
+		}
+	}
+	for _, i := range order {
+		if err := e.putPublished(batch, e.runs[i], sealed[i]); err != nil {
 			return nil, err
 		}
 	}

@@ -97,9 +97,10 @@ func (e *Engine) request(d *databaseRun, app string, runs []*topologyRun, resume
 		if !ok {
 			i = len(req.Tables)
 			at[spec.Table.Name] = i
-			req.Tables = append(req.Tables, sources.TableRequest{Name: spec.Table.Name})
+			req.Tables = append(req.Tables, sources.TableRequest{Name: spec.Table.Name, Added: true})
 		}
 		t := &req.Tables[i]
+		spec.run.continues(d.name, spec.Spec, t)
 		for _, c := range spec.Table.Columns {
 			if !slices.Contains(t.Columns, c) {
 				t.Columns = append(t.Columns, c)
@@ -117,6 +118,7 @@ func (e *Engine) request(d *databaseRun, app string, runs []*topologyRun, resume
 // timedSpec is a source node's spec with whether its topology depends on time.
 type timedSpec struct {
 	*sources.Spec
+	run   *topologyRun
 	timed bool
 }
 
@@ -126,7 +128,7 @@ func specsOf(d *databaseRun, runs []*topologyRun) []timedSpec {
 		timed := slices.ContainsFunc(r.topology.Nodes(), func(n *topology.Node) bool { return n.UsesTime })
 		for _, n := range r.topology.Nodes() {
 			if spec, ok := n.Source.(*sources.Spec); ok && spec.Database.Name() == d.name {
-				out = append(out, timedSpec{spec, timed})
+				out = append(out, timedSpec{spec, r, timed})
 			}
 		}
 	}
@@ -238,6 +240,9 @@ func (e *Engine) tryOpenSession(ctx context.Context, d *databaseRun) error {
 		return err
 	}
 	if err := checkRelations(d, session); err != nil {
+		return err
+	}
+	if err := e.notePublished(d, session); err != nil {
 		return err
 	}
 	e.warnNullGaps(d, session)

@@ -33,6 +33,10 @@ type topologyRun struct {
 	takes bool
 	// noted says that the topology's summary is stored beside its checkpoint.
 	noted bool
+	// published is how its tables were published when its sessions were opened, by database
+	// and table; publishedNoted says that it is stored so. See published.go.
+	published      published
+	publishedNoted bool
 	// old is the checkpoint of the state that another form of the topology made, until
 	// that is dropped; see dropChanged.
 	old *checkpoint

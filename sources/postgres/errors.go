@@ -24,6 +24,8 @@ var (
 	ErrSlotForeign = fmt.Errorf("replication slot is not ours: %w", sources.ErrConfig)
 	// ErrPublicationMissing: the publication our state continues from is gone.
 	ErrPublicationMissing = fmt.Errorf("publication is missing: %w", sources.ErrDataGap)
+	// ErrPublicationChanged: a table that our state continues was not published as a whole.
+	ErrPublicationChanged = fmt.Errorf("publication was changed: %w", sources.ErrDataGap)
 	// ErrRetainedWAL: the server retains more log for us than MaxRetainedWAL.
 	ErrRetainedWAL = errors.New("server retains too much log")
 	// ErrTempDir: a transaction that is open at the server could not be kept aside.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -76,6 +77,8 @@ type fixture struct {
 	cfg postgres.Config
 	req sources.OpenRequest
 	obs *observer
+	// published is what the session said that the next open continues.
+	published map[string]string
 }
 
 func newFixture(t *testing.T, opts ...pgservertest.Option) *fixture {
@@ -136,7 +139,15 @@ func (f *fixture) open() sources.Session {
 func (f *fixture) tryOpen() (sources.Session, error) {
 	ctx, cancel := context.WithTimeout(f.t.Context(), 60*time.Second)
 	defer cancel()
-	s, err := postgres.Source(f.cfg).Open(ctx, f.req)
+	req := f.req
+	if f.published != nil {
+		req.Tables = slices.Clone(req.Tables)
+		for i := range req.Tables {
+			said, ok := f.published[req.Tables[i].Name]
+			req.Tables[i].Published, req.Tables[i].Added = said, !ok
+		}
+	}
+	s, err := postgres.Source(f.cfg).Open(ctx, req)
 	if err == nil {
 		f.t.Cleanup(func() { s.Close() })
 	}
@@ -146,6 +157,9 @@ func (f *fixture) tryOpen() (sources.Session, error) {
 // resume makes the next open continue from a position.
 func (f *fixture) resume(s sources.Session, position uint64) {
 	f.req.Resume, f.req.System = position, s.System()
+	if p, ok := s.(sources.Publishing); ok {
+		f.published = p.Published()
+	}
 }
 
 // head is the server's present position.

@@ -10,8 +10,9 @@ import (
 	"github.com/tailrace/tailrace/sources"
 )
 
-// monitor looks at the slot from time to time, over a connection of its own: how much
-// log the server keeps for us, and whether that is too much.
+// monitor looks at slot and publications from time to time, over a connection of its own:
+// how much log the server keeps for us, whether that is too much, and whether all that we
+// read is still published.
 func (s *session) monitor() {
 	var c *pgx.Conn
 	defer func() {
@@ -25,20 +26,13 @@ func (s *session) monitor() {
 			c, _ = connect(s.ctx, s.conn) // The stream reports what is wrong.
 		}
 		if c != nil {
-			retained, err := s.lag(c)
+			ended, err := s.inspect(c, &warned)
+			if ended {
+				return
+			}
 			if err != nil {
 				c.Close(s.ctx)
 				c = nil
-			} else if limit := s.cfg.MaxRetainedWAL; limit > 0 && retained > limit {
-				if s.cfg.RetainedPolicy != RetainedWarn {
-					s.retainedTooMuch(c, retained)
-					return
-				}
-				if time.Since(warned) > time.Minute {
-					warned = time.Now()
-					s.log.Warn("the server retains more log for us than MaxRetainedWAL", "slot", s.cfg.Slot,
-						"bytes", retained, "limit", limit)
-				}
 			}
 		}
 		pause := s.cfg.MonitorInterval
@@ -50,6 +44,30 @@ func (s *session) monitor() {
 			return
 		}
 	}
+}
+
+// inspect looks once, and ends the session where it cannot go on.
+func (s *session) inspect(c *pgx.Conn, warned *time.Time) (ended bool, err error) {
+	retained, err := s.lag(c)
+	if err != nil {
+		return false, err
+	}
+	if limit := s.cfg.MaxRetainedWAL; limit > 0 && retained > limit {
+		if s.cfg.RetainedPolicy != RetainedWarn {
+			s.retainedTooMuch(c, retained)
+			return true, nil
+		}
+		if time.Since(*warned) > time.Minute {
+			*warned = time.Now()
+			s.log.Warn("the server retains more log for us than MaxRetainedWAL", "slot", s.cfg.Slot,
+				"bytes", retained, "limit", limit)
+		}
+	}
+	gap, err := s.watch.look(s.ctx, c, s.acked.Load())
+	if gap != nil {
+		s.fail(gap)
+	}
+	return gap != nil, err
 }
 
 // markStarted marks the publication once something has been acknowledged. It may fail

@@ -143,6 +143,7 @@ func (o *opening) look(ctx context.Context) ([]Problem, error) {
 	if err != nil {
 		return nil, err
 	}
+	problems = append(problems, o.gaps()...)
 	_, more := o.plan.plan()
 	problems = append(problems, more...)
 	if o.slot, err = readSlot(ctx, o.query, o.cfg.Slot); err != nil {
@@ -206,14 +207,6 @@ func (o *opening) resume(ctx context.Context, plan plan) error {
 			ErrPublicationMissing,
 		)
 	}
-	for _, sql := range plan.sql {
-		o.log.Warn(
-			"publication changed since the last run; what was written to a table while it was not published is"+
-				" missing, unless the table is new to the app",
-			"sql",
-			sql,
-		)
-	}
 	return nil
 }
 
@@ -239,9 +232,17 @@ func (o *opening) start(ctx context.Context, plan plan) (sources.Session, error)
 		}
 		from = snap.point
 	}
-	s := &session{cfg: o.cfg, conn: o.conn, log: o.log, req: o.req, observer: o.req.Observe, server: o.server,
+	if len(plan.sql) > 0 {
+		var err error
+		if o.plan.pubs, err = readPublications(ctx, o.query, o.server.version, plan.names...); err != nil {
+			return nil, err
+		}
+	}
+	s := &session{
+		cfg: o.cfg, conn: o.conn, log: o.log, req: o.req, observer: o.req.Observe, server: o.server,
 		system: o.system, relations: map[string]*record.Relation{}, pubs: plan.names,
-		wake: make(chan struct{}, 1), space: make(chan struct{}, 1)}
+		watch: newWatch(o.plan, plan.names), wake: make(chan struct{}, 1), space: make(chan struct{}, 1),
+	}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	s.status = newStatusSender(s)
 	s.timeline.Store(o.timeline)

@@ -10,6 +10,7 @@ import (
 
 // publication is a publication as the catalog has it.
 type publication struct {
+	oid                              int64
 	name, comment, owner             string
 	owned                            bool // by our role
 	all                              bool // FOR ALL TABLES
@@ -21,6 +22,9 @@ type publication struct {
 
 // member is a table in a publication.
 type member struct {
+	// id tells it from another member that is the same table: r and the number of the
+	// table's own entry, s and that of its schema, or a for all tables.
+	id string
 	// columns is the column list, nil for all columns.
 	columns []string
 	// filter is the row filter, "" for none; filterColumns are the columns it uses.
@@ -43,7 +47,7 @@ func readPublications(
 	if version >= 18 {
 		generated = "p.pubgencols = 's'"
 	}
-	rows, err := c.Query(ctx, `SELECT p.pubname::text, coalesce(obj_description(p.oid, 'pg_publication'), ''),
+	rows, err := c.Query(ctx, `SELECT p.oid::int8, p.pubname::text, coalesce(obj_description(p.oid, 'pg_publication'), ''),
 		pg_get_userbyid(p.pubowner)::text, pg_has_role(p.pubowner, 'USAGE'), p.puballtables,
 		p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate, p.pubviaroot, `+generated+`
 		FROM pg_publication p WHERE p.pubname = ANY ($1::text[]::name[])`, wanted)
@@ -53,8 +57,8 @@ func readPublications(
 	pubs := map[string]*publication{}
 	for rows.Next() {
 		p := &publication{members: map[uint32]*member{}}
-		if err := rows.Scan(&p.name, &p.comment, &p.owner, &p.owned, &p.all, &p.insert, &p.update, &p.remove,
-			&p.truncate, &p.viaRoot, &p.generated); err != nil {
+		if err := rows.Scan(&p.oid, &p.name, &p.comment, &p.owner, &p.owned, &p.all, &p.insert, &p.update,
+			&p.remove, &p.truncate, &p.viaRoot, &p.generated); err != nil {
 			return nil, fmt.Errorf("postgres: read the publications: %w", err)
 		}
 		pubs[p.name] = p
@@ -68,7 +72,7 @@ func readPublications(
 // readMembers fills in the tables. pg_publication_tables expands FOR ALL TABLES and
 // schemas, and names the root of a partitioned table where the root is published.
 func readMembers(ctx context.Context, c *pgx.Conn, version int, pubs map[string]*publication) error {
-	list, filter, used := "NULL::text[]", "''", "NULL::text[]"
+	list, filter, used, schema := "NULL::text[]", "''", "NULL::text[]", "NULL"
 	if version >= 15 {
 		list = `(SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_attribute a
 			WHERE a.attrelid = c.oid AND r.prattrs IS NOT NULL AND a.attnum = ANY (r.prattrs::int2[]))`
@@ -77,8 +81,12 @@ func readMembers(ctx context.Context, c *pgx.Conn, version int, pubs map[string]
 			ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
 			WHERE d.classid = 'pg_publication_rel'::regclass AND d.objid = r.oid
 			AND d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid AND d.refobjsubid > 0)`
+		schema = `(SELECT s.oid FROM pg_publication_namespace s WHERE s.pnpubid = p.oid
+			AND s.pnnspid = n.oid)`
 	}
-	rows, err := c.Query(ctx, `SELECT t.pubname::text, c.oid::int8, `+list+`, `+filter+`, `+used+`
+	rows, err := c.Query(ctx, `SELECT t.pubname::text, c.oid::int8,
+		CASE WHEN r.oid IS NOT NULL THEN 'r' || r.oid WHEN p.puballtables THEN 'a' ELSE coalesce('s' || `+schema+`, '') END,
+		`+list+`, `+filter+`, `+used+`
 		FROM pg_publication_tables t
 		JOIN pg_namespace n ON n.nspname = t.schemaname
 		JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename
@@ -92,7 +100,7 @@ func readMembers(ctx context.Context, c *pgx.Conn, version int, pubs map[string]
 		var pub string
 		var oid int64
 		m := &member{}
-		if err := rows.Scan(&pub, &oid, &m.columns, &m.filter, &m.filterColumns); err != nil {
+		if err := rows.Scan(&pub, &oid, &m.id, &m.columns, &m.filter, &m.filterColumns); err != nil {
 			return fmt.Errorf("postgres: read the publications' tables: %w", err)
 		}
 		if m.filter == "" {

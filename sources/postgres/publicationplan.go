@@ -161,32 +161,38 @@ func (p *planner) statement(pub *publication, name, publish string, tables []*ta
 	return append(out, p.membership(pub, name, tables)...)
 }
 
-// membership adds the tables that are missing from our publication, and takes out
-// those that are too many.
+// membership adds the tables that are missing from our publication, or in it in part only,
+// and takes out those that are too many.
 func (p *planner) membership(pub *publication, name string, tables []*table) []string {
-	var missing []string
+	var all, missing, partly []string
 	keep := map[uint32]bool{}
 	for _, t := range tables {
 		keep[t.oid] = true
-		if pub.members[t.oid] == nil {
+		all = append(all, t.rows())
+		switch m := pub.members[t.oid]; {
+		case m == nil:
+			missing = append(missing, t.rows())
+		case m.filter != "" || m.columns != nil: // not our doing
+			partly = append(partly, t.sql())
 			missing = append(missing, t.rows())
 		}
-	}
-	var all []string
-	for _, t := range tables {
-		all = append(all, t.rows())
 	}
 	extra := false
 	for oid := range pub.members {
 		extra = extra || !keep[oid]
 	}
-	switch {
-	case extra && !p.adding && len(all) > 0:
-		return []string{"ALTER PUBLICATION " + ident(name) + " SET TABLE " + strings.Join(all, ", ")}
-	case len(missing) > 0:
-		return []string{"ALTER PUBLICATION " + ident(name) + " ADD TABLE " + strings.Join(missing, ", ")}
+	alter := "ALTER PUBLICATION " + ident(name)
+	if extra && !p.adding && len(all) > 0 {
+		return []string{alter + " SET TABLE " + strings.Join(all, ", ")}
 	}
-	return nil
+	var out []string
+	if len(partly) > 0 {
+		out = append(out, alter+" DROP TABLE "+strings.Join(partly, ", "))
+	}
+	if len(missing) > 0 {
+		out = append(out, alter+" ADD TABLE "+strings.Join(missing, ", "))
+	}
+	return out
 }
 
 // mayRun returns the problems that keep us from running the statements ourselves.

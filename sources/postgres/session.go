@@ -27,6 +27,7 @@ type session struct {
 	system    string
 	relations map[string]*record.Relation
 	pubs      []string
+	watch     *watch
 
 	// snapshot is where the snapshot's pieces come from, nil without or when it is over.
 	snapshot chan *sources.Batch
