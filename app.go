@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
 	"net"
@@ -230,14 +229,13 @@ func (a *App) Addr() net.Addr {
 // removed by whoever made it.
 func (a *App) Destroy(ctx context.Context) error {
 	in, out := a.cfg.connectors(a.topologies)
-	left, lock, err := a.leftSlots(in)
-	if err != nil {
+	lock, err := state.LockDir(a.cfg.StateDir, state.Options{})
+	if err == nil {
+		defer lock.Close() //nolint:errcheck // Nothing was written under it.
+	} else if !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("tailrace: the app must not be running: %w", err)
 	}
-	if lock != nil {
-		defer lock.Close() //nolint:errcheck // Nothing was written under it.
-	}
-	errs := a.dropSources(ctx, in, left)
+	errs := a.dropSources(ctx, in)
 	if errors.Is(errors.Join(errs...), sources.ErrInUse) {
 		return errors.Join(errs...)
 	}
@@ -253,61 +251,14 @@ func (a *App) Destroy(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// leftSlots locks the state directory and finds in it, by database, the topologies that may
-// have a slot of their own, which the app need not have any more. lock is nil where there
-// is no directory; one that cannot be read tells nothing.
-func (a *App) leftSlots(
-	in map[string]sources.Connector,
-) (left map[string][]string, lock io.Closer, err error) {
-	dir, err := state.ReadDir(a.cfg.StateDir, state.Options{})
-	if errors.Is(err, state.ErrLocked) {
-		return nil, nil, err
-	}
-	if err != nil {
-		if !errors.Is(err, os.ErrNotExist) {
-			a.log.Warn("the state directory cannot be read: topologies that were removed from the app while they "+
-				"were on their way may have left slots", "error", err)
-		}
-		if lock, err = state.LockDir(a.cfg.StateDir, state.Options{}); errors.Is(err, os.ErrNotExist) {
-			return nil, nil, nil
-		}
-		return nil, lock, err
-	}
-	left = map[string][]string{}
-	for name := range in {
-		if left[name], err = engine.LeftSlots(dir, name); err != nil {
-			return nil, nil, errors.Join(err, dir.Close())
-		}
-	}
-	return left, dir, nil
-}
-
-// dropSources removes what is in databases, of the app first and then of its newcomers:
-// where the app is running nothing of it is touched.
-func (a *App) dropSources(
-	ctx context.Context, in map[string]sources.Connector, left map[string][]string,
-) (errs []error) {
+// dropSources removes what is in databases, of the app and of its newcomers.
+func (a *App) dropSources(ctx context.Context, in map[string]sources.Connector) (errs []error) {
 	for _, name := range slices.Sorted(maps.Keys(in)) {
 		c := in[name]
 		if c == nil {
 			continue
 		}
-		err := c.Drop(ctx, sources.DropRequest{App: a.cfg.App, Database: name, Logger: a.log})
-		newcomers := left[name]
-		for _, t := range a.topologies {
-			if !slices.Contains(newcomers, t.Name()) {
-				newcomers = append(newcomers, t.Name())
-			}
-		}
-		for _, t := range newcomers {
-			if errors.Is(err, sources.ErrInUse) {
-				break
-			}
-			err = errors.Join(err, c.Drop(ctx, sources.DropRequest{
-				App: engine.NewcomerApp(a.cfg.App, t), Joins: a.cfg.App, Database: name, Logger: a.log,
-			}))
-		}
-		if err != nil {
+		if err := c.Drop(ctx, sources.DropRequest{App: a.cfg.App, Database: name, Logger: a.log}); err != nil {
 			errs = append(errs, fmt.Errorf("tailrace: database %q: %w", name, err))
 		}
 	}

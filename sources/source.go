@@ -38,7 +38,8 @@ type Connector interface {
 	// remedy. The context bounds Open only; the session lives until Close.
 	Open(ctx context.Context, req OpenRequest) (Session, error)
 	// Drop removes what Open created in the source for this app (slot,
-	// publications). Dropping what is not there is no error.
+	// publications), and, without Joins, what sessions that join it have left.
+	// Dropping what is not there is no error.
 	Drop(ctx context.Context, req DropRequest) error
 }
 

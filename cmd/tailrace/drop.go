@@ -12,7 +12,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/tailrace/tailrace/internal/engine"
 	"github.com/tailrace/tailrace/sinks"
 	sinkpg "github.com/tailrace/tailrace/sinks/postgres"
 	"github.com/tailrace/tailrace/sources"
@@ -22,7 +21,6 @@ import (
 type dropFlags struct {
 	app                 string
 	databases, targets  []string
-	topologies          []string
 	slot, publication   string
 	progressTable       string
 	timeout             time.Duration
@@ -36,8 +34,8 @@ func newDrop() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "drop",
 		Short: "Remove what an app left in its databases: slot, publications, progress",
-		Long: `Removes the replication slot and the publications that an app made in its databases, and its
-progress rows in its targets. Results stay, and so does the state directory, which is of no
+		Long: `Removes the replication slot and the publications that an app made in its databases, the slots
+that topologies left there that were being added when it ended, and its progress rows in its targets. Results stay, and so does the state directory, which is of no
 use afterwards: remove it too. The app must not be running: where its slot has a reader
 that answers nothing is removed, and the error says within seconds who it is.
 
@@ -61,8 +59,6 @@ name=@file where the URL stands in a file and not in the list of processes.`,
 	f.StringVar(&o.app, "app", "", "the app's name")
 	f.StringArrayVar(&o.databases, "database", nil, "a source database as name=URL or name=@file (repeatable)")
 	f.StringArrayVar(&o.targets, "target", nil, "a PostgreSQL target as name=URL or name=@file (repeatable)")
-	f.StringArrayVar(&o.topologies, "topology", nil,
-		"a topology that was being added when the app ended, whose own slot goes too (repeatable)")
 	f.StringVar(&o.slot, "slot", "", "the slot's name, where the program sets postgres.Config.Slot")
 	f.StringVar(&o.publication, "publication", "", "the publication's name, where the program sets it")
 	f.StringVar(&o.progressTable, "progress-table", "", "the progress table, where the program sets it")
@@ -119,14 +115,6 @@ func (o *dropFlags) drop(ctx context.Context, out io.Writer, log *slog.Logger) e
 	for _, d := range o.databaseURLs {
 		c := postgres.Source(postgres.Config{URL: d.url, Slot: o.slot, Publication: o.publication})
 		err := c.Drop(ctx, sources.DropRequest{App: o.app, Database: d.name, Logger: log})
-		for _, t := range o.topologies {
-			if errors.Is(err, sources.ErrInUse) {
-				break
-			}
-			err = errors.Join(err, c.Drop(ctx, sources.DropRequest{
-				App: engine.NewcomerApp(o.app, t), Joins: o.app, Database: d.name, Logger: log,
-			}))
-		}
 		errs = append(errs, report(out, "database", d.name, err))
 	}
 	if err := errors.Join(errs...); errors.Is(err, sources.ErrInUse) {

@@ -76,7 +76,7 @@ func (e *Engine) dropOwnSlot(ctx context.Context, d *databaseRun, topology strin
 // their own now: the app does not have them any more, or they have joined, and the process
 // died before it came to that. One that cannot be dropped is tried again at the next start.
 func (e *Engine) dropLeft(ctx context.Context, d *databaseRun, coming []*topologyRun) error {
-	left, err := LeftSlots(e.cfg.Dir, d.name)
+	left, err := leftSlots(e.cfg.Dir, d.name)
 	if err != nil {
 		return err
 	}
@@ -93,9 +93,9 @@ func (e *Engine) dropLeft(ctx context.Context, d *databaseRun, coming []*topolog
 	return nil
 }
 
-// LeftSlots returns the topologies that a state directory says may have a slot of their own
+// leftSlots returns the topologies that a state directory says may have a slot of their own
 // in a database, in order.
-func LeftSlots(dir *state.Dir, database string) (topologies []string, err error) {
+func leftSlots(dir *state.Dir, database string) (topologies []string, err error) {
 	err = each(dir, ownSlotKey(database, ""), func(name string, _ []byte) error {
 		topologies = append(topologies, name)
 		return nil

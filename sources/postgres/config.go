@@ -137,7 +137,7 @@ func (c *connector) GoString() string { return c.cfg.String() }
 
 // joining returns the configuration of a session beside that of the app joins; see
 // sources.OpenRequest.Joins. What joins is named for has passed withDefaults there.
-func (c Config) joining(joins, database string) Config {
+func (c Config) joining(joins, app, database string) Config {
 	if joins == "" {
 		return c
 	}
@@ -146,7 +146,7 @@ func (c Config) joining(joins, database string) Config {
 	}
 	c.Publication = c.publication()
 	c.ManagePublication = PublicationNever
-	c.Slot = "" // that of the joining app is its own
+	c.Slot = newcomerSlot(joins, app, database)
 	return c
 }
 

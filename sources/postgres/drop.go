@@ -13,11 +13,11 @@ import (
 	"github.com/tailrace/tailrace/sources"
 )
 
-// Drop removes the app's slot, once no connection uses it, and the publications that
-// Open made. It ends nobody's connection and touches nothing it didn't make. The error is
-// sources.ErrInUse, within seconds, where an app that answers has the slot.
+// Drop removes the app's slot and those of its newcomers, once no connection uses them, and
+// the publications that Open made. It ends nobody's connection and touches nothing it didn't
+// make. The error is sources.ErrInUse, within seconds, where an app that answers has the slot.
 func (c *connector) Drop(ctx context.Context, req sources.DropRequest) error {
-	cfg, err := c.cfg.joining(req.Joins, req.Database).withDefaults(req.App, req.Database)
+	cfg, err := c.cfg.joining(req.Joins, req.App, req.Database).withDefaults(req.App, req.Database)
 	if err != nil {
 		return fmt.Errorf("%w: %w", err, sources.ErrConfig)
 	}
@@ -34,21 +34,13 @@ func (c *connector) Drop(ctx context.Context, req sources.DropRequest) error {
 		return err
 	}
 	defer q.Close(context.WithoutCancel(ctx))
-	sl, err := readSlot(ctx, q, cfg.Slot)
-	if err != nil {
+	if err := dropOwn(ctx, q, cfg, log); err != nil {
 		return err
 	}
-	if sl != nil {
-		if err := sl.mine(conn.Database); err != nil {
+	if req.Joins == "" {
+		if err := dropNewcomers(ctx, q, cfg, req, log); err != nil {
 			return err
 		}
-		if err := awaitEnd(ctx, q, cfg, log); err != nil {
-			return err
-		}
-		if err := dropSlot(ctx, q, cfg.Slot); err != nil {
-			return err
-		}
-		log.Info("dropped replication slot", "slot", cfg.Slot)
 	}
 	version := majorVersion(q.PgConn().ParameterStatus("server_version"))
 	pubs, err := readPublications(ctx, q, version, cfg.Publication, cfg.Publication+insertSuffix)
@@ -63,6 +55,51 @@ func (c *connector) Drop(ctx context.Context, req sources.DropRequest) error {
 			return fmt.Errorf("postgres: drop publication %q: %w", name, err)
 		}
 		log.Info("dropped publication", "publication", name)
+	}
+	return nil
+}
+
+// dropOwn drops the configuration's slot, where it is there and can be ours.
+func dropOwn(ctx context.Context, q *pgx.Conn, cfg Config, log *slog.Logger) error {
+	sl, err := readSlot(ctx, q, cfg.Slot)
+	if err != nil || sl == nil {
+		return err
+	}
+	if err := sl.mine(q.Config().Database); err != nil {
+		return err
+	}
+	if err := awaitEnd(ctx, q, cfg, log); err != nil {
+		return err
+	}
+	if err := dropSlot(ctx, q, cfg.Slot); err != nil {
+		return err
+	}
+	log.Info("dropped replication slot", "slot", cfg.Slot)
+	return nil
+}
+
+// dropNewcomers drops the slots that the app's newcomers have left, whether the app still
+// has these topologies or not.
+func dropNewcomers(
+	ctx context.Context, q *pgx.Conn, cfg Config, req sources.DropRequest, log *slog.Logger,
+) error {
+	rows, err := q.Query(ctx, `SELECT slot_name::text FROM pg_replication_slots
+		WHERE plugin = 'pgoutput' AND database = current_database() ORDER BY slot_name`)
+	if err != nil {
+		return fmt.Errorf("postgres: read the slots: %w", err)
+	}
+	slots, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return fmt.Errorf("postgres: read the slots: %w", err)
+	}
+	for _, name := range slots {
+		if !ofNewcomer(name, req.App, req.Database) {
+			continue
+		}
+		cfg.Slot = name
+		if err := dropOwn(ctx, q, cfg, log); err != nil {
+			return err
+		}
 	}
 	return nil
 }

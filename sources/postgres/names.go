@@ -43,6 +43,41 @@ func shortened(name string, n int) string {
 	return name[:n-9] + "_" + hex.EncodeToString(sum[:4])
 }
 
+// newcomerMark stands between the name of an app's slot and what follows in that of a slot of
+// one of its newcomers.
+const newcomerMark = "_join_"
+
+// newcomerSlot names the slot of a session beside that of the app joins: the app's own
+// default, a hash of who joins, and one of app, database and that. So the slots of an app's
+// newcomers are known by their names without knowing who these were, and are never taken
+// for those of an app whose name goes on where another's ends.
+func newcomerSlot(joins, app, database string) string {
+	who := hashed(app)
+	return newcomerPrefix(joins, database) + who + "_" + hashed("newcomer", joins, database, who)
+}
+
+func newcomerPrefix(joins, database string) string {
+	const most = 63 - len(newcomerMark) - 2*8 - 1
+	name := defaultSlot(joins, database)
+	if len(name) > most {
+		name = shortened(name, most)
+	}
+	return name + newcomerMark
+}
+
+// ofNewcomer reports whether a slot's name is that of a newcomer of an app.
+func ofNewcomer(slot, joins, database string) bool {
+	rest, ok := strings.CutPrefix(slot, newcomerPrefix(joins, database))
+	who, check, cut := strings.Cut(rest, "_")
+	return ok && cut && check == hashed("newcomer", joins, database, who)
+}
+
+// hashed returns eight digits that stand for the words.
+func hashed(words ...string) string {
+	sum := sha256.Sum256([]byte(strings.Join(words, "\x00")))
+	return hex.EncodeToString(sum[:4])
+}
+
 // validName reports whether PostgreSQL can have a name as it is.
 func validName(s string) bool {
 	return s != "" && len(s) <= 63 && !strings.ContainsRune(s, 0)

@@ -35,8 +35,7 @@ type opening struct {
 // Open checks the server and makes publications and slot. See the package comment for
 // what it needs.
 func (c *connector) Open(ctx context.Context, req sources.OpenRequest) (sources.Session, error) {
-	own := c.cfg.joining(req.Joins, req.Database)
-	cfg, err := own.withDefaults(req.App, req.Database)
+	cfg, err := c.cfg.joining(req.Joins, req.App, req.Database).withDefaults(req.App, req.Database)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", err, sources.ErrConfig)
 	}
@@ -44,7 +43,7 @@ func (c *connector) Open(ctx context.Context, req sources.OpenRequest) (sources.
 	if err != nil {
 		return nil, err
 	}
-	o := &opening{cfg: cfg, own: own.Slot == "", conn: conn, log: req.Logger, req: req}
+	o := &opening{cfg: cfg, own: c.cfg.Slot == "" || req.Joins != "", conn: conn, log: req.Logger, req: req}
 	if o.log == nil {
 		o.log = slog.New(slog.DiscardHandler)
 	}
@@ -93,7 +92,7 @@ func (o *opening) open(ctx context.Context) (sources.Session, error) {
 			return nil, err
 		}
 	}
-	if err := plan.apply(ctx, o.query); err != nil {
+	if err := plan.apply(ctx, o.query, o.log); err != nil {
 		return nil, err
 	}
 	return o.start(ctx, plan)

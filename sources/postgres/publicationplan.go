@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -228,7 +229,7 @@ func (p *planner) mayRun(sql []string) []Problem {
 
 // apply runs the statements in one transaction, so that a table that moves between
 // the publications is always in one of them.
-func (p plan) apply(ctx context.Context, c *pgx.Conn) error {
+func (p plan) apply(ctx context.Context, c *pgx.Conn, log *slog.Logger) error {
 	if len(p.sql) == 0 {
 		return nil
 	}
@@ -243,6 +244,14 @@ func (p plan) apply(ctx context.Context, c *pgx.Conn) error {
 	}
 	if err := tx.Commit(ctx); err != nil {
 		return fmt.Errorf("postgres: make the publications: %w", err)
+	}
+	for _, sql := range p.sql {
+		switch verb, _, _ := strings.Cut(sql, " PUBLICATION "); verb {
+		case "CREATE":
+			log.Info("created publication", "sql", sql)
+		case "ALTER":
+			log.Info("changed publication", "sql", sql)
+		}
 	}
 	return nil
 }

@@ -157,6 +157,7 @@ func (o *opening) trySnapshot(
 	if err := failpoint.Hit(failpoint.SlotCreated); err != nil {
 		return nil, "", err
 	}
+	o.log.Info("created replication slot", "slot", o.cfg.Slot, "position", record.LSN(point).String())
 	s = &snapshotter{
 		o:        o,
 		point:    point,
