@@ -17,6 +17,16 @@ type Relation struct {
 // String returns schema.name.
 func (r *Relation) String() string { return r.Schema + "." + r.Name }
 
+// TypeKind says what a type is made of: pg_type.typtype.
+type TypeKind byte
+
+// The kinds that are told apart; 0 is any other, or not known.
+const (
+	KindComposite  TypeKind = 'c'
+	KindRange      TypeKind = 'r'
+	KindMultirange TypeKind = 'm'
+)
+
 // Column is a column of a relation.
 type Column struct {
 	Name string
@@ -34,6 +44,9 @@ type Column struct {
 	Key bool
 	// NotNull says that the column cannot be NULL, as far as the source tells.
 	NotNull bool
+	// Kind says what the type, or the one under a domain, is made of, as far as the
+	// source tells.
+	Kind TypeKind
 	// Collation is the column's collation where it is not deterministic, else "".
 	Collation string
 }

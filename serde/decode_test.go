@@ -266,6 +266,32 @@ func TestKeyColumns(t *testing.T) {
 	}
 }
 
+// TestCharIsReadWithoutPadding: blanks at the end of char(n) are no part of the value.
+func TestCharIsReadWithoutPadding(t *testing.T) {
+	padded := record.Value{Kind: record.Text, Data: []byte(" ab  ")}
+	for _, typ := range []string{"character(5)", "bpchar", "character"} {
+		if v, err := tryDecode[string](typ, padded); v != " ab" || err != nil {
+			t.Errorf("%s: %q, %v", typ, v, err)
+		}
+		if v, err := tryDecode[*string](typ, padded); err != nil || *v != " ab" {
+			t.Errorf("%s: %v, %v", typ, v, err)
+		}
+		if v, err := tryDecode[sql.NullString](typ, padded); v.String != " ab" || err != nil {
+			t.Errorf("%s: %v, %v", typ, v, err)
+		}
+	}
+	for _, typ := range []string{"text", "character varying(5)", `"char"`, ""} {
+		if v, err := tryDecode[string](typ, padded); v != " ab  " || err != nil {
+			t.Errorf("%s: %q, %v", typ, v, err)
+		}
+	}
+	array := record.Value{Kind: record.Text, Data: []byte(`{"a ",NULL,"b  "}`)}
+	v, err := tryDecode[[]sql.Null[string]]("character(3)[]", array)
+	if err != nil || len(v) != 3 || v[0].V != "a" || v[1].Valid || v[2].V != "b" {
+		t.Errorf("array: %v, %v", v, err)
+	}
+}
+
 type scalars struct {
 	A int64
 	B bool

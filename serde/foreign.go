@@ -187,6 +187,8 @@ func scannerCodec(c *codec) {
 			return scanAs(scan, bytesCodec())
 		case "timestamp with time zone":
 			return scanAs(scan, timeCodec())
+		case "character":
+			return func(p unsafe.Pointer, src []byte) error { return c.parse(p, withoutPadding(src)) }
 		}
 		return c.parse
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strings"
 
 	"github.com/tailrace/tailrace/record"
 )
@@ -55,11 +56,30 @@ func keyProblem(c *record.Column, by *codec) string {
 	if reason := columnKeyProblem(c, false); reason != "" {
 		return reason
 	}
-	if typeOf(c).name == "numeric" && by.goType.Kind() == reflect.String {
-		return "is numeric, whose text may differ where the values are equal; use record.Decimal instead of " +
-			by.goType.String()
+	goType := by.goType
+	if goType.PkgPath() == "database/sql" && strings.HasPrefix(goType.Name(), "Null[") {
+		goType = goType.Field(0).Type
+	}
+	if goType.Kind() != reflect.String {
+		return "" // it does not compare texts
+	}
+	const differ = "whose text may differ where the values are equal"
+	t := typeOf(c)
+	switch {
+	case t.name == "numeric":
+		return "is numeric, " + differ + "; use record.Decimal instead of " + by.goType.String()
+	case t.name == "numrange" || t.name == "nummultirange" || t.own && ofRanges(c):
+		return "is " + t.name + ", a range, " + differ + "; make its bounds columns of their own, " +
+			"and these the key"
+	case c.Kind == record.KindComposite:
+		return "is of the composite type " + t.name + ", " + differ + "; make its fields columns of their own, " +
+			"and these the key"
 	}
 	return ""
+}
+
+func ofRanges(c *record.Column) bool {
+	return c.Kind == record.KindRange || c.Kind == record.KindMultirange
 }
 
 func lastName(name string) string {

@@ -1,6 +1,7 @@
 package serde
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
@@ -77,11 +78,25 @@ func parseBool(v *bool, src []byte) error {
 }
 
 func stringCodec() *codec {
-	return leaf(codec{sqlType: "text", fits: func(columnType) bool { return true }},
+	c := leaf(codec{sqlType: "text", fits: func(columnType) bool { return true }},
 		func(v *string, src []byte) error { *v = string(src); return nil },
 		func(dst []byte, v *string) []byte { return append(dst, *v...) },
 		func(dst []byte, v *string, _ *JSONOptions) []byte { return AppendJSONString(dst, *v) })
+	c.parseFor = func(t columnType) parseFunc {
+		if blankPadded(t) {
+			return func(p unsafe.Pointer, src []byte) error { return c.parse(p, withoutPadding(src)) }
+		}
+		return c.parse
+	}
+	return c
 }
+
+// blankPadded reports whether a column is char(n), whose text is padded with blanks to
+// n. They are no part of the value: the database ignores them when it compares, and
+// drops them in a cast to text.
+func blankPadded(t columnType) bool { return t.name == "character" && !t.array }
+
+func withoutPadding(src []byte) []byte { return bytes.TrimRight(src, " ") }
 
 type (
 	signed interface {

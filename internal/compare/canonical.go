@@ -125,6 +125,8 @@ func stringForm(s, sqlType string) string {
 			}
 		}
 		return s
+	case "character", "bpchar":
+		return strconv.Quote(strings.TrimRight(s, " ")) // the view is without the padding
 	case "timestamp with time zone", "json", "jsonb", "":
 		// Inside of JSON only what has date, time and zone is taken for a time.
 		if len(s) >= len("2006-01-02T15:04Z") && s[4] == '-' && s[10] == 'T' {

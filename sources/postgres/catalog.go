@@ -189,7 +189,10 @@ func readColumns(ctx context.Context, c *pgx.Conn, tables map[uint32]*table) err
 			UNION ALL SELECT y.typtype, y.typbasetype, CASE WHEN d.typtypmod = -1 THEN y.typtypmod ELSE d.typtypmod END
 			FROM d JOIN pg_type y ON y.oid = d.typbasetype WHERE d.typtype = 'd' AND y.typtype = 'd')
 			SELECT format_type(d.typbasetype, d.typtypmod) FROM d JOIN pg_type b ON b.oid = d.typbasetype
-			WHERE d.typtype = 'd' AND b.typtype <> 'd'), '')
+			WHERE d.typtype = 'd' AND b.typtype <> 'd'), ''),
+		coalesce((WITH RECURSIVE d AS (SELECT y.typtype, y.typbasetype FROM pg_type y WHERE y.oid = a.atttypid
+			UNION ALL SELECT y.typtype, y.typbasetype FROM d JOIN pg_type y ON y.oid = d.typbasetype WHERE d.typtype = 'd')
+			SELECT ascii(d.typtype::text) FROM d WHERE d.typtype IN ('c', 'r', 'm')), 0)
 		FROM pg_attribute a
 		LEFT JOIN pg_index p ON p.indrelid = a.attrelid AND p.indisprimary AND p.indimmediate AND p.indisvalid
 		LEFT JOIN pg_index r ON r.indrelid = a.attrelid AND r.indisreplident AND r.indisvalid
@@ -205,7 +208,7 @@ func readColumns(ctx context.Context, c *pgx.Conn, tables map[uint32]*table) err
 		var inPrimary, inReplica bool
 		col := column{}
 		if err := rows.Scan(&rel, &col.Name, &col.Type, &typeOID, &col.TypeMod, &col.NotNull, &generated,
-			&col.selectable, &col.Collation, &inPrimary, &inReplica, &col.Base); err != nil {
+			&col.selectable, &col.Collation, &inPrimary, &inReplica, &col.Base, &col.Kind); err != nil {
 			return fmt.Errorf("postgres: read the columns: %w", err)
 		}
 		t := tables[uint32(rel)]

@@ -86,7 +86,7 @@ func (d *catalogDescriber) fresh(m pgoutput.RelationMessage) (*record.Relation, 
 			out.Key = false
 		}
 		if have != nil && have.TypeOID == col.TypeOID && have.TypeMod == col.TypeMod {
-			out.Type, out.Base = have.Type, have.Base
+			out.Type, out.Base, out.Kind = have.Type, have.Base, have.Kind
 		} else if err := c.QueryRow(ctx,
 			"SELECT format_type($1::int8::oid, $2::int4)", int64(col.TypeOID), col.TypeMod).
 			Scan(&out.Type); err != nil {
