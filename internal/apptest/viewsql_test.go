@@ -22,7 +22,16 @@ import (
 	"github.com/tailrace/tailrace/view"
 )
 
-func TestMain(m *testing.M) { pgservertest.Main(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(envBankDir) != "" {
+		if err := runBank(); err != nil {
+			fmt.Fprintln(os.Stderr, "bank:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	pgservertest.Main(m)
+}
 
 // transactions is how many transactions the single-writer test compares.
 func transactions() int {
