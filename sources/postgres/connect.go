@@ -155,7 +155,11 @@ func connectError(cfg *pgx.ConnConfig, err error) error {
 	case strings.HasPrefix(pg.Code, "28"):
 		return fmt.Errorf("%s: %w: check user, password and pg_hba.conf: %w", where, pg, sources.ErrConfig)
 	case pg.Code == "3D000":
-		return fmt.Errorf("%s: %w: %w", where, pg, sources.ErrConfig)
+		return fmt.Errorf("%s: %w: name the right database in Config.URL, or run: CREATE DATABASE %s: %w",
+			where, pg, pgx.Identifier{cfg.Database}.Sanitize(), sources.ErrConfig)
+	case pg.Code == "42501":
+		return fmt.Errorf("%s: %w: run: GRANT CONNECT ON DATABASE %s TO %s: %w", where, pg,
+			pgx.Identifier{cfg.Database}.Sanitize(), pgx.Identifier{cfg.User}.Sanitize(), sources.ErrConfig)
 	}
 	return fmt.Errorf("%s: %w", where, pg)
 }

@@ -531,7 +531,17 @@ func TestWrongPassword(t *testing.T) {
 		t.Errorf("error is %v", err)
 	}
 	f.cfg.URL = strings.Replace(f.db.URL, f.db.Name, "nowhere", 1)
-	if _, err = f.tryOpen(); !errors.Is(err, sources.ErrConfig) || !strings.Contains(err.Error(), "nowhere") {
+	if _, err = f.tryOpen(); !errors.Is(err, sources.ErrConfig) ||
+		!strings.Contains(err.Error(), `CREATE DATABASE "nowhere"`) {
+		t.Errorf("error is %v", err)
+	}
+	role := "guest_" + f.db.Name
+	f.db.Exec(`create role "` + role + `" login replication password 'canary-98'; ` +
+		`revoke connect on database "` + f.db.Name + `" from public`)
+	defer f.db.Exec(`drop role "` + role + `"`)
+	f.cfg.URL = asRole(f.db.URL, role, "canary-98")
+	if _, err = f.tryOpen(); !errors.Is(err, sources.ErrConfig) ||
+		!strings.Contains(err.Error(), `GRANT CONNECT ON DATABASE "`+f.db.Name+`" TO "`+role+`"`) {
 		t.Errorf("error is %v", err)
 	}
 }
