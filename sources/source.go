@@ -82,6 +82,10 @@ type OpenRequest struct {
 	System string
 	// Timeline is what Branching.Timeline last returned, 0 if that is not known.
 	Timeline uint32
+	// Check, if it is not nil, reports what of the tables' shapes does not fit the topologies'
+	// types. It is called with what is known of the tables before anything is created, and
+	// its error is reported together with what else is wrong.
+	Check func(relations map[string]*record.Relation) error
 	// EventTime says that a node of the topology depends on stream time, so an
 	// idle database has to log heartbeats.
 	EventTime bool

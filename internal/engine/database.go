@@ -194,18 +194,19 @@ func (m misfits) Unwrap() []error {
 // holdMisfits holds the topologies that an error of opening is about, and reports
 // whether there are any.
 func (e *Engine) holdMisfits(d *databaseRun, err error) (held bool, fails error) {
-	var own misfits
+	var types misfits
 	var tables sources.TableError
-	if !errors.As(err, &own) && errors.As(err, &tables) {
-		own = misfits{}
-		for _, r := range d.active() {
+	errors.As(err, &types)
+	errors.As(err, &tables)
+	for _, r := range d.active() {
+		cause := types[r]
+		if tables != nil {
 			if problem := tables.Of(tablesOf(d, r)); problem != nil {
-				own[r] = fmt.Errorf("engine: database %q: topology %q: %w", d.name, r.name(), problem)
+				problem = fmt.Errorf("engine: database %q: topology %q: %w", d.name, r.name(), problem)
+				cause = errors.Join(problem, cause)
 			}
 		}
-	}
-	for _, r := range d.active() {
-		if cause, ok := own[r]; ok {
+		if cause != nil {
 			held = true
 			if err := e.hold(r, cause); err != nil {
 				return true, err
@@ -228,6 +229,7 @@ func tablesOf(d *databaseRun, r *topologyRun) []string {
 
 func (e *Engine) tryOpenSession(ctx context.Context, d *databaseRun) error {
 	req := e.request(d, e.cfg.App, d.active(), d.resume())
+	req.Check = func(relations map[string]*record.Relation) error { return unfit(d, relations) }
 	session, err := e.openRetry(ctx, d, req)
 	if err != nil {
 		return err
@@ -283,6 +285,25 @@ func checkRelations(d *databaseRun, s sources.Session) error {
 		}
 		if err := errors.Join(errs...); err != nil {
 			wrong[r] = fmt.Errorf("engine: database %q: topology %q: %w", d.name, r.name(), err)
+		}
+	}
+	if len(wrong) > 0 {
+		return wrong
+	}
+	return nil
+}
+
+// unfit reports what does not fit between types and the tables that are there, by topology.
+func unfit(d *databaseRun, relations map[string]*record.Relation) error {
+	wrong := misfits{}
+	for _, spec := range specsOf(d, d.active()) {
+		rel := relations[spec.Table.Name]
+		if rel == nil {
+			continue
+		}
+		if err := spec.Check(rel); err != nil {
+			wrong[spec.run] = errors.Join(wrong[spec.run],
+				fmt.Errorf("engine: database %q: topology %q: %w", d.name, spec.run.name(), err))
 		}
 	}
 	if len(wrong) > 0 {

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -83,8 +84,8 @@ func (o *opening) open(ctx context.Context) (sources.Session, error) {
 	if more, err = o.look(ctx); err != nil {
 		return nil, err
 	}
-	if problems = append(problems, more...); len(problems) > 0 {
-		return nil, setupError(o.server.database, problems)
+	if err := o.refuse(append(problems, more...)); err != nil {
+		return nil, err
 	}
 	plan, _ := o.plan.plan()
 	if o.req.Resume != 0 {
@@ -96,6 +97,37 @@ func (o *opening) open(ctx context.Context) (sources.Session, error) {
 		return nil, err
 	}
 	return o.start(ctx, plan)
+}
+
+// refuse returns all that keeps us from reading, types that do not fit among it. Where no
+// more is wrong than with certain tables, readers of others can tell.
+func (o *opening) refuse(problems []Problem) error {
+	var types error
+	if o.req.Check != nil {
+		types = o.req.Check(o.relations())
+	}
+	if len(problems) == 0 {
+		return types
+	}
+	err := setupError(o.server.database, problems)
+	var tables sources.TableError
+	switch {
+	case types == nil:
+		return err
+	case errors.As(err, &tables):
+		return errors.Join(err, types)
+	}
+	return setupError(o.server.database, append(problems,
+		Problem{Subject: "types", Text: types.Error(), Kind: sources.ErrSchema}))
+}
+
+// relations are the tables' shapes as the log will have them.
+func (o *opening) relations() map[string]*record.Relation {
+	out := map[string]*record.Relation{}
+	for _, t := range o.tables {
+		out[t.req.Name] = t.relation(o.plan.publishesGenerated(t), o.plan.columnList(t))
+	}
+	return out
 }
 
 // replication opens the replication connection and asks for the system's identity.
@@ -249,8 +281,9 @@ func (o *opening) start(ctx context.Context, plan plan) (sources.Session, error)
 	s.handed.Store(o.req.Resume)
 	describe := &catalogDescriber{ctx: s.ctx, conn: o.conn, wanted: map[uint32]*table{},
 		known: map[uint32]*record.Relation{}}
+	relations := o.relations()
 	for _, t := range o.tables {
-		rel := t.relation(o.plan.publishesGenerated(t), o.plan.columnList(t))
+		rel := relations[t.req.Name]
 		s.relations[t.req.Name], describe.known[t.oid], describe.wanted[t.oid] = rel, rel, t
 	}
 	prefixes := map[string]bool{}
