@@ -12,6 +12,11 @@ type Relation struct {
 	Columns []Column
 	// Identity says what old tuples of this relation carry.
 	Identity Identity
+	// File is the id of the file that holds the rows, which is another one once they
+	// have been rewritten; 0 where the source does not tell.
+	File uint32 `json:"-"`
+	// Opened is the relation as it was when the session was opened, nil if this is it.
+	Opened *Relation `json:"-"`
 }
 
 // String returns schema.name.
@@ -49,6 +54,15 @@ type Column struct {
 	Kind TypeKind
 	// Collation is the column's collation where it is not deterministic, else "".
 	Collation string
+	// Number is the column's number in the source, which no other column of the table
+	// ever has; 0 where the source does not tell.
+	Number int16 `json:"-"`
+	// Stamp is another one once the column's definition has been changed; 0 where the
+	// source does not tell.
+	Stamp uint32 `json:"-"`
+	// Labels are the values of the column's enumerated type, each as its id, "=", its
+	// text and a line break; "" for other types.
+	Labels string `json:"-"`
 }
 
 // Identity is a table's replica identity: what old tuples carry.

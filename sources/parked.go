@@ -176,7 +176,7 @@ func (t *tableSource[K, V]) admit(key K, now *parkedRow[V]) error {
 			v = *old
 		}
 	}
-	if err := t.use(now.row.Rel); err != nil {
+	if err := t.bind(now.row.Rel); err != nil {
 		return err
 	}
 	at := now.row.CommitTime

@@ -40,7 +40,7 @@ func addStream[K comparable, V any](
 		TakesPolicy: true,
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
 			return &streamSource[K, V]{
-				rows: newRows(rt, types, o),
+				rows: newRows(rt, spec, types, o),
 				node: rt.Node(), drop: rt.Drop, snapshot: o.snapshot, outbox: o.outbox, guard: topology.NewGuard(rt),
 			}, nil
 		},
@@ -188,7 +188,7 @@ func Events[K comparable, V any](
 		Stores: []topology.StoreSpec{{Schema: codec.Fingerprint}},
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
 			e := &eventSource[K, V]{snapshot: o.snapshot, node: rt.Node(), drop: rt.Drop}
-			e.rows = newRows(rt, types, o)
+			e.rows = newRows(rt, spec, types, o)
 			e.Table = state.NewTable(rt.Env, rt.StoreIDFor(""), keyCodec, codec)
 			e.Own(topology.OwnerOf[K](rt))
 			e.elsewhere = !ownsNoKey[K](rt)
@@ -231,13 +231,13 @@ func (e *eventSource[K, V]) SnapshotOnce() bool { return false }
 // FeedReplayed records events that the snapshot covers. The table holds later values,
 // so an old value is there only if the log has all of it, and a large value that an
 // update left out is the snapshot's; where that has none, the event is counted and
-// dropped.
+// dropped. The log may be from before the table was altered.
 func (e *eventSource[K, V]) FeedReplayed(tx *record.Tx, seq uint32, rows []record.Row) error {
 	if e.snapshot {
 		return nil
 	}
 	for i := range rows {
-		if err := e.use(rows[i].Rel); err != nil {
+		if err := e.bind(rows[i].Rel); err != nil {
 			return err
 		}
 		ev, known, err := e.replayed(&rows[i])

@@ -57,7 +57,7 @@ func tableNode[K comparable, V any](
 		TakesPolicy: true,
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
 			t := &tableSource[K, V]{
-				rows:  newRows(rt, types, o),
+				rows:  newRows(rt, spec, types, o),
 				Table: state.NewTable(rt.Env, rt.StoreIDFor(""), keyCodec, codec),
 			}
 			t.Own(topology.OwnerOf[K](rt))
@@ -70,6 +70,7 @@ func tableNode[K comparable, V any](
 // rows decodes what a source node is fed.
 type rows[K comparable, V any] struct {
 	types     *rowType[K, V]
+	request   TableRequest
 	bound     *boundRow[K, V]
 	eventTime func(V) time.Time
 	maxTime   int64
@@ -78,8 +79,10 @@ type rows[K comparable, V any] struct {
 	from, to  []byte
 }
 
-func newRows[K comparable, V any](rt *topology.Runtime, types *rowType[K, V], o options[V]) rows[K, V] {
-	r := rows[K, V]{types: types, eventTime: o.eventTime, maxTime: topology.NoTime}
+func newRows[K comparable, V any](
+	rt *topology.Runtime, spec *Spec, types *rowType[K, V], o options[V],
+) rows[K, V] {
+	r := rows[K, V]{types: types, request: spec.Table, eventTime: o.eventTime, maxTime: topology.NoTime}
 	if rt.Partition().Cut() {
 		// Keys without an encoding, as NoKey, are in one partition.
 		r.divider, _ = topology.DividerOf[K]()
@@ -93,8 +96,19 @@ func (r *rows[K, V]) CurrentKey() any { return r.key }
 // MaxTime is the largest event time fed in this step.
 func (r *rows[K, V]) MaxTime() int64 { return r.maxTime }
 
-// use prepares for rows of a relation.
-func (r *rows[K, V]) use(rel *record.Relation) (err error) {
+// use prepares for rows of a relation that go with those that are kept.
+func (r *rows[K, V]) use(rel *record.Relation) error {
+	if r.bound != nil && r.bound.rel == rel {
+		return nil
+	}
+	if err := stillAs(rel, r.request); err != nil {
+		return err
+	}
+	return r.bind(rel)
+}
+
+// bind prepares for rows of a relation.
+func (r *rows[K, V]) bind(rel *record.Relation) (err error) {
 	if r.bound == nil || r.bound.rel != rel {
 		if r.bound, err = r.types.bind(rel); err != nil {
 			err = fmt.Errorf("%w; change the Go type and restart, or change the table back; once a row was "+

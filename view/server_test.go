@@ -259,17 +259,22 @@ func TestServerStream(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Body.Close()
+	// An idle stream goes on for ever.
+	late := time.AfterFunc(time.Minute, func() { r.Body.Close() })
+	defer late.Stop()
 	lines := bufio.NewScanner(r.Body)
 	expect := func(want string) {
 		t.Helper()
+		var seen []string
 		for lines.Scan() {
 			if lines.Text() == want {
 				return
 			}
+			seen = append(seen, lines.Text())
 		}
-		t.Fatalf("stream ended before %q: %v", want, lines.Err())
+		t.Fatalf("stream ended before %q: %v, it had %q", want, lines.Err(), seen)
 	}
-	expect("id: shop:0/10")
+	expect("id: shop:0/10#1")
 	for start := time.Now(); time.Since(start) < 900*time.Millisecond; {
 		// Requests with deadlines of their own are answered meanwhile.
 		r, body := ask(t, addr, "GET /views/revenue HTTP/1.1", "Host: localhost")
@@ -280,7 +285,7 @@ func TestServerStream(t *testing.T) {
 	shop.put(t, "revenue bob 1 1 -")
 	shop.commit()
 	expect(`data: {"op":"insert","key":"bob","value":{"orders":1,"cents":1,"note":null}}`)
-	expect("id: shop:0/20")
+	expect("id: shop:0/20#2")
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	if err := srv.Shutdown(ctx); err != nil {

@@ -54,6 +54,7 @@ func (e *Engine) join(ctx context.Context, answer joinAnswer) error {
 		e.ackMu.Lock()
 		r.task, r.fresh, r.noted, r.joining = made, true, false, false
 		r.committed = c.Positions.Clone() // is what it is read from
+		r.shapes = j.sub.runs[i].shapes
 		e.ackMu.Unlock()
 		e.log.Info("the topology has joined the others", "topology", r.name(), "position", c.Positions.String())
 	}

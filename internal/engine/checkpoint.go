@@ -37,6 +37,7 @@ type checkpoint struct {
 //	checkpoint/<topology>  where the topology stands
 //	joining/<database>/<topology>  there may be a slot of the topology's own
 //	published/<topology>   how the tables that the topology reads were published
+//	shapes/<topology>,<database>   what the tables were when the state began
 //	topology/<topology>    the summary of the topology that made the state
 func ownKey(name string) []byte { return append([]byte{0, 0, 0, 0}, name...) }
 
@@ -243,10 +244,15 @@ func (e *Engine) write(key, value []byte) error {
 // that a crash in between leaves a topology that starts anew and not one without its
 // state.
 func (e *Engine) dropCheckpoint(name string) error {
-	return e.remove(checkpointKey(name), publishedKey(name), summaryKey(name))
+	shapes, err := e.shapeKeys(name)
+	if err != nil {
+		return err
+	}
+	keys := append([][]byte{checkpointKey(name), publishedKey(name)}, shapes...)
+	return e.remove(append(keys, summaryKey(name))...)
 }
 
-// remove makes it durable that pairs of the engine's own are gone.
+// remove makes it durable that pairs of the engine's own are gone, whose keys ascend.
 func (e *Engine) remove(keys ...[]byte) error {
 	b := e.cfg.Dir.DB.NewBatch()
 	defer b.Close()

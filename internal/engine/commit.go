@@ -250,6 +250,13 @@ func (e *Engine) fill(batch state.Batch, sealed []*task.Ready) (queued []int64, 
 		}
 	}
 	for _, i := range order {
+		if e.notes(e.runs[i], sealed[i]) {
+			if err := noteShapes(batch, e.runs[i]); err != nil {
+				return nil, err
+			}
+		}
+	}
+	for _, i := range order {
 		if err := e.note(batch, e.runs[i], sealed[i]); err != nil {
 			return nil, err
 		}

@@ -84,22 +84,31 @@ func (e *Engine) request(d *databaseRun, app string, runs []*topologyRun, resume
 		},
 		Partial: len(runs) < len(d.runs) || resume != 0 && e.keepsOld(d),
 	}
-	at := map[string]int{}
-	for _, spec := range specsOf(d, runs) {
+	specs := specsOf(d, runs)
+	req.Tables = tableRequests(d, specs)
+	for _, spec := range specs {
 		req.EventTime = req.EventTime || spec.timed
-		if spec.Messages != "" {
-			if !slices.Contains(req.Messages, spec.Messages) {
-				req.Messages = append(req.Messages, spec.Messages)
-			}
-			continue
+		if spec.Messages != "" && !slices.Contains(req.Messages, spec.Messages) {
+			req.Messages = append(req.Messages, spec.Messages)
+		}
+	}
+	return req
+}
+
+// tableRequests is what source nodes want of tables, each table once.
+func tableRequests(d *databaseRun, specs []timedSpec) (tables []sources.TableRequest) {
+	at := map[string]int{}
+	for _, spec := range specs {
+		if spec.Table.Name == "" {
+			continue // messages
 		}
 		i, ok := at[spec.Table.Name]
 		if !ok {
-			i = len(req.Tables)
+			i = len(tables)
 			at[spec.Table.Name] = i
-			req.Tables = append(req.Tables, sources.TableRequest{Name: spec.Table.Name, Added: true})
+			tables = append(tables, sources.TableRequest{Name: spec.Table.Name, Added: true})
 		}
-		t := &req.Tables[i]
+		t := &tables[i]
 		spec.run.continues(d.name, spec.Spec, t)
 		for _, c := range spec.Table.Columns {
 			if !slices.Contains(t.Columns, c) {
@@ -112,7 +121,7 @@ func (e *Engine) request(d *databaseRun, app string, runs []*topologyRun, resume
 		t.Changes = t.Changes || spec.Table.Changes
 		t.Snapshot = t.Snapshot || spec.Table.Snapshot
 	}
-	return req
+	return tables
 }
 
 // timedSpec is a source node's spec with whether its topology depends on time.
@@ -241,7 +250,7 @@ func (e *Engine) tryOpenSession(ctx context.Context, d *databaseRun) error {
 	if err := e.noteTimeline(d, session); err != nil {
 		return err
 	}
-	if err := checkRelations(d, session); err != nil {
+	if err := e.checkRelations(d, session); err != nil {
 		return err
 	}
 	if err := e.notePublished(d, session); err != nil {
@@ -261,34 +270,6 @@ func (e *Engine) noteTimeline(d *databaseRun, s sources.Session) error {
 	}
 	if err := e.cfg.Dir.SetTimeline(d.name, b.Timeline()); err != nil {
 		return fmt.Errorf("engine: database %q: note its timeline: %w", d.name, err)
-	}
-	return nil
-}
-
-// checkRelations reports everything that does not fit between tables and types, by
-// topology.
-func checkRelations(d *databaseRun, s sources.Session) error {
-	relations := s.Relations()
-	wrong := misfits{}
-	for _, r := range d.active() {
-		var errs []error
-		for _, spec := range specsOf(d, []*topologyRun{r}) {
-			if spec.Table.Name == "" {
-				continue
-			}
-			rel, ok := relations[spec.Table.Name]
-			if !ok {
-				errs = append(errs, fmt.Errorf("%w: table %s is not there", sources.ErrSchema, spec.Table.Name))
-				continue
-			}
-			errs = append(errs, spec.Check(rel))
-		}
-		if err := errors.Join(errs...); err != nil {
-			wrong[r] = fmt.Errorf("engine: database %q: topology %q: %w", d.name, r.name(), err)
-		}
-	}
-	if len(wrong) > 0 {
-		return wrong
 	}
 	return nil
 }

@@ -251,7 +251,7 @@ func (j *joiner) open(ctx context.Context) error {
 		if err := j.sub.noteTimeline(f.d, session); err != nil {
 			return err
 		}
-		if err := checkRelations(f.d, session); err != nil {
+		if err := j.sub.checkRelations(f.d, session); err != nil {
 			return err
 		}
 	}

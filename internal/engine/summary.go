@@ -20,9 +20,14 @@ func (e *Engine) isNoted(t *topology.Topology) (bool, error) {
 	return bytes.Equal(now, value), err
 }
 
+// notes reports whether what a topology is is stored with a commit: its first checkpoint.
+func (e *Engine) notes(r *topologyRun, ready *task.Ready) bool {
+	return !r.noted && e.joins == nil && len(ready.Checkpoint.Positions) > 0
+}
+
 // note stores a topology's summary with its first checkpoint.
 func (e *Engine) note(batch state.Batch, r *topologyRun, ready *task.Ready) error {
-	if r.noted || e.joins != nil || len(ready.Checkpoint.Positions) == 0 {
+	if !e.notes(r, ready) {
 		return nil
 	}
 	value, err := json.Marshal(r.topology.Summary())

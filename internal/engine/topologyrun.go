@@ -3,6 +3,7 @@ package engine
 import (
 	"github.com/tailrace/tailrace/internal/task"
 	"github.com/tailrace/tailrace/record"
+	"github.com/tailrace/tailrace/sources"
 	"github.com/tailrace/tailrace/topology"
 )
 
@@ -37,6 +38,9 @@ type topologyRun struct {
 	// and table; publishedNoted says that it is stored so. See published.go.
 	published      published
 	publishedNoted bool
+	// shapes are the tables, by database and name, as they were when last compared with
+	// what the state is made of.
+	shapes map[string]map[string]sources.Shape
 	// old is the checkpoint of the state that another form of the topology made, until
 	// that is dropped; see dropChanged.
 	old *checkpoint

@@ -51,7 +51,7 @@ func readServer(ctx context.Context, c *pgx.Conn) (*server, error) {
 // table is a table that was asked for, as the catalog has it.
 type table struct {
 	req          sources.TableRequest
-	oid          uint32
+	oid, file    uint32
 	schema, name string
 	kind         byte // relkind
 	persistence  byte
@@ -145,7 +145,8 @@ func readTables(ctx context.Context, c *pgx.Conn, reqs []sources.TableRequest) (
 	}
 	rows, err := c.Query(ctx, `SELECT w.i::int, c.oid::int8, n.nspname::text, c.relname::text, c.relkind::text,
 		c.relpersistence::text, c.relreplident::text, c.relrowsecurity, pg_has_role(c.relowner, 'USAGE'),
-		pg_get_userbyid(c.relowner)::text, has_schema_privilege(n.oid, 'USAGE'), greatest(c.reltuples, 0)::float8
+		pg_get_userbyid(c.relowner)::text, has_schema_privilege(n.oid, 'USAGE'), greatest(c.reltuples, 0)::float8,
+		coalesce(pg_relation_filenode(c.oid), 0)::int8
 		FROM unnest($1::text[], $2::text[], $3::int[]) AS w(s, t, i)
 		JOIN pg_namespace n ON n.nspname = w.s JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = w.t
 		WHERE c.relkind NOT IN ('i', 'I', 'S', 'c', 't')`, schemas, names, asked)
@@ -155,14 +156,15 @@ func readTables(ctx context.Context, c *pgx.Conn, reqs []sources.TableRequest) (
 	byOID := map[uint32]*table{}
 	for rows.Next() {
 		var i int
-		var oid int64
+		var oid, file int64
 		var kind, persistence, identity string
 		t := &table{}
 		if err := rows.Scan(&i, &oid, &t.schema, &t.name, &kind, &persistence, &identity, &t.rls, &t.owner,
-			&t.ownerName, &t.usage, &t.estimate); err != nil {
+			&t.ownerName, &t.usage, &t.estimate, &file); err != nil {
 			return nil, fmt.Errorf("postgres: read the catalog: %w", err)
 		}
-		t.oid, t.kind, t.persistence, t.identity = uint32(oid), kind[0], persistence[0], identity[0]
+		t.oid, t.file = uint32(oid), uint32(file)
+		t.kind, t.persistence, t.identity = kind[0], persistence[0], identity[0]
 		t.req = reqs[i]
 		tables[t.req.Name], byOID[t.oid] = t, t
 	}
@@ -192,7 +194,13 @@ func readColumns(ctx context.Context, c *pgx.Conn, tables map[uint32]*table) err
 			WHERE d.typtype = 'd' AND b.typtype <> 'd'), ''),
 		coalesce((WITH RECURSIVE d AS (SELECT y.typtype, y.typbasetype FROM pg_type y WHERE y.oid = a.atttypid
 			UNION ALL SELECT y.typtype, y.typbasetype FROM d JOIN pg_type y ON y.oid = d.typbasetype WHERE d.typtype = 'd')
-			SELECT ascii(d.typtype::text) FROM d WHERE d.typtype IN ('c', 'r', 'm')), 0)
+			SELECT ascii(d.typtype::text) FROM d WHERE d.typtype IN ('c', 'r', 'm')), 0),
+		a.attnum, a.xmin::text::int8,
+		coalesce((WITH RECURSIVE d AS (SELECT a.atttypid AS id
+			UNION SELECT u.id FROM d JOIN pg_type y ON y.oid = d.id,
+				LATERAL (VALUES (y.typbasetype), (y.typelem)) AS u(id) WHERE u.id <> 0)
+			SELECT string_agg(v.oid || '=' || v.enumlabel || chr(10), '' ORDER BY v.oid)
+			FROM d JOIN pg_enum v ON v.enumtypid = d.id), '')
 		FROM pg_attribute a
 		LEFT JOIN pg_index p ON p.indrelid = a.attrelid AND p.indisprimary AND p.indimmediate AND p.indisvalid
 		LEFT JOIN pg_index r ON r.indrelid = a.attrelid AND r.indisreplident AND r.indisvalid
@@ -203,16 +211,17 @@ func readColumns(ctx context.Context, c *pgx.Conn, tables map[uint32]*table) err
 	}
 	replica := map[uint32][]string{}
 	for rows.Next() {
-		var rel, typeOID int64
+		var rel, typeOID, stamp int64
 		var generated string
 		var inPrimary, inReplica bool
 		col := column{}
 		if err := rows.Scan(&rel, &col.Name, &col.Type, &typeOID, &col.TypeMod, &col.NotNull, &generated,
-			&col.selectable, &col.Collation, &inPrimary, &inReplica, &col.Base, &col.Kind); err != nil {
+			&col.selectable, &col.Collation, &inPrimary, &inReplica, &col.Base, &col.Kind, &col.Number,
+			&stamp, &col.Labels); err != nil {
 			return fmt.Errorf("postgres: read the columns: %w", err)
 		}
 		t := tables[uint32(rel)]
-		col.TypeOID = uint32(typeOID)
+		col.TypeOID, col.Stamp = uint32(typeOID), uint32(stamp)
 		if generated != "" {
 			col.generated = generated[0]
 		}
@@ -254,7 +263,9 @@ func contains(names []string, name string) bool {
 // relation describes a table as the log will, once it is published with these
 // columns. A generated column is in the log only where the publication says so.
 func (t *table) relation(withGenerated bool, published []string) *record.Relation {
-	r := &record.Relation{Schema: t.schema, Name: t.name, OID: t.oid, Identity: identityOf(t.identity)}
+	r := &record.Relation{
+		Schema: t.schema, Name: t.name, OID: t.oid, File: t.file, Identity: identityOf(t.identity),
+	}
 	for _, col := range t.columns {
 		if col.generated != 0 && !(withGenerated && col.generated == 's') {
 			continue

@@ -12,14 +12,15 @@ import (
 )
 
 // catalogDescriber makes relations of the log's descriptions. The shape and, but under
-// REPLICA IDENTITY FULL, the key are the log's own; names of types, collations and NOT
-// NULL are the catalog's of now, which is asked only when a shape is new.
+// REPLICA IDENTITY FULL, the key are the log's own; names of types, collations, NOT NULL
+// and what tells of rewritten rows are the catalog's of now, which is asked only when a shape is new.
 type catalogDescriber struct {
 	ctx  context.Context
 	conn *pgx.ConnConfig
-	// wanted are the tables asked for, by id; known their last relation.
-	wanted map[uint32]*table
-	known  map[uint32]*record.Relation
+	// wanted are the tables asked for, by id; opened their relation as of the session's
+	// start, known their last one.
+	wanted        map[uint32]*table
+	opened, known map[uint32]*record.Relation
 }
 
 // describe returns the relation of a description, nil for a table nobody asked for,
@@ -73,12 +74,18 @@ func (d *catalogDescriber) fresh(m pgoutput.RelationMessage) (*record.Relation, 
 	if err := readColumns(ctx, c, map[uint32]*table{m.OID: now}); err != nil {
 		return nil, err
 	}
-	rel := &record.Relation{Schema: m.Schema, Name: m.Name, OID: m.OID, Identity: identityOf(m.Identity)}
+	rel := &record.Relation{Schema: m.Schema, Name: m.Name, OID: m.OID, Identity: identityOf(m.Identity),
+		Opened: d.opened[m.OID]}
+	if err := c.QueryRow(ctx, "SELECT coalesce(pg_relation_filenode($1::int8::oid), 0)::int8", int64(m.OID)).
+		Scan(&rel.File); err != nil {
+		return nil, fmt.Errorf("postgres: file of table %s: %w", rel, err)
+	}
 	for _, col := range m.Columns {
 		out := record.Column{Name: col.Name, TypeOID: col.TypeOID, TypeMod: col.TypeMod, Key: col.Key}
 		have := now.column(col.Name)
 		if have != nil {
 			out.NotNull, out.Collation = have.NotNull, have.Collation
+			out.Number, out.Stamp, out.Labels = have.Number, have.Stamp, have.Labels
 			if m.Identity == 'f' {
 				out.Key = have.Key
 			}

@@ -280,11 +280,12 @@ func (o *opening) start(ctx context.Context, plan plan) (sources.Session, error)
 	s.acked.Store(o.req.Resume)
 	s.handed.Store(o.req.Resume)
 	describe := &catalogDescriber{ctx: s.ctx, conn: o.conn, wanted: map[uint32]*table{},
-		known: map[uint32]*record.Relation{}}
+		opened: map[uint32]*record.Relation{}, known: map[uint32]*record.Relation{}}
 	relations := o.relations()
 	for _, t := range o.tables {
 		rel := relations[t.req.Name]
-		s.relations[t.req.Name], describe.known[t.oid], describe.wanted[t.oid] = rel, rel, t
+		s.relations[t.req.Name], describe.wanted[t.oid] = rel, t
+		describe.opened[t.oid], describe.known[t.oid] = rel, rel
 	}
 	prefixes := map[string]bool{}
 	for _, p := range o.req.Messages {
