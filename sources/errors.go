@@ -26,6 +26,9 @@ var (
 	// ErrWrongSystem: the source is another installation than the state came from,
 	// or went back in time.
 	ErrWrongSystem = errors.New("sources: another source system")
+	// ErrReopen: a session has ended because its tables have to be looked at anew; what it
+	// has not delivered comes in the next one. It is no fault.
+	ErrReopen = errors.New("sources: session has to be opened again")
 	// ErrInUse: another process reads with our slot.
 	ErrInUse = errors.New("sources: in use by another process")
 	// ErrQuery: a query that the user gave cannot be run as it is.

@@ -141,7 +141,7 @@ type Session interface {
 	Relations() map[string]*record.Relation
 	// Next blocks until there are rows, and returns what has arrived, up to the
 	// session's bounds. It returns the context's error when that is done, and a
-	// permanent error when the stream cannot go on; what a reconnect mends is
+	// permanent error when the stream cannot go on, or ErrReopen; what a reconnect mends is
 	// mended inside (whole transactions are resent, already delivered ones are
 	// dropped). The batch and all its bytes are valid until its Release.
 	Next(ctx context.Context) (*Batch, error)

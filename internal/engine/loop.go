@@ -47,6 +47,9 @@ func (ep *epoch) lingers() time.Duration {
 func (e *Engine) loop(ctx context.Context) error {
 	for {
 		d, in, err := e.next(ctx, true, 0)
+		if errors.Is(err, sources.ErrReopen) {
+			err = e.reopen(ctx, err)
+		}
 		if err != nil {
 			return err
 		}
@@ -61,7 +64,11 @@ func (e *Engine) loop(ctx context.Context) error {
 			// nothing more has arrived. While the commit before it is under way
 			// nothing is lost by waiting for more.
 			wait := !e.closed() || e.inflight != nil
-			if d, in, err = e.next(ctx, wait, e.epoch.lingers()); err != nil {
+			d, in, err = e.next(ctx, wait, e.epoch.lingers())
+			if errors.Is(err, sources.ErrReopen) {
+				err = e.reopen(ctx, err)
+			}
+			if err != nil {
 				return e.endWith(ctx, err)
 			}
 		}

@@ -45,6 +45,25 @@ func (e *Engine) recover(ctx context.Context, cause error) error {
 	return e.start(ctx)
 }
 
+// reopen opens all sessions anew, as one of them asked for, from what is complete on.
+func (e *Engine) reopen(ctx context.Context, cause error) error {
+	e.log.Warn("the databases are opened again", "cause", cause)
+	if e.closed() {
+		if err := e.commitOrRecover(ctx); err != nil {
+			return err
+		}
+	}
+	if err := e.settle(); err != nil {
+		return err
+	}
+	for _, r := range e.runs {
+		r.task.Rollback()
+	}
+	e.epoch = epoch{careful: e.epoch.careful}
+	e.closeSessions()
+	return e.start(ctx)
+}
+
 // hold makes a topology stand still where it is. It fails if no other goes on.
 func (e *Engine) hold(r *topologyRun, cause error) error {
 	r.held = cause

@@ -48,10 +48,8 @@
 //
 // The log has no TRUNCATE, DETACH or DROP of a single partition of a table that is read
 // by its root: rows that go that way stay in views until a new snapshot; delete them
-// instead. Nor has it the rows of a partition that is attached, or those that a change of
-// a column's type rewrites; a table that is dropped and created again goes on as the old
-// one, and so does one whose key becomes another column. Tables are read without those
-// that inherit from them. docs/operations.md says what to do about each. During the
+// instead. Nor has it the rows of a partition that is attached. Tables are read without
+// those that inherit from them. docs/operations.md says what to do about each. During the
 // snapshot its tables have an ACCESS SHARE lock, as pg_dump takes: TRUNCATE and ALTER
 // TABLE wait for it, other writes do not. Values read the same on every connection, in
 // the forms that record.Text documents; money as in the C locale, and names of tables and

@@ -12,7 +12,7 @@ import (
 
 // monitor looks at slot and publications from time to time, over a connection of its own:
 // how much log the server keeps for us, whether that is too much, and whether all that we
-// read is still published.
+// read is still published and still the tables that it was.
 func (s *session) monitor() {
 	var c *pgx.Conn
 	defer func() {
@@ -21,6 +21,7 @@ func (s *session) monitor() {
 		}
 	}()
 	var warned time.Time
+	var altered altered
 	for {
 		if c == nil {
 			c, _ = connect(s.ctx, s.conn) // The stream reports what is wrong.
@@ -36,6 +37,14 @@ func (s *session) monitor() {
 			}
 		}
 		pause := s.cfg.MonitorInterval
+		if c != nil {
+			if s.look(c, &altered) {
+				return
+			}
+			if altered.why != nil {
+				pause = min(pause, time.Second)
+			}
+		}
 		if s.mark != "" {
 			s.markStarted(c)
 			pause = min(pause, time.Second)
