@@ -74,7 +74,7 @@ func (s *session) inspect(c *pgx.Conn, warned *time.Time) (ended bool, err error
 	}
 	gap, err := s.watch.look(s.ctx, c, s.acked.Load())
 	if gap != nil {
-		s.fail(gap)
+		s.fail(fmt.Errorf("postgres: %w: %w", sources.ErrReopen, gap)) // which finds whom it concerns
 	}
 	return gap != nil, err
 }
