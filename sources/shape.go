@@ -97,8 +97,8 @@ func (s Shape) Became(now Shape) error {
 	if len(why) == 0 {
 		return nil
 	}
-	return fmt.Errorf("%w: table %s is not what the state was made of: %s; the log does not tell which rows that "+
-		"changed, so raise the topology's Version: its state is then rebuilt from a new snapshot",
+	return fmt.Errorf("%w: table %s is not what the state was made of: %s; the log does not tell which rows "+
+		"that changed, so raise the topology's Version: its state is then rebuilt from a new snapshot",
 		ErrSchema, s.Table, strings.Join(why, "; "))
 }
 

@@ -85,7 +85,8 @@ func TestAlteredTable(t *testing.T) {
 func alter(t *testing.T, c altered, running bool) {
 	db := pgservertest.New(t)
 	table := " (id bigint primary key, other bigint, amount bigint not null, mood mood not null, note varchar(10))"
-	db.Exec("create type mood as enum ('new', 'old')", "create table goods"+table, "create table goods_kept"+table,
+	db.Exec("create type mood as enum ('new', 'old')",
+		"create table goods"+table, "create table goods_kept"+table,
 		"insert into goods values (1, 5, 10, 'new', 'one'), (2, 6, 20, 'old', 'two')",
 		"create table ticks (id bigint primary key, amount bigint not null)", "insert into ticks values (1, 1)")
 	shop := sources.NewDatabase("shop", postgres.Source(postgres.Config{

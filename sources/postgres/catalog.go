@@ -174,13 +174,11 @@ func readTables(ctx context.Context, c *pgx.Conn, reqs []sources.TableRequest) (
 	return tables, readColumns(ctx, c, byOID)
 }
 
-// readColumns fills in columns and keys.
-func readColumns(ctx context.Context, c *pgx.Conn, tables map[uint32]*table) error {
-	oids := make([]int64, 0, len(tables))
-	for oid := range tables {
-		oids = append(oids, int64(oid))
-	}
-	rows, err := c.Query(ctx, `SELECT a.attrelid::int8, a.attname::text, format_type(a.atttypid, a.atttypmod),
+// columnsQuery reads the columns of tables whose ids it is given: for each what describes
+// it, whether it is in the primary key and in the replica identity's index, the type under
+// its domain, whether that is composite or a range, and what tells that its values have
+// been written anew.
+const columnsQuery = `SELECT a.attrelid::int8, a.attname::text, format_type(a.atttypid, a.atttypmod),
 		a.atttypid::int8, a.atttypmod, a.attnotnull OR (SELECT y.typnotnull FROM pg_type y WHERE y.oid = a.atttypid),
 		a.attgenerated::text,
 		has_column_privilege(a.attrelid, a.attnum, 'SELECT'),
@@ -205,7 +203,15 @@ func readColumns(ctx context.Context, c *pgx.Conn, tables map[uint32]*table) err
 		LEFT JOIN pg_index p ON p.indrelid = a.attrelid AND p.indisprimary AND p.indimmediate AND p.indisvalid
 		LEFT JOIN pg_index r ON r.indrelid = a.attrelid AND r.indisreplident AND r.indisvalid
 		WHERE a.attrelid = ANY ($1::int8[]::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
-		ORDER BY a.attrelid, a.attnum`, oids)
+		ORDER BY a.attrelid, a.attnum`
+
+// readColumns fills in columns and keys.
+func readColumns(ctx context.Context, c *pgx.Conn, tables map[uint32]*table) error {
+	oids := make([]int64, 0, len(tables))
+	for oid := range tables {
+		oids = append(oids, int64(oid))
+	}
+	rows, err := c.Query(ctx, columnsQuery, oids)
 	if err != nil {
 		return fmt.Errorf("postgres: read the columns: %w", err)
 	}
