@@ -71,17 +71,20 @@ func (x *foreignKeys[K, F]) indexKey(f F, k K) []byte {
 	return x.buf
 }
 
-// count adds to the number of left keys under a foreign key.
+// count adds to the number of left keys under a foreign key. Its time is the largest of
+// all that it was made of, as a group's: so the order in which keys are taken, which is
+// another one where the topology is divided, makes no difference.
 func (x *foreignKeys[K, F]) count(f F, by, time int64) error {
 	if x.references == nil {
 		return nil
 	}
-	old, err := x.references.Get(f)
+	old, err := x.references.At(f)
 	if err != nil {
 		return err
 	}
-	if old != nil {
-		by += *old
+	if old.Sides != 0 {
+		by += old.New
+		time = max(time, old.Time)
 	}
 	if by == 0 {
 		return x.references.Delete(f, time)

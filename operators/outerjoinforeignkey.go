@@ -38,8 +38,8 @@ func RightKey[K, F comparable](f F) EitherKey[K, F] {
 // most once in a step, also where foreign keys move and either table is truncated.
 //
 // As for all tables the last written row counts, also if its event time is older. The
-// event time of a result is the later one of its sides'; that of an unreferenced right
-// row that of the row or of the last reference that ended.
+// event time of a result is the later one of its sides'; that of a right row without
+// references is its own or, where they have ended, the largest of theirs, if that is later.
 //
 // A row that is deleted ends its results. A foreign key that is NULL needs
 // OuterJoinForeignKeyNull. Nothing is late, in whatever order rows come.

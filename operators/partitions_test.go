@@ -2,6 +2,7 @@ package operators_test
 
 import (
 	"maps"
+	"strings"
 	"testing"
 
 	"github.com/tailrace/tailrace/operators"
@@ -59,5 +60,51 @@ func TestForeignKeysResume(t *testing.T) {
 	topologytest.Delete(d, rows, 7)
 	if got := topologytest.Rows(d, last); len(got) > 0 {
 		t.Errorf("got %v", got)
+	}
+}
+
+// TestOrphansTimes: of right rows that lose several references in one step, the result
+// has the largest time of these, in whatever order the parts of the join come to them.
+func TestOrphansTimes(t *testing.T) {
+	for _, partitions := range []int{0, 1, 16} {
+		b := topology.New("orphans")
+		db := sources.NewDatabase("db", nil)
+		left := sources.Table[int64, timed](b, db, "public.l", sources.EventTime(timeOf))
+		right := sources.Table[int64, cell](b, db, "public.r")
+		out := operators.OuterJoinForeignKey("out", left, right,
+			func(l timed) int64 { return int64(len(l.V)) },
+			func(_ timed, hasLeft bool, _ cell, _ bool) bool { return hasLeft })
+		d := topologytest.New(t, b.MustBuild(), topologytest.Partitions(partitions))
+		const rows = 20
+		d.Tx(func(tx *topologytest.Tx) {
+			tx.CommitTime(moment(1))
+			for i := range int64(rows) {
+				topologytest.Insert(tx, right, i, cell{"r"})
+				for j := range int64(3) {
+					v := strings.Repeat("x", int(i))
+					topologytest.Insert(tx, left, 3*i+j, timed{moment(10 + (i+j)%3), v})
+				}
+			}
+		})
+		topologytest.Changes(d, out)
+		d.Tx(func(tx *topologytest.Tx) {
+			tx.CommitTime(moment(2))
+			for k := range int64(3 * rows) {
+				topologytest.Delete(tx, left, k)
+			}
+		})
+		orphans := 0
+		for _, c := range topologytest.Changes(d, out) {
+			if !c.Key.Right.Valid {
+				continue
+			}
+			if orphans++; c.Time != moment(12).UnixMicro() {
+				t.Errorf("%d partitions: right row %d has time %d, want 12", partitions, c.Key.Right.V,
+					c.Time-epoch.UnixMicro())
+			}
+		}
+		if orphans != rows {
+			t.Errorf("%d partitions: %d right rows without references, want %d", partitions, orphans, rows)
+		}
 	}
 }
