@@ -211,7 +211,7 @@ func TestSlowClients(t *testing.T) {
 	a.unharmed("1,000 slow clients", quiet, 0.9)
 	more := resident(t) - before
 	t.Logf("they cost %d MiB", more>>20)
-	if more > bounded {
+	if more > memoryCost*bounded {
 		t.Errorf("they cost %d MiB", more>>20)
 	}
 	if n := closed(conns, 2*readHeaderTimeout); n != len(conns) {
@@ -234,7 +234,7 @@ func TestIdleClients(t *testing.T) {
 	a.unharmed(fmt.Sprintf("%d idle clients", n), quiet, 0.9)
 	more := resident(t) - before
 	t.Logf("they cost %d MiB", more>>20)
-	if more > bounded {
+	if more > memoryCost*bounded {
 		t.Errorf("they cost %d MiB", more>>20)
 	}
 	if r, body := ask(t, a.addr, "GET /views/big/7 HTTP/1.1", "Host: localhost"); r.StatusCode != http.StatusOK {
@@ -274,7 +274,7 @@ func TestRangeOfLargeView(t *testing.T) {
 	clients.Wait()
 	more := resident(t) - before
 	t.Logf("they cost %d MiB", more>>20)
-	if more > bounded {
+	if more > memoryCost*bounded {
 		t.Errorf("they cost %d MiB", more>>20)
 	}
 	r, body := ask(t, a.addr, "GET /views/big?limit=10000000 HTTP/1.1", "Host: localhost")
