@@ -94,7 +94,7 @@ var differing = []mutant{
 	},
 	{
 		name: "rows do not leave their groups",
-		file: "operators/aggregate.go", old: "err = g.acc.Remove(a.entries, c.id, c.value)",
+		file: "operators/aggregation.go", old: "err = g.acc.Remove(a.entries, c.id, c.value)",
 		new: "err = nil",
 		pkg: "./internal/kstreams", test: "TestFuzz/table-aggregate", sees: differs,
 	},
