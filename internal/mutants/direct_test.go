@@ -38,7 +38,7 @@ var direct = []mutant{
 	},
 	{
 		name: "steps end where pieces of transactions do",
-		file: "internal/task/task.go",
+		file: "internal/task/feed.go",
 		old: `			if err := t.feed(i, tx, rows[from:to]); err != nil {
 				return err
 			}
