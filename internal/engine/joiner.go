@@ -5,14 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"sync"
 	"time"
 
 	"github.com/tailrace/tailrace/internal/task"
 	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/sources"
-	"github.com/tailrace/tailrace/state"
 )
 
 // joiner brings new topologies up to where the others are while these go on: it reads
@@ -81,108 +79,6 @@ const (
 	// others'.
 	joinMemory = 4
 )
-
-// chooseJoining decides, at the first start, which topologies are brought up by a joiner:
-// those without state, if there are others that have some and can go on. Topologies that
-// take events again are not among them: what they need is in the app's own slot alone.
-func (e *Engine) chooseJoining() {
-	if e.joiner != nil || e.chosen {
-		return
-	}
-	e.chosen = true
-	goesOn := func(r *topologyRun) bool { return r.held == nil && len(r.committed) > 0 }
-	if !slices.ContainsFunc(e.runs, goesOn) {
-		return
-	}
-	for _, r := range e.runs {
-		if r.held == nil && len(r.committed) == 0 && len(r.replay) == 0 {
-			e.ackMu.Lock()
-			r.joining = true
-			e.ackMu.Unlock()
-		}
-	}
-}
-
-// joiningOnly reports whether nobody but topologies that are joining reads a database.
-func (d *databaseRun) joiningOnly() bool {
-	return !slices.ContainsFunc(d.runs, func(r *topologyRun) bool { return !r.joining })
-}
-
-// prepareJoiner makes the joiner of those that chooseJoining has chosen; Run starts it.
-func (e *Engine) prepareJoiner() error {
-	if e.joiner != nil || e.joinedAll {
-		return nil
-	}
-	j := &joiner{parent: e, asks: make(chan *joinAsk, 1), wake: make(chan struct{}, 1), goals: e.durable()}
-	for _, r := range e.runs {
-		switch {
-		case r.joining && r.held != nil:
-			e.leaveJoining(r)
-		case r.joining:
-			j.runs = append(j.runs, r)
-		}
-	}
-	if len(j.runs) == 0 {
-		e.noneJoining()
-		return nil
-	}
-	j.sub = &Engine{cfg: e.cfg, limits: Limits{EpochRows: e.limits.EpochRows}, log: e.log, joins: e}
-	e.joiner = j
-	names := make([]string, len(j.runs))
-	for i, r := range j.runs {
-		names[i] = r.name()
-		j.sub.runs = append(j.sub.runs, &topologyRun{topology: r.topology, hash: r.hash, fresh: true})
-	}
-	if err := j.makeTasks(); err != nil {
-		return err
-	}
-	e.status.joining(names)
-	for _, d := range e.databases {
-		j.prepare(d)
-	}
-	if err := j.prepareTargets(); err != nil {
-		return err
-	}
-	// The others' views need not wait.
-	return e.publish(e.cfg.Dir.DB.NewSnapshot(), &epoch{})
-}
-
-// makeTasks makes empty tasks.
-func (j *joiner) makeTasks() (err error) {
-	e, s := j.parent, j.sub
-	s.env = &state.Env{
-		DB: e.cfg.Dir.DB, Memory: state.NewBudget(max(e.limits.Memory/joinMemory, 1)), Scratch: e.cfg.Dir.Scratch,
-	}
-	for i, r := range j.runs {
-		if s.runs[i].task, err = e.newTask(r, s.env, task.Checkpoint{}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// prepare decides how a database is read for those who join.
-func (j *joiner) prepare(d *databaseRun) {
-	own := &databaseRun{name: d.name, connector: d.connector, lag: &lagMeter{}}
-	f := &follower{main: d, whole: d.joiningOnly(), d: own}
-	var runs []*topologyRun
-	for i, r := range j.runs {
-		if slices.Contains(d.runs, r) {
-			runs = append(runs, r)
-			f.d.runs = append(f.d.runs, j.sub.runs[i])
-		}
-	}
-	if len(runs) == 0 {
-		return
-	}
-	if f.whole {
-		f.req = j.parent.request(d, j.parent.cfg.App, runs, 0)
-	} else {
-		f.req = j.parent.ownSlotRequest(d, runs)
-	}
-	j.followers = append(j.followers, f)
-	j.sub.databases = append(j.sub.databases, f.d)
-}
 
 // asking is where a joiner's requests come from; never ready without one.
 func (j *joiner) asking() <-chan *joinAsk {
