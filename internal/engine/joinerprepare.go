@@ -51,7 +51,7 @@ func (e *Engine) prepareJoiner() error {
 		e.noneJoining()
 		return nil
 	}
-	j.sub = &Engine{cfg: e.cfg, limits: Limits{EpochRows: e.limits.EpochRows}, log: e.log, joins: e}
+	j.sub = joiningEngine(e)
 	e.joiner = j
 	names := make([]string, len(j.runs))
 	for i, r := range j.runs {
@@ -72,9 +72,23 @@ func (e *Engine) prepareJoiner() error {
 	return e.publish(e.cfg.Dir.DB.NewSnapshot(), &epoch{})
 }
 
-// makeTasks makes empty tasks.
+// joiningEngine makes the engine of a joiner, to which the joiner adds runs, databases,
+// targets and an env. It has what reading sessions, feeding pieces and filling batches
+// take, and nothing of what a loop has: no commit under way, no status, no pins, and no
+// limit but that of an epoch's rows.
+func joiningEngine(parent *Engine) *Engine {
+	return &Engine{
+		cfg:    parent.cfg,
+		limits: Limits{EpochRows: parent.limits.EpochRows},
+		log:    parent.log,
+		joins:  parent,
+	}
+}
+
+// makeTasks makes empty tasks, and what their stores share.
 func (j *joiner) makeTasks() (err error) {
 	e, s := j.parent, j.sub
+	// No commit of a joiner is ever under way: its stores read the database itself.
 	s.env = &state.Env{
 		DB: e.cfg.Dir.DB, Memory: state.NewBudget(max(e.limits.Memory/joinMemory, 1)), Scratch: e.cfg.Dir.Scratch,
 	}
