@@ -157,7 +157,7 @@ func parseTuple(t *testing.T, s string) map[string]string {
 	return row
 }
 
-// number reads an integer; the tables hold no others.
+// number reads an integer.
 func number(s string) int64 {
 	n, err := strconv.ParseInt(s, 10, 64)
 	if err != nil {
@@ -202,6 +202,15 @@ func docLine(id int64, d Doc, hasCustomer bool, customer string) string {
 		customer = "-"
 	}
 	return fmt.Sprintf("%d %s %s %d %d %d %d", id, d.Status, customer, d.NoteLen, d.BioLen, d.Lines, d.Cents)
+}
+
+// pairs is the view "pair-rows".
+func (o *oracle) pairs() []string {
+	var out []string
+	for id, p := range o.tables["pair_a"] {
+		out = append(out, id+" "+p["stamp"])
+	}
+	return sorted(out)
 }
 
 // regions is the view "regions".

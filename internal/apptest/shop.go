@@ -10,6 +10,7 @@ import (
 
 	"github.com/tailrace/tailrace/operators"
 	"github.com/tailrace/tailrace/operators/aggregate"
+	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/sinks"
 	"github.com/tailrace/tailrace/sources"
 	"github.com/tailrace/tailrace/topology"
@@ -24,7 +25,8 @@ create table customers (id bigint primary key, name text not null, region text, 
 alter table customers alter bio set storage external;
 create table orders (id bigint primary key, customer_id bigint, status text not null, note text);
 alter table orders alter note set storage external;
-create table lines (order_id bigint, no int, cents bigint not null, qty numeric(12,3), primary key (order_id, no));
+create table lines (order_id bigint, no int, cents bigint not null, qty numeric, weight double precision,
+	primary key (order_id, no));
 -- Rows of pair_a and pair_b with the same id always carry the same stamp when a
 -- transaction commits, and exist together.
 create table pair_a (id bigint primary key, stamp bigint not null);
@@ -50,6 +52,8 @@ type (
 	Line struct {
 		OrderID int64
 		Cents   int64
+		Qty     sql.Null[record.Decimal]
+		Weight  sql.Null[float64]
 	}
 	Pair   struct{ Stamp int64 }
 	Outbox struct {
@@ -82,6 +86,7 @@ type Shop struct {
 	Docs     *view.View[int64, Doc]
 	Regions  *view.View[sql.Null[string], Totals]
 	Pairs    *view.View[int64, Pair]
+	Sums     *view.View[int64, Sums]
 }
 
 // SQL that each result equals.
@@ -140,9 +145,12 @@ func NewShop(shop *sources.Database, warehouse, events *sinks.Target) (*Shop, er
 	s.Regions = sinks.View(regions, "regions")
 	pairs := joinPairs(b, shop)
 	s.Pairs = sinks.View(pairs, "pair-rows")
+	sums := lineSums(lines)
+	s.Sums = sinks.View(sums, "sums")
 	if warehouse != nil {
 		sinks.Table(docs, warehouse, "docs")
 		sinks.Table(operators.MapValues(pairs, func(_ int64, p Pair) Pair { return p }), warehouse, "pairs")
+		sinks.Table(sums, warehouse, "sums")
 	}
 	if events != nil {
 		sinks.Stream(enriched(b, shop, customers), events, "events")
@@ -190,23 +198,20 @@ func randomStatement(r *rand.Rand) string {
 			order,
 			fk,
 			status(r),
-			big(r),
+			large(r),
 		)
 	case n < 60:
 		return fmt.Sprintf(
-			"insert into lines values (%d,%d,%d,%d.5) on conflict (order_id,no) do update set cents=excluded.cents;",
-			order,
-			r.IntN(4),
-			r.IntN(1000),
-			r.IntN(10),
-		)
+			"insert into lines values (%d,%d,%d,%s,%s) on conflict (order_id,no) do update "+
+				"set cents=excluded.cents, qty=excluded.qty, weight=excluded.weight;",
+			order, r.IntN(4), r.IntN(1000), magnitude(r, 20, 30), magnitude(r, 20, 200))
 	case n < 80:
 		return fmt.Sprintf(
 			"insert into customers values (%d,'n%d',%s,%s) on conflict (id) do update set name=excluded.name;",
 			customer,
 			r.IntN(1000),
 			region(r),
-			big(r),
+			large(r),
 		)
 	case n < 100:
 		return fmt.Sprintf("update customers set region=%s where id=%d;", region(r), customer)
@@ -270,8 +275,8 @@ func region(r *rand.Rand) string {
 	return []string{"null", "'north'", "'south'", "'east'"}[r.IntN(4)]
 }
 
-// big is a text that is stored out of line, or NULL.
-func big(r *rand.Rand) string {
+// large is a text that is stored out of line, or NULL.
+func large(r *rand.Rand) string {
 	if r.IntN(3) == 0 {
 		return "null"
 	}

@@ -61,7 +61,7 @@ func run(t *testing.T, cfg tailrace.Config, s *Shop) *tailrace.App {
 }
 
 // TestViewEqualsSQL compares, after each of many random transactions of one writer,
-// both views and both sink tables with what SQL says on the source.
+// all views and all sink tables with what SQL says on the source.
 func TestViewEqualsSQL(t *testing.T) {
 	db, wh := pgservertest.New(t), pgservertest.New(t)
 	db.Exec(ShopSchema)
@@ -82,6 +82,7 @@ func TestViewEqualsSQL(t *testing.T) {
 	if err := app.WaitReady(ctx); err != nil {
 		t.Fatal(err)
 	}
+	waitForSink(t, wh)
 	for i := range transactions() {
 		tx := RandomTx(r, int64(i+1))
 		db.Exec(tx)
@@ -116,7 +117,7 @@ func text[T any](valid bool, v T) string {
 
 func compareViews(ctx context.Context, t *testing.T, db *pgservertest.DB, s *Shop) {
 	t.Helper()
-	m, err := view.At(ctx, s.Docs, s.Regions, s.Pairs)
+	m, err := view.At(ctx, s.Docs, s.Regions, s.Pairs, s.Sums)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,6 +140,51 @@ func compareViews(ctx context.Context, t *testing.T, db *pgservertest.DB, s *Sho
 	sameRows(t, "docs", docs, db.Strings(DocsSQL))
 	sameRows(t, "regions", regions, db.Strings(RegionsSQL))
 	sameRows(t, "pairs", pairs, db.Strings(PairsSQL))
+	compareSums(t, "sums", sumRows(ctx, s, m), db.Strings(SumsSQL))
+}
+
+// sinkTables is what the target's tables hold in one snapshot, and the position that
+// they stand for.
+type sinkTables struct {
+	at                record.LSN
+	docs, pairs, sums [][]string
+}
+
+// readSinkTables reads tables and progress in one transaction.
+func readSinkTables(t *testing.T, wh *pgservertest.DB, app string) sinkTables {
+	t.Helper()
+	var s sinkTables
+	for _, row := range wh.Strings(`begin isolation level repeatable read read only;
+		select 'at', coalesce(max(positions->>'shop'), '0/0') from tailrace_progress where app = '` + app + `';
+		select 'docs', key, status, customer, note_len, bio_len, lines, cents from docs order by key;
+		select 'pairs', key, stamp from pairs order by key;
+		select 'sums', key, weight, qty from sums order by key;
+		commit`) {
+		switch row[0] {
+		case "at":
+			at, err := record.ParseLSN(row[1])
+			if err != nil {
+				t.Error(err)
+			}
+			s.at = at
+		case "docs":
+			s.docs = append(s.docs, row[1:])
+		case "pairs":
+			s.pairs = append(s.pairs, row[1:])
+		case "sums":
+			s.sums = append(s.sums, row[1:])
+		}
+	}
+	return s
+}
+
+// waitForSink waits until the target's tables are there.
+func waitForSink(t *testing.T, wh *pgservertest.DB) {
+	t.Helper()
+	await.That(t, "the target's tables", func() bool {
+		return wh.String("select to_regclass('docs') is null or to_regclass('pairs') is null or "+
+			"to_regclass('sums') is null") == "f"
+	})
 }
 
 // compareSink compares the target's tables with SQL once its progress covers a
@@ -147,32 +193,25 @@ func compareSink(
 	ctx context.Context, t *testing.T, db, wh *pgservertest.DB, app string, at record.LSN,
 ) {
 	t.Helper()
-	want := db.Strings(DocsSQL)
-	var got [][]string
-	await.That(
-		t,
-		"the target's table",
-		func() bool { return wh.String("select to_regclass('docs') is not null") == "t" },
-	)
+	docs, pairs, sums := db.Strings(DocsSQL), db.Strings(PairsSQL), db.Strings(SumsSQL)
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
 	poll := time.NewTicker(time.Millisecond)
 	defer poll.Stop()
+	var got sinkTables
 	for ctx.Err() == nil {
 		// A transaction that changes nothing for the target does not move its progress,
 		// so the rows decide; the progress tells what they stand for.
-		got = wh.Strings(`select key, status, customer, note_len, bio_len, lines, cents from docs order by key`)
-		if slices.EqualFunc(got, want, slices.Equal) {
-			break
-		}
-		p := wh.String(
-			fmt.Sprintf("select coalesce(max(positions->>'shop'),'0/0') from tailrace_progress where app='%s'", app),
-		)
-		if lsn, err := record.ParseLSN(p); err == nil && lsn >= at {
-			got = wh.Strings(`select key, status, customer, note_len, bio_len, lines, cents from docs order by key`)
+		got = readSinkTables(t, wh, app)
+		if got.at >= at || slices.EqualFunc(got.docs, docs, slices.Equal) &&
+			slices.EqualFunc(got.pairs, pairs, slices.Equal) && sumsDiffer(got.sums, sums) == "" {
 			break
 		}
 		<-poll.C
 	}
-	sameRows(t, "sink docs", got, want)
+	sameRows(t, "sink docs", got.docs, docs)
+	sameRows(t, "sink pairs", got.pairs, pairs)
+	compareSums(t, "sink sums", got.sums, sums)
 }
 
 func sameRows(t *testing.T, what string, got, want [][]string) {
