@@ -150,6 +150,49 @@ func alter(t *testing.T, c altered, running bool) {
 	shows(t, db, app, goods)
 }
 
+// TestAlteredBeforeRows writes to a table right before and right after a change that the
+// log describes: the topology stands with all from before, and with nothing from after.
+func TestAlteredBeforeRows(t *testing.T) {
+	for i, sql := range []string{
+		"alter table goods rename amount to x; alter table goods rename other to amount; " +
+			"alter table goods rename x to other",
+		"alter table goods add constraint u unique (amount); alter table goods replica identity using index u",
+		"alter table goods drop constraint goods_pkey; alter table goods add primary key (amount)",
+		"alter table goods drop column amount; alter table goods add column amount bigint not null default 7",
+	} {
+		db := pgservertest.New(t)
+		db.Exec("create table goods (id bigint primary key, amount bigint not null, other bigint not null default 0, "+
+			"mood text default 'new', note text default '')", "insert into goods values (1, 10)",
+			"create table ticks (id bigint primary key, amount bigint not null)")
+		shop := sources.NewDatabase("shop", postgres.Source(postgres.Config{
+			URL: db.URL, MonitorInterval: time.Hour,
+		}))
+		b, other := topology.New("goods"), topology.New("ticks")
+		goods := sinks.View(sources.Table[int64, good](b, shop, "public.goods"), "goods")
+		ticks := sinks.View(sources.Table[int64, item](other, shop, "public.ticks"), "ticks")
+		cfg := tailrace.Config{App: fmt.Sprint("before", i), StateDir: t.TempDir() + "/state"}
+		app := start(t, cfg, b.MustBuild(), other.MustBuild())
+		ready(t, app)
+		for id := range 20 {
+			db.Exec(fmt.Sprintf("insert into goods values (%d, %d)", id+2, 1000+id))
+		}
+		want := goodsIn(t, db)
+		db.Exec("begin; "+sql+"; update goods set other = other + 1; commit", "insert into ticks values (1, 1)")
+		if err := ticks.WaitFor(deadline(t), head(t, db)); err != nil {
+			t.Fatal(err, app.app.Status())
+		}
+		if got := shown(t, goods); !slices.Equal(got, want) {
+			t.Errorf("%s: the view shows rows from after the change: %q, want %q", sql, got, want)
+		}
+		if err := app.app.Status().Held["goods"]; !errors.Is(err, sources.ErrSchema) {
+			t.Errorf("%s: it is held for %v", sql, err)
+		}
+		if err := app.stop(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // ready waits until an app shows what it has read at its start.
 func ready(t *testing.T, app started) {
 	t.Helper()
@@ -175,21 +218,31 @@ func shows(t *testing.T, db *pgservertest.DB, app started, v *view.View[int64, g
 	if err := v.WaitFor(deadline(t), head(t, db)); err != nil {
 		t.Fatal(err, app.app.Status().Held)
 	}
-	var got, want []string
+	if got, want := shown(t, v), goodsIn(t, db); !slices.Equal(got, want) {
+		t.Errorf("the view has %q, SQL %q", got, want)
+	}
+}
+
+// shown are the rows of a view.
+func shown(t *testing.T, v *view.View[int64, good]) (out []string) {
+	t.Helper()
 	rows := v.Range(context.Background(), view.Span[int64]{})
 	for k, g := range rows.All() {
-		got = append(got, fmt.Sprint(k, g))
+		out = append(out, fmt.Sprint(k, g))
 	}
 	if err := rows.Err(); err != nil {
 		t.Fatal(err)
 	}
-	// The key is what identifies rows now.
+	return out
+}
+
+// goodsIn are the rows that SQL has, under what identifies them now.
+func goodsIn(t *testing.T, db *pgservertest.DB) (out []string) {
+	t.Helper()
 	key := db.String(`select attname from pg_index i join pg_attribute a on a.attrelid = indrelid and attnum = indkey[0]
 		where indrelid = 'goods'::regclass and (indisprimary or indisreplident) order by indisreplident desc limit 1`)
 	for _, r := range db.Strings("select " + key + ", amount, mood, coalesce(note, '') from goods order by 1") {
-		want = append(want, fmt.Sprint(r[0], " {", strings.Join(r[1:], " "), "}"))
+		out = append(out, fmt.Sprint(r[0], " {", strings.Join(r[1:], " "), "}"))
 	}
-	if !slices.Equal(got, want) {
-		t.Errorf("the view has %q, SQL %q", got, want)
-	}
+	return out
 }

@@ -124,7 +124,8 @@ func insertItems(t *testing.T, url string) (stop func() int) {
 	var writer sync.WaitGroup
 	writer.Go(func() {
 		for id := 1; ctx.Err() == nil; id++ {
-			short, end := context.WithTimeout(ctx, time.Second)
+			// Not of ctx: what is cut off by stop may be committed after it.
+			short, end := context.WithTimeout(context.Background(), time.Second)
 			_, err := pool.Exec(short, "with moved as (update items set amount = amount + 1 where id = $1) "+
 				"insert into items values ($2, $2)", -(id % 50), id)
 			end()

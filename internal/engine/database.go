@@ -24,10 +24,12 @@ type databaseRun struct {
 	stop      context.CancelFunc
 	done      chan struct{}
 
-	open   *record.Tx // the transaction of which the end has not come yet
-	acked  uint64
-	idle   uint64 // the frontier that the session proved while idle
-	idleAt time.Time
+	open *record.Tx // the transaction of which the end has not come yet
+	// altered are the relations of the session that differ from what it was opened with.
+	altered []*record.Relation
+	acked   uint64
+	idle    uint64 // the frontier that the session proved while idle
+	idleAt  time.Time
 
 	lag      *lagMeter
 	snapshot *snapshotLog
@@ -316,7 +318,7 @@ func (e *Engine) setSession(d *databaseRun, s sources.Session) {
 	e.ackMu.Lock()
 	defer e.ackMu.Unlock()
 	// A new session tells again of what the positions may have been rolled back behind.
-	d.session, d.acked, d.idle = s, 0, 0
+	d.session, d.acked, d.idle, d.altered = s, 0, 0, nil
 }
 
 func (e *Engine) closeSessions() {

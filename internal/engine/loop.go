@@ -228,6 +228,9 @@ func (e *Engine) take(ctx context.Context, d *databaseRun, in *sources.Batch) er
 			if err := e.cutBefore(ctx, d, p.Tx); err != nil || d.session != session {
 				return err // after a recovery the new session sends the rest again
 			}
+			if err := e.cutBeforeAltered(ctx, d, p.Rows); err != nil || d.session != session {
+				return err
+			}
 			if err := failpoint.Hit(failpoint.Received); err != nil {
 				return err
 			}

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -144,4 +145,25 @@ func became(was, now map[string]sources.Shape) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// cutBeforeAltered ends the epoch before the first rows of a table that has been altered
+// since the session was opened. If they do not go with the state, everything before is kept:
+// a session that is opened again meets the altered table at once.
+func (e *Engine) cutBeforeAltered(ctx context.Context, d *databaseRun, rows []record.Row) error {
+	var last *record.Relation
+	altered := false
+	for i := range rows {
+		rel := rows[i].Rel
+		if rel == last {
+			continue
+		}
+		if last = rel; rel != nil && rel.Opened != nil && !slices.Contains(d.altered, rel) {
+			d.altered, altered = append(d.altered, rel), true
+		}
+	}
+	if !altered || len(e.epoch.txs) == 0 {
+		return nil
+	}
+	return e.commitOrRecover(ctx)
 }

@@ -17,6 +17,21 @@ var app = []mutant{
 		pkg: ".", test: "TestReaderOutlastsTheApp", sees: `panic: pebble: closed`,
 	},
 	{
+		name: "what a table was is not compared at the start",
+		file: "internal/engine/shapes.go",
+		old:  `	if len(r.committed) > 0 {`,
+		new:  `	if false {`,
+		pkg:  "./internal/apptest", test: "TestAlteredTable", sees: `does not come: the topology to be held`,
+	},
+	{
+		name: "a relation is not compared with what the session was opened with",
+		file: "sources/table.go",
+		old:  `	if err := stillAs(rel, r.request); err != nil {`,
+		new:  `	if err := stillAs(rel, r.request); false {`,
+		pkg:  "./internal/apptest", test: "TestAlteredBeforeRows",
+		sees: `[^\n]*the view shows rows from after the change`,
+	},
+	{
 		name: "panics have no place",
 		file: "topology/panic.go",
 		old:  `At: userFrame(string(stack))`,
