@@ -75,6 +75,7 @@ func KeyCodecOf[K comparable]() (KeyCodec[K], error) {
 			for _, f := range p.fields[:n] {
 				dst = f.append(dst, unsafe.Add(at, f.offset))
 			}
+			runtime.KeepAlive(&k)
 			return dst
 		}
 	}
