@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/tailrace/tailrace/internal/failpoint"
 )
@@ -89,6 +90,27 @@ func (e *Engine) join(ctx context.Context, answer joinAnswer) error {
 	e.keep = nil
 	e.ackMu.Unlock()
 	e.acknowledge()
+	return e.reopenOlder(ctx, j.runs)
+}
+
+// reopenOlder opens the sessions again if one was opened before a table became what those
+// who have just joined hold: it would leave out the rows of another table, or refuse rows
+// of another shape, until it had a look at the catalog itself.
+func (e *Engine) reopenOlder(ctx context.Context, joined []*topologyRun) error {
+	for _, d := range e.databases {
+		for _, r := range joined {
+			if d.session == nil || r.held != nil || !r.reads(d.name) {
+				continue
+			}
+			was, err := shapesOf(d, r, d.session.Relations())
+			if err == nil {
+				err = became(was, r.shapes[d.name])
+			}
+			if err != nil {
+				return e.reopen(ctx, fmt.Errorf("a session is older than what topology %q has read: %w", r.name(), err))
+			}
+		}
+	}
 	return nil
 }
 

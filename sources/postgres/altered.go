@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -34,6 +35,27 @@ func (s *session) look(c *pgx.Conn, a *altered) bool {
 	}
 	s.fail(fmt.Errorf("postgres: %w: %w", sources.ErrReopen, a.why))
 	return true
+}
+
+// asLooked reports a table that has become another one since it was looked up: publications
+// and slot wait for transactions that were open before, and one of these may have altered
+// it. What opens the session again finds it as it is. The snapshot's tables are locked.
+func (o *opening) asLooked(ctx context.Context) error {
+	tables, err := readTables(ctx, o.query, o.req.Tables)
+	if err != nil {
+		return err
+	}
+	for _, req := range o.req.Tables {
+		was, now := o.tables[req.Name], tables[req.Name]
+		if was == nil {
+			continue
+		}
+		shape := sources.ShapeOf(was.relation(true, nil), req)
+		if now == nil || shape.Became(sources.ShapeOf(now.relation(true, nil), req)) != nil {
+			return fmt.Errorf("postgres: table %s was altered while its snapshot began: it begins again", req.Name)
+		}
+	}
+	return nil
 }
 
 // compare returns what a table that was asked for has become, nil where rows that come

@@ -175,7 +175,9 @@ func (o *opening) trySnapshot(
 		return s, "", fmt.Errorf("postgres: export the snapshot: %w", err)
 	}
 	s.exported = []string{again, name}
-	rewritten, err = s.lockTables(ctx)
+	if rewritten, err = s.lockTables(ctx); err == nil && rewritten == "" {
+		err = o.asLooked(ctx)
+	}
 	return s, rewritten, err
 }
 
