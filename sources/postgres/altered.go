@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -37,9 +38,12 @@ func (s *session) look(c *pgx.Conn, a *altered) bool {
 	return true
 }
 
+// errAltered: see asLooked.
+var errAltered = errors.New("postgres: a table is altered again and again while its snapshot begins")
+
 // asLooked reports a table that has become another one since it was looked up: publications
 // and slot wait for transactions that were open before, and one of these may have altered
-// it. What opens the session again finds it as it is. The snapshot's tables are locked.
+// it. Open then begins again and finds it as it is. The snapshot's tables are locked.
 func (o *opening) asLooked(ctx context.Context) error {
 	tables, err := readTables(ctx, o.query, o.req.Tables)
 	if err != nil {
@@ -52,7 +56,7 @@ func (o *opening) asLooked(ctx context.Context) error {
 		}
 		shape := sources.ShapeOf(was.relation(true, nil), req)
 		if now == nil || shape.Became(sources.ShapeOf(now.relation(true, nil), req)) != nil {
-			return fmt.Errorf("postgres: table %s was altered while its snapshot began: it begins again", req.Name)
+			return fmt.Errorf("%w: table %s: try when it is not", errAltered, req.Name)
 		}
 	}
 	return nil

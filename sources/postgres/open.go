@@ -36,6 +36,15 @@ type opening struct {
 // Open checks the server and makes publications and slot. See the package comment for
 // what it needs.
 func (c *connector) Open(ctx context.Context, req sources.OpenRequest) (sources.Session, error) {
+	for attempt := 1; ; attempt++ {
+		s, err := c.openOnce(ctx, req)
+		if attempt == 5 || !errors.Is(err, errAltered) {
+			return s, err
+		}
+	}
+}
+
+func (c *connector) openOnce(ctx context.Context, req sources.OpenRequest) (sources.Session, error) {
 	cfg, err := c.cfg.joining(req.Joins, req.App, req.Database).withDefaults(req.App, req.Database)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", err, sources.ErrConfig)
