@@ -64,7 +64,7 @@ func New(cfg Config, topologies ...*topology.Topology) (*App, error) {
 		cfg: cfg, log: cfg.Logger.With("app", cfg.App), topologies: topologies,
 		started: make(chan struct{}), ended: make(chan struct{}),
 	}
-	a.metrics = newMetrics(cfg.App, a.lags)
+	a.metrics = newMetrics(cfg.App, a.lags, a.sizes)
 	in, _ := cfg.connectors(topologies)
 	opts := view.HostOptions{}
 	for name := range in {

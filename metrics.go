@@ -23,6 +23,8 @@ type metrics struct {
 	endToEnd                    prometheus.Histogram
 	streamTime                  prometheus.Gauge
 	dropped, wipes              *prometheus.CounterVec
+	late, deadLetters, emitted  *prometheus.CounterVec
+	nodeTime                    *prometheus.GaugeVec
 	held                        *prometheus.GaugeVec
 	degraded                    *prometheus.GaugeVec
 	sourceHead, sourcePosition  *prometheus.GaugeVec
@@ -35,13 +37,13 @@ type metrics struct {
 }
 
 // newMetrics makes and registers the metrics of an app; lags measures how far its views are
-// behind.
-func newMetrics(app string, lags func() map[string]engine.Lag) *metrics {
+// behind, sizes how large its stores are.
+func newMetrics(app string, lags func() map[string]engine.Lag, sizes func() []storeSize) *metrics {
 	m := &metrics{registry: prometheus.NewRegistry()}
 	r := registrar{prometheus.WrapRegistererWith(prometheus.Labels{"app": app}, m.registry)}
 	m.registerWork(r)
 	m.registerSources(r)
-	r.MustRegister(lagCollector(lags))
+	r.MustRegister(lagCollector(lags), sizeCollector(sizes))
 	m.registerTargets(r)
 	info := r.gauges("tailrace_build_info", "Always 1; the labels tell the version.", "version", "go")
 	info.WithLabelValues(version(), runtime.Version()).Set(1)
@@ -61,6 +63,12 @@ func (m *metrics) registerWork(r registrar) {
 		"Commit time of the last transaction in the views, Unix seconds.")
 	m.dropped = r.counters("tailrace_records_dropped_total",
 		"Records that a rule dropped, such as late ones.", "topology", "node", "reason")
+	m.late = r.counters("tailrace_late_records_total",
+		"Records that came when what they take part in had closed.", "topology", "node")
+	m.deadLetters = r.counters("tailrace_dead_letters_total",
+		"Records that an error policy has set aside.", "topology", "node")
+	m.nodeTime = r.gauges("tailrace_stream_time_seconds",
+		"Stream time of a source node, Unix seconds.", "topology", "node")
 	m.wipes = r.counters("tailrace_state_wipes_total",
 		"Tasks whose local state was given up and restored from the start of its changelogs.", "reason")
 	m.held = r.gauges("tailrace_topology_held",
@@ -87,6 +95,8 @@ func (m *metrics) registerSources(r registrar) {
 func (m *metrics) registerTargets(r registrar) {
 	m.sinkLag = r.gauges("tailrace_sink_commit_time_seconds",
 		"Source commit time of the last epoch a target holds, Unix seconds.", "target")
+	m.emitted = r.counters("tailrace_records_emitted_total",
+		"Rows and events that were queued for a target.", "target")
 	m.queueBytes = r.gauges("tailrace_sink_queue_bytes", "Bytes that wait for a target.", "target")
 	m.sinkEpochs = r.counters("tailrace_sink_epochs_total", "Epochs that a target has taken.", "target")
 	m.sinkRetries = r.counters("tailrace_sink_retries_total",
@@ -164,6 +174,22 @@ func (m *metrics) Epoch(e engine.EpochStats) {
 // Dropped implements engine.Observer.
 func (m *metrics) Dropped(topology, node, reason string, count int) {
 	m.dropped.WithLabelValues(topology, node, reason).Add(float64(count))
+	switch reason {
+	case "late":
+		m.late.WithLabelValues(topology, node).Add(float64(count))
+	case "dead-letter":
+		m.deadLetters.WithLabelValues(topology, node).Add(float64(count))
+	}
+}
+
+// Emitted implements engine.Observer.
+func (m *metrics) Emitted(target string, items int) {
+	m.emitted.WithLabelValues(target).Add(float64(items))
+}
+
+// StreamTime implements engine.Observer.
+func (m *metrics) StreamTime(topology, node string, at time.Time) {
+	m.nodeTime.WithLabelValues(topology, node).Set(float64(at.UnixMicro()) / 1e6)
 }
 
 // Wiped counts a task of Kafka mode whose local state was given up.

@@ -111,27 +111,53 @@ func (d *Dir) StoreBytes(id uint32) (int64, error) { return d.RangeBytes(idBound
 // by Pebble's estimate, from the first key that is there on. (That counts whole blocks and
 // leaves out what was written last, so it says nothing of small ranges.)
 func (d *Dir) RangeBytes(lower, upper []byte) (int64, error) {
+	s, err := d.rangeSize(lower, upper, countedBytes)
+	return s.Bytes, err
+}
+
+// Size is how large a store is, in bytes of keys and values and in entries.
+type Size struct{ Bytes, Entries int64 }
+
+// sampledBytes bounds how much of a store SampleStore reads.
+const sampledBytes = 1 << 20
+
+// SampleStore estimates the size of a store, by its id, for little work: it is exact up to
+// 1 MiB. Of a larger store the bytes are those on disk by Pebble's estimate (compressed,
+// without what was written last), though never fewer than were read, and the entries are
+// as many as if all were like those in the first MiB.
+func (d *Dir) SampleStore(id uint32) (Size, error) {
+	lower, upper := idBounds(id)
+	return d.rangeSize(lower, upper, sampledBytes)
+}
+
+// rangeSize reads up to so many bytes of a range to tell its size, none at all where
+// Pebble's estimate is above that and entries do not matter.
+func (d *Dir) rangeSize(lower, upper []byte, limit int64) (s Size, err error) {
 	it, err := d.DB.NewIter(lower, upper)
 	if err != nil {
-		return 0, err
+		return s, err
 	}
 	defer it.Close()
 	ok := it.First()
 	if !ok {
-		return 0, it.Error()
+		return s, it.Error()
 	}
+	estimate := int64(0)
 	if p, big := d.DB.(*pebbleDB); big && upper != nil {
-		estimate, err := p.db.EstimateDiskUsage(it.Key(), upper)
+		onDisk, err := p.db.EstimateDiskUsage(it.Key(), upper)
 		if err != nil {
-			return 0, p.wrap(err)
+			return s, p.wrap(err)
 		}
-		if estimate >= countedBytes {
-			return int64(estimate), nil
+		if estimate = int64(onDisk); estimate >= countedBytes && limit == countedBytes {
+			return Size{Bytes: estimate}, nil
 		}
 	}
-	var counted int64
-	for ; ok && counted < countedBytes; ok = it.Next() {
-		counted += int64(len(it.Key()) + len(it.Value()))
+	for ; ok && s.Bytes < limit; ok = it.Next() {
+		s.Bytes += int64(len(it.Key()) + len(it.Value()))
+		s.Entries++
 	}
-	return counted, it.Error()
+	if ok && limit == sampledBytes && estimate > s.Bytes {
+		s = Size{Bytes: estimate, Entries: int64(float64(s.Entries) * float64(estimate) / float64(s.Bytes))}
+	}
+	return s, it.Error()
 }

@@ -117,6 +117,10 @@ func TestDeadLetters(t *testing.T) {
 		if !strings.Contains(w.Body.String(), line) {
 			t.Errorf("the metrics lack %s", line)
 		}
+		line = `tailrace_dead_letters_total{app="letters",node="` + node + `",topology="alarms"} 1`
+		if !strings.Contains(w.Body.String(), line) {
+			t.Errorf("the metrics lack %s", line)
+		}
 	}
 	if err := first.stop(); err != nil {
 		t.Fatal(err)

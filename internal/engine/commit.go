@@ -213,7 +213,7 @@ func hit(always, also string, applies bool) error {
 
 // fill writes the epoch into a batch in ascending key order (invariant S3): the
 // engine's own space, then all stores, then the queues.
-func (e *Engine) fill(batch state.Batch, sealed []*task.Ready) (queued []int64, err error) {
+func (e *Engine) fill(batch state.Batch, sealed []*task.Ready) (filled []queued, err error) {
 	if e.joins == nil {
 		if err := batch.Set(seqKey, binary.BigEndian.AppendUint64(nil, e.seq+1)); err != nil {
 			return nil, err
@@ -267,15 +267,15 @@ func (e *Engine) fill(batch state.Batch, sealed []*task.Ready) (queued []int64, 
 			return nil, err
 		}
 	}
-	queued = make([]int64, len(e.targets))
+	filled = make([]queued, len(e.targets))
 	for i, t := range e.targets {
 		before := batch.Len()
-		if err := e.enqueue(batch, t, sealed); err != nil {
+		if filled[i].items, err = e.enqueue(batch, t, sealed); err != nil {
 			return nil, err
 		}
-		queued[i] = int64(batch.Len() - before)
+		filled[i].bytes = int64(batch.Len() - before)
 	}
-	return queued, nil
+	return filled, nil
 }
 
 // publish shows a committed state to readers. Before every topology has its snapshots
@@ -333,6 +333,13 @@ func (e *Engine) observe(f *inflight) {
 		s.Compute = f.computed.Sub(f.epoch.started)
 		s.CommitTime = time.UnixMicro(f.epoch.txs[n-1].CommitTime)
 		s.Snapshot = f.epoch.txs[n-1].Snapshot
+	}
+	for i, r := range e.runs {
+		if f.sealed[i] != nil {
+			for node, at := range f.sealed[i].Checkpoint.StreamTimes {
+				e.cfg.Observe.StreamTime(r.name(), node, time.UnixMicro(at))
+			}
+		}
 	}
 	e.noteShown(f.frontier, f.fed, s.CommitTime)
 	e.cfg.Observe.Epoch(s)

@@ -101,6 +101,10 @@ type Observer interface {
 	Dropped(topology, node, reason string, count int)
 	// Delivered reports that a target has taken everything up to a commit time.
 	Delivered(target string, epochs int, commitTime time.Time)
+	// Emitted counts rows and events that have been queued for a target.
+	Emitted(target string, items int)
+	// StreamTime reports the stream time of a source node as of a commit.
+	StreamTime(topology, node string, at time.Time)
 	// Queued reports the bytes that wait for a target.
 	Queued(target string, bytes int64)
 	// TargetRetry counts a failed attempt to write a target.
@@ -276,12 +280,14 @@ func (e *Engine) outcome(asked, ctx context.Context, err, last error) error {
 
 type nopObserver struct{}
 
-func (nopObserver) Epoch(EpochStats)                    {}
-func (nopObserver) Dropped(string, string, string, int) {}
-func (nopObserver) Delivered(string, int, time.Time)    {}
-func (nopObserver) Queued(string, int64)                {}
-func (nopObserver) TargetRetry(string, error)           {}
-func (nopObserver) Replayed(string, int)                {}
-func (nopObserver) Held(string, error)                  {}
-func (nopObserver) Degraded(string, string, int)        {}
-func (nopObserver) Source(string) sources.Observer      { return nil }
+func (nopObserver) Epoch(EpochStats)                     {}
+func (nopObserver) Dropped(string, string, string, int)  {}
+func (nopObserver) Delivered(string, int, time.Time)     {}
+func (nopObserver) Emitted(string, int)                  {}
+func (nopObserver) StreamTime(string, string, time.Time) {}
+func (nopObserver) Queued(string, int64)                 {}
+func (nopObserver) TargetRetry(string, error)            {}
+func (nopObserver) Replayed(string, int)                 {}
+func (nopObserver) Held(string, error)                   {}
+func (nopObserver) Degraded(string, string, int)         {}
+func (nopObserver) Source(string) sources.Observer       { return nil }

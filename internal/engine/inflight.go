@@ -18,7 +18,7 @@ import (
 type inflight struct {
 	seq      uint64
 	sealed   []*task.Ready
-	queued   []int64
+	queued   []queued
 	epoch    epoch
 	computed time.Time
 	frontier record.Positions

@@ -121,12 +121,12 @@ func queueItems(queue uint32) (lower, upper []byte) {
 }
 
 // enqueue writes the epoch's outputs for a target; nothing where there are none and
-// the target does not need to see the epoch.
-func (e *Engine) enqueue(batch state.Batch, t *targetRun, sealed []*task.Ready) error {
+// the target does not need to see the epoch. It returns how many rows and events there are.
+func (e *Engine) enqueue(batch state.Batch, t *targetRun, sealed []*task.Ready) (items int, err error) {
 	events := e.eventsOf(t, sealed)
 	header := e.queueHeader(t, sealed, events)
 	if e.joins != nil {
-		return e.stage(batch, t, sealed, events, header)
+		return 0, e.stage(batch, t, sealed, events, header)
 	}
 	seq := e.seq + 1
 	wrote := false
@@ -146,7 +146,7 @@ func (e *Engine) enqueue(batch state.Batch, t *targetRun, sealed []*task.Ready) 
 		// An epoch that begins an output has to be seen even if it is empty: rows that
 		// an earlier incarnation left must go.
 		if err := begin(); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	for _, o := range t.outputs {
@@ -158,16 +158,19 @@ func (e *Engine) enqueue(batch state.Batch, t *targetRun, sealed []*task.Ready) 
 			if err := begin(); err != nil {
 				return err
 			}
+			items++
 			key = binary.BigEndian.AppendUint32(itemKey(key, t.queue, seq, itemRow), o.id)
 			return batch.Set(append(key, out.Key...), out.Value)
 		})
 		if err != nil {
-			return err
+			return 0, err
 		}
 	}
-	return events.each(func(ev *queuedEvent) error {
+	err = events.each(func(ev *queuedEvent) error {
+		items++
 		return batch.Set(append(itemKey(key, t.queue, seq, itemEvent), ev.key...), ev.value)
 	})
+	return items, err
 }
 
 // queueHeader makes the epoch's header.

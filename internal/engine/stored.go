@@ -71,6 +71,25 @@ func (s *Stored) measure(dir *state.Dir, topology string) error {
 	return nil
 }
 
+// SampleStores estimates the sizes of a topology's stores, by name: see
+// state.Dir.SampleStore.
+func SampleStores(dir *state.Dir, topology string) (map[string]state.Size, error) {
+	ids, err := dir.Stores(topology)
+	if err != nil {
+		return nil, err
+	}
+	sizes := map[string]state.Size{}
+	for name, id := range ids {
+		if strings.HasPrefix(name, task.OutputPrefix) {
+			continue // nothing is ever committed there
+		}
+		if sizes[name], err = dir.SampleStore(id); err != nil {
+			return nil, err
+		}
+	}
+	return sizes, nil
+}
+
 // ReadQueues returns the bytes that wait for targets in a state directory, by target.
 func ReadQueues(dir *state.Dir) (map[string]int64, error) {
 	queues, err := dir.Queues()

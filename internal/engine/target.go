@@ -49,6 +49,13 @@ type pendingEpoch struct {
 	staged    uint32 // the queue of what topologies put out before they joined, or 0
 }
 
+// queued is what an epoch has put into a target's queue: its bytes, and its rows and
+// events.
+type queued struct {
+	bytes int64
+	items int
+}
+
 // deliveredTo limits an acknowledgement to what an append-only target has taken: the
 // position before its oldest epoch that is still queued.
 func (t *targetRun) deliveredTo(database string, at uint64) uint64 {
@@ -100,23 +107,24 @@ func deliveredKey(queue uint32) []byte { return itemKey(nil, queue, 0, itemHeade
 // noteQueued remembers what the last commit queued.
 func (e *Engine) noteQueued(f *inflight) {
 	for i, t := range e.targets {
-		if f.queued[i] == 0 {
+		if f.queued[i].bytes == 0 {
 			continue
 		}
 		t.mu.Lock()
 		t.pending = append(t.pending, pendingEpoch{
-			seq: f.seq, positions: e.before, bytes: f.queued[i], staged: t.joined,
+			seq: f.seq, positions: e.before, bytes: f.queued[i].bytes, staged: t.joined,
 		})
 		t.joined = 0
 		t.mu.Unlock()
-		e.cfg.Observe.Queued(t.name, t.size.Add(f.queued[i]))
+		e.cfg.Observe.Emitted(t.name, f.queued[i].items)
+		e.cfg.Observe.Queued(t.name, t.size.Add(f.queued[i].bytes))
 	}
 }
 
 // wakeTargets tells the workers that the last commit queued something.
-func (e *Engine) wakeTargets(queued []int64) {
+func (e *Engine) wakeTargets(filled []queued) {
 	for i, t := range e.targets {
-		if queued[i] != 0 {
+		if filled[i].bytes != 0 {
 			signal(t.wake)
 		}
 	}
