@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -235,9 +236,9 @@ func (a *App) Destroy(ctx context.Context) error {
 	} else if !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("tailrace: the app must not be running: %w", err)
 	}
-	errs := a.dropSources(ctx, in)
-	if errors.Is(errors.Join(errs...), sources.ErrInUse) {
-		return errors.Join(errs...)
+	failed := a.dropSources(ctx, in)
+	if err := failed.join(); errors.Is(err, sources.ErrInUse) {
+		return err
 	}
 	for _, name := range slices.Sorted(maps.Keys(out)) {
 		c := out[name]
@@ -245,22 +246,49 @@ func (a *App) Destroy(ctx context.Context) error {
 			continue
 		}
 		if err := c.Drop(ctx, sinks.DropRequest{App: a.cfg.App, Target: name, Logger: a.log}); err != nil {
-			errs = append(errs, fmt.Errorf("tailrace: target %q: %w", name, err))
+			failed.add(fmt.Sprintf("target %q", name), err)
 		}
 	}
-	return errors.Join(errs...)
+	return failed.join()
 }
 
 // dropSources removes what is in databases, of the app and of its newcomers.
-func (a *App) dropSources(ctx context.Context, in map[string]sources.Connector) (errs []error) {
+func (a *App) dropSources(ctx context.Context, in map[string]sources.Connector) (failed failures) {
 	for _, name := range slices.Sorted(maps.Keys(in)) {
 		c := in[name]
 		if c == nil {
 			continue
 		}
 		if err := c.Drop(ctx, sources.DropRequest{App: a.cfg.App, Database: name, Logger: a.log}); err != nil {
-			errs = append(errs, fmt.Errorf("tailrace: database %q: %w", name, err))
+			failed.add(fmt.Sprintf("database %q", name), err)
 		}
 	}
-	return errs
+	return failed
+}
+
+// failures are errors by where they happened. What several places say in the same words,
+// such as names of one server that is down, is said once.
+type failures []failure
+
+type failure struct {
+	places []string
+	err    error
+}
+
+func (f *failures) add(place string, err error) {
+	for i := range *f {
+		if (*f)[i].err.Error() == err.Error() {
+			(*f)[i].places = append((*f)[i].places, place)
+			return
+		}
+	}
+	*f = append(*f, failure{[]string{place}, err})
+}
+
+func (f failures) join() error {
+	var errs []error
+	for _, x := range f {
+		errs = append(errs, fmt.Errorf("tailrace: %s: %w", strings.Join(x.places, ", "), x.err))
+	}
+	return errors.Join(errs...)
 }

@@ -165,3 +165,27 @@ func TestReaderOutlastsTheApp(t *testing.T) {
 		t.Errorf("the directory is free: %v", err)
 	}
 }
+
+// down is a connector of a server that nobody reaches.
+type down struct{ snapshotOnly }
+
+func (down) Drop(context.Context, sources.DropRequest) error { return errDown }
+
+var errDown = errors.New("connect to db:5432: connection refused")
+
+// TestDestroySaysOnce destroys an app whose databases are names of one server.
+func TestDestroySaysOnce(t *testing.T) {
+	b := topology.New("both")
+	for _, name := range []string{"orders", "shop"} {
+		sinks.View(sources.Table[int64, item](b, sources.NewDatabase(name, down{}), "public.items"), name)
+	}
+	app, err := tailrace.New(tailrace.Config{App: "app", StateDir: t.TempDir() + "/state"}, b.MustBuild())
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = app.Destroy(t.Context())
+	want := `tailrace: database "orders", database "shop": ` + errDown.Error()
+	if !errors.Is(err, errDown) || err.Error() != want {
+		t.Fatalf("got %v, want %s", err, want)
+	}
+}

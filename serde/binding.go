@@ -112,8 +112,7 @@ func (p *Plan[T]) bind(rel *record.Relation) (*Binding[T], []string) {
 			bf.parse = f.codec.parseFor(t)
 		}
 		if bf.parse == nil {
-			problems = append(problems, fmt.Sprintf("field %s is %s, which can be written but not read", f.path,
-				f.codec.goType))
+			problems = append(problems, fmt.Sprintf("%s, which can be written but not read", f.describe()))
 			complete = false
 			continue
 		}
@@ -148,7 +147,16 @@ func unfit(rel *record.Relation, c *record.Column, f *field) string {
 	if f.codec.null != nil {
 		remedy += ", in a sql.Null"
 	}
-	return fmt.Sprintf("%s.%s is %s; field %s is %s; use %s", rel, c.Name, typ, f.path, f.codec.goType, remedy)
+	return fmt.Sprintf("%s.%s is %s; %s; use %s", rel, c.Name, typ, f.describe(), remedy)
+}
+
+// describe says which Go type is meant: a field's, or the one that stands for the column
+// by itself.
+func (f *field) describe() string {
+	if f.path == f.codec.goType.String() {
+		return "the Go type is " + f.path
+	}
+	return fmt.Sprintf("field %s is %s", f.path, f.codec.goType)
 }
 
 // Decode reads a row into dst. A column that is Unchanged leaves its field as it

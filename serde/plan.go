@@ -55,7 +55,11 @@ func IsScalar(t reflect.Type) bool { return isSingle(t) }
 func planOf[T any](m mode) (*Plan[T], error) {
 	t := reflect.TypeFor[T]()
 	b := builder{mode: m}
-	if t.Kind() != reflect.Struct {
+	switch {
+	case t.Kind() == reflect.Pointer && t.Elem().Kind() == reflect.Struct:
+		b.problem(t.String(), "is a pointer; drop the *: use %s", t.Elem())
+		return nil, b.err(t)
+	case t.Kind() != reflect.Struct:
 		b.problem(t.String(), "is no struct; use a struct with a field a column")
 		return nil, b.err(t)
 	}

@@ -365,3 +365,20 @@ func TestOutColumns(t *testing.T) {
 		t.Errorf("columns\n%s, want\n%s", g, want)
 	}
 }
+
+// TestPlainWords has what a newcomer gets wrong first.
+func TestPlainWords(t *testing.T) {
+	type row struct{ ID int64 }
+	_, err := PlanOf[*row]()
+	if err == nil || !strings.Contains(err.Error(), "is a pointer; drop the *: use serde.row") {
+		t.Errorf("a pointer: %v", err)
+	}
+	p, err := ScalarPlan[int32]("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = p.Bind(&record.Relation{Schema: "public", Name: "t", Columns: []record.Column{
+		{Name: "id", Type: "bigint", TypeOID: 20, TypeMod: -1, Key: true, NotNull: true},
+	}})
+	wantProblems(t, err, ErrUnfit, "public.t.id is bigint; the Go type is int32; use int64")
+}

@@ -95,6 +95,18 @@ type Output struct {
 	Append bool
 	// Options is what the user gave for this output, for its connector; nil for nothing.
 	Options Option
+	// Reads are the source tables of the output's topology: an output that wrote one of
+	// them would feed the topology its own results. A target refuses it where it can tell.
+	// Nil where the tables are not known.
+	Reads []SourceTable
+}
+
+// SourceTable is a table that a topology reads.
+type SourceTable struct {
+	// System identifies the source installation as sources.Session.System does.
+	System string
+	// Name is schema.table.
+	Name string
 }
 
 // Column is a column of a table output.

@@ -132,3 +132,14 @@ func TestViewMistakes(t *testing.T) {
 		t.Error("the handle of a refused view can be read")
 	}
 }
+
+func TestTwoViewsOfOneName(t *testing.T) {
+	b := topology.New("geo")
+	in := fed(b, &changes{})
+	sinks.View(in, "totals")
+	sinks.View(in, "totals")
+	const want = `more than one view is named "totals"; give one another name`
+	if _, err := b.Build(); err == nil || !strings.Contains(err.Error(), want) {
+		t.Fatalf("got %v", err)
+	}
+}

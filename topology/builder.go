@@ -110,6 +110,12 @@ func (b *Builder) claimName(n *Node) {
 		remedy = "read it once and give its handle to all that need it, or name one " +
 			`with the option sources.As[V]("another-name")`
 	}
+	if other.Kind == n.Kind {
+		// A name such as "view/totals" carries the kind; what the user wrote is behind it.
+		name := strings.TrimPrefix(n.Name, string(n.Kind)+"/")
+		b.Errorf("topology %q: more than one %s is named %q; %s", b.name, n.Kind, name, remedy)
+		return
+	}
 	b.Errorf("topology %q: %s and %s are both named %q; %s", b.name, other.Kind, n.Kind, n.Name, remedy)
 }
 

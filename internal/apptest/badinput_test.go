@@ -156,3 +156,22 @@ func TestNothingIsTold(t *testing.T) {
 		}
 	}
 }
+
+// TestSinkOntoItsSource refuses an output that would be its topology's own input.
+func TestSinkOntoItsSource(t *testing.T) {
+	db := pgservertest.New(t)
+	db.Exec(itemsSchema, "insert into items values (1, 1)")
+	b := topology.New("loop")
+	items := sources.Table[int64, item](b, pgSource("shop", db), "public.items")
+	sinks.Table(items, sinks.NewTarget("same", pgsink.Target(pgsink.Config{URL: db.URL})), "items")
+	loop, err := b.Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	app := start(t, tailrace.Config{App: "loop", StateDir: t.TempDir() + "/state"}, loop)
+	if err := app.wait(t); !errors.Is(err, sinks.ErrTargetSchema) ||
+		!strings.Contains(err.Error(), `output "items" would write "items"`) ||
+		!strings.Contains(err.Error(), "feedback loop") || strings.Contains(err.Error(), "ALTER TABLE") {
+		t.Fatalf("got %v", err)
+	}
+}

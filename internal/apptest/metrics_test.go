@@ -31,7 +31,8 @@ func scrape(t *testing.T, app *tailrace.App, series string) float64 {
 	t.Helper()
 	w := httptest.NewRecorder()
 	app.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
-	found := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(series) + ` (\S+)$`).FindStringSubmatch(w.Body.String())
+	line := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(series) + ` (\S+)$`)
+	found := line.FindStringSubmatch(w.Body.String())
 	if found == nil {
 		return -1
 	}
@@ -45,7 +46,8 @@ func scrape(t *testing.T, app *tailrace.App, series string) float64 {
 // TestWorkMetrics scrapes what an app says of its output, its time and its stores.
 func TestWorkMetrics(t *testing.T) {
 	db, wh := pgservertest.New(t), pgservertest.New(t)
-	db.Exec("create table clicks (id bigint primary key, page text not null, at timestamptz not null)", itemsSchema)
+	db.Exec("create table clicks (id bigint primary key, page text not null, at timestamptz not null)",
+		itemsSchema)
 	shop := pgSource("shop", db)
 	warehouse := sinks.NewTarget("warehouse", pgsink.Target(pgsink.Config{URL: wh.URL, CreateTables: true}))
 	b := topology.New("work")
@@ -76,10 +78,10 @@ func TestWorkMetrics(t *testing.T) {
 	if err := v.WaitFor(deadline(t), record.Positions{"shop": uint64(lsn)}); err != nil {
 		t.Fatal(err)
 	}
-	at := time.Date(2026, 1, 2, 10, 5, 10, 0, time.UTC)
+	at := float64(time.Date(2026, 1, 2, 10, 5, 10, 0, time.UTC).Unix())
 	for series, want := range map[string]float64{
 		`tailrace_late_records_total{app="work",node="clicks-per-minute",topology="work"}`:                  2,
-		`tailrace_stream_time_seconds{app="work",node="shop/public.clicks",topology="work"}`:                float64(at.Unix()),
+		`tailrace_stream_time_seconds{app="work",node="shop/public.clicks",topology="work"}`:                at,
 		`tailrace_state_entries{app="work",store="shop/public.items",topology="work"}`:                      2,
 		`tailrace_records_dropped_total{app="work",node="clicks-per-minute",reason="late",topology="work"}`: 2,
 	} {

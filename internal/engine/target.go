@@ -205,7 +205,7 @@ var errLostProgress = errors.New("engine: the target's progress is not what it w
 func (e *Engine) drain(ctx context.Context, t *targetRun, pause *time.Duration) (err error) {
 	w, err := t.connector.Open(ctx, sinks.OpenRequest{
 		App: e.cfg.App, Target: t.name, Incarnation: e.cfg.Dir.Incarnation(),
-		Outputs: t.outputList(), Logger: e.log,
+		Outputs: e.outputList(t), Logger: e.log,
 	})
 	if err != nil {
 		return err
@@ -284,13 +284,28 @@ func (t *targetRun) checkProgress(seq uint64) error {
 	return nil
 }
 
-func (t *targetRun) outputList() []sinks.Output {
+func (e *Engine) outputList(t *targetRun) []sinks.Output {
 	out := make([]sinks.Output, len(t.outputs))
 	for i, o := range t.outputs {
 		out[i] = o.spec.Output
 		out[i].ID = o.id
+		out[i].Reads = e.readsOf(o.run)
 	}
 	return out
+}
+
+// readsOf names the tables that a topology reads in sources that have been opened.
+func (e *Engine) readsOf(r *topologyRun) (tables []sinks.SourceTable) {
+	for _, d := range e.databases {
+		system := e.cfg.Dir.System(d.name)
+		if system == "" {
+			continue
+		}
+		for _, name := range tablesOf(d, r) {
+			tables = append(tables, sinks.SourceTable{System: system, Name: name})
+		}
+	}
+	return tables
 }
 
 // taken trims the queue up to and including an epoch that the target holds (invariant

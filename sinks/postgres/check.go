@@ -25,6 +25,13 @@ func (w *writer) prepareTables(ctx context.Context) error {
 		missing = append(missing, progressSQL(w.progress))
 	}
 	for _, t := range w.tables {
+		fed, err := w.feeds(ctx, t, p)
+		if err != nil {
+			return err
+		}
+		if fed {
+			continue // No remedy may alter a source's table.
+		}
 		found, err := w.checkTable(ctx, t, p)
 		if err != nil {
 			return err

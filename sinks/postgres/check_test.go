@@ -365,3 +365,35 @@ func TestNoSecretInText(t *testing.T) {
 		}
 	}
 }
+
+// TestOwnSourceTable opens outputs over tables that their topology reads.
+func TestOwnSourceTable(t *testing.T) {
+	t.Parallel()
+	db := pgservertest.New(t)
+	db.Exec("CREATE TABLE whole (id int, name varchar(3) NOT NULL, x int NOT NULL) PARTITION BY LIST (x)",
+		"CREATE TABLE accounts PARTITION OF whole DEFAULT")
+	system := db.String("SELECT system_identifier || '/' || current_database() FROM pg_control_system()")
+	for _, c := range []struct {
+		name  string
+		reads sinks.SourceTable
+		fed   bool
+	}{
+		{"the table", sinks.SourceTable{System: system, Name: "public.accounts"}, true},
+		{"what it is a partition of", sinks.SourceTable{System: system, Name: "public.whole"}, true},
+		{"another table", sinks.SourceTable{System: system, Name: "public.other"}, false},
+		{"another schema", sinks.SourceTable{System: system, Name: "s.accounts"}, false},
+		{"another database", sinks.SourceTable{System: system + "2", Name: "public.accounts"}, false},
+	} {
+		o := sinktest.Accounts
+		o.Reads = []sinks.SourceTable{{System: system, Name: "public.first"}, c.reads}
+		_, err := tryOpen(t, postgres.Config{URL: db.URL}, o)
+		problems := problemsOf(t, err)
+		if fed := strings.Contains(problems[0], "feedback loop"); fed != c.fed {
+			t.Errorf("%s: %q", c.name, problems)
+		}
+		// Nothing that is printed may alter the source.
+		if c.fed && (len(problems) != 1 || strings.Contains(problems[0], "run:")) {
+			t.Errorf("%s: %q", c.name, problems)
+		}
+	}
+}

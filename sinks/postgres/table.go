@@ -16,6 +16,7 @@ type table struct {
 	name    name
 	columns []column
 	keyLen  int
+	reads   []sinks.SourceTable // what the output's topology reads
 	// events says that the output is append-only: rows are inserted once, by event id.
 	events bool
 	// opt is what the user said about the output; create says that the table may be
@@ -79,7 +80,7 @@ func resolveOutputs(cfg Config, outputs []sinks.Output, progress name, p *proble
 
 func resolveOutput(o sinks.Output, p *problems) *table {
 	t := &table{id: o.ID, output: o.Name, keyLen: o.KeyLen, events: o.Append,
-		statements: map[chunkRow][]statement{}}
+		reads: o.Reads, statements: map[chunkRow][]statement{}}
 	switch opt := o.Options.(type) {
 	case nil:
 	case Output:

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"regexp"
+	"sync"
 	"time"
 
 	"github.com/tailrace/tailrace/sources"
@@ -123,7 +124,11 @@ func redacted(s string) string {
 
 // connector implements sources.Connector. It is handed around by pointer, so printing
 // what holds it shows no secret.
-type connector struct{ cfg Config }
+type connector struct {
+	cfg Config
+	// warned keeps retries from repeating what warnInsecure says.
+	warned sync.Once
+}
 
 // Source returns a connector that reads a PostgreSQL database by logical replication.
 // It contacts nothing before Open, which also reports what is wrong with the Config.

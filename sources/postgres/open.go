@@ -60,7 +60,7 @@ func (c *connector) openOnce(ctx context.Context, req sources.OpenRequest) (sour
 	if o.req.Observe == nil {
 		o.req.Observe = nobody{}
 	}
-	warnInsecure(conn, o.log)
+	c.warned.Do(func() { warnInsecure(conn, o.log) })
 	defer o.close(ctx)
 	return o.open(ctx)
 }

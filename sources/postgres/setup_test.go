@@ -1,8 +1,11 @@
 package postgres_test
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -543,5 +546,23 @@ func TestWrongPassword(t *testing.T) {
 	if _, err = f.tryOpen(); !errors.Is(err, sources.ErrConfig) ||
 		!strings.Contains(err.Error(), `GRANT CONNECT ON DATABASE "`+f.db.Name+`" TO "`+role+`"`) {
 		t.Errorf("error is %v", err)
+	}
+}
+
+// TestInsecureIsSaidOnce opens a connector over and over, as retries do.
+func TestInsecureIsSaidOnce(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var out bytes.Buffer
+	c := postgres.Source(postgres.Config{URL: "postgres://u:p@db.invalid/shop?sslmode=disable"})
+	for range 3 {
+		if _, err := c.Open(ctx, sources.OpenRequest{
+			App: "app", Database: "shop", Logger: slog.New(slog.NewTextHandler(&out, nil)),
+		}); err == nil {
+			t.Fatal("it opened")
+		}
+	}
+	if n := strings.Count(out.String(), "may be unencrypted"); n != 1 {
+		t.Errorf("said %d times:\n%s", n, out.String())
 	}
 }
