@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -86,4 +87,36 @@ func TestReadDirChangesNothing(t *testing.T) {
 		t.Errorf("looking changed the files from %v to %v", before, after)
 	}
 	mustOpenDir(t, path, state.Identity{App: "app"})
+}
+
+// TestSampleStore compares the estimate of a store's size with what it holds.
+func TestSampleStore(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state")
+	d := mustOpenDir(t, path, state.Identity{App: "app"})
+	small, err := d.StoreID("topology", "small")
+	must(t, err)
+	large, err := d.StoreID("topology", "large")
+	must(t, err)
+	r := rand.NewChaCha8([32]byte{1})
+	fill := func(id uint32, rows int) {
+		b := d.DB.NewBatch()
+		value := make([]byte, 92) // of random bytes, so that they are not compressed
+		for i := range rows {
+			_, _ = r.Read(value)
+			must(t, b.Set(binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, id), uint32(i)), value))
+		}
+		must(t, d.DB.Commit(b, true))
+	}
+	fill(small, 1000)
+	fill(large, 50_000)
+	must(t, d.Close())
+	d = mustOpenDir(t, path, state.Identity{App: "app"}) // What the log holds is in tables now.
+	if s, err := d.SampleStore(small); err != nil || s != (state.Size{Bytes: 100_000, Entries: 1000}) {
+		t.Errorf("the small store: %+v, %v", s, err)
+	}
+	s, err := d.SampleStore(large)
+	must(t, err)
+	if s.Bytes < 4_000_000 || s.Bytes > 6_000_000 || s.Entries < 40_000 || s.Entries > 60_000 {
+		t.Errorf("50000 entries of 100 bytes are estimated as %+v", s)
+	}
 }
