@@ -76,7 +76,7 @@ func (s *session) compare(c *pgx.Conn) error {
 		}
 		was := sources.ShapeOf(s.relations[req.Name], req)
 		if err := was.Became(sources.ShapeOf(now.relation(true, nil), req)); err != nil {
-			return fmt.Errorf("%v", err) // What is wrong is for who opens it to say.
+			return errors.New(err.Error()) // What is wrong is for who opens it to say.
 		}
 	}
 	return nil

@@ -69,7 +69,7 @@ func TestUnpublished(t *testing.T) {
 				for _, sql := range c.sql {
 					f.exec(strings.ReplaceAll(sql, "@pub", pub))
 				}
-				s, err := f.tryOpen()
+				_, err := f.tryOpen()
 				if c.says == "" {
 					if err != nil {
 						t.Fatalf("nothing is lost, and it says %v", err)
@@ -85,7 +85,7 @@ func TestUnpublished(t *testing.T) {
 					f.exec("ALTER PUBLICATION theirs SET TABLE t, u")
 					f.exec("ALTER PUBLICATION theirs SET (publish = 'insert, update, delete, truncate')")
 				}
-				s = f.open()
+				s := f.open()
 				f.exec("INSERT INTO t VALUES (2, 2)")
 				f.exec("DELETE FROM t WHERE id = 2")
 				m := sourcetest.NewModel(t)
