@@ -132,5 +132,6 @@ func (d *deduplicate[K, V, I]) one(r *record.Record[K, V], before int64) error {
 		return err
 	}
 	d.out = append(d.out, *r)
-	return d.set(d.window.Expires(r.Time), d.key)
+	// It is what later ones are compared with: the other side of the window.
+	return d.set(d.window.Mirror().Expires(r.Time), d.key)
 }

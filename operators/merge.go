@@ -1,8 +1,6 @@
 package operators
 
 import (
-	"slices"
-
 	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/topology"
 )
@@ -41,9 +39,8 @@ type merge[K comparable, V any] struct {
 
 // Step gathers the inputs' records and puts them in order.
 func (m *merge[K, V]) Step(*topology.Step) error {
-	inputs := 0
 	for i, in := range m.in {
-		before, number := len(m.out), []byte{byte(i >> 8), byte(i)}
+		number := []byte{byte(i >> 8), byte(i)}
 		err := in.Records(func(chunk []record.Record[K, V]) bool {
 			for _, r := range chunk {
 				// The input's number makes paths of merged streams distinct, so that
@@ -56,12 +53,7 @@ func (m *merge[K, V]) Step(*topology.Step) error {
 		if err != nil {
 			return err
 		}
-		if len(m.out) > before {
-			inputs++
-		}
 	}
-	if inputs > 1 {
-		slices.SortStableFunc(m.out, func(a, b record.Record[K, V]) int { return a.Tag.Compare(b.Tag) })
-	}
+	inOrder(m.out)
 	return nil
 }

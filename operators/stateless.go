@@ -90,6 +90,9 @@ func (o *stateless[K, V, K2, V2]) Step(*topology.Step) error {
 		err = o.in.Records(each)
 	}
 	o.current = nil
+	if o.split {
+		inOrder(o.out)
+	}
 	return firstError(err, failed)
 }
 
@@ -134,11 +137,13 @@ func (r *records[K, V]) Records(yield func([]record.Record[K, V]) bool) error {
 
 // inOrder puts a step's output in the order of its tags, which it mostly has: what time
 // has brought about here may come before what time has brought about further up, and
-// what one row has made may have come by ways of different length.
+// what one row has made may have come by ways of different length. Who makes the paths of
+// tags longer calls it, since two of which one is the beginning of the other may change
+// their order by that.
 func inOrder[K comparable, V any](out []record.Record[K, V]) {
 	compare := func(a, b record.Record[K, V]) int { return a.Tag.Compare(b.Tag) }
 	if !slices.IsSortedFunc(out, compare) {
-		slices.SortFunc(out, compare)
+		slices.SortStableFunc(out, compare)
 	}
 }
 

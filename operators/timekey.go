@@ -13,7 +13,8 @@ func appendTime(dst []byte, at int64) []byte {
 
 func decodeTime(src []byte) int64 { return int64(binary.BigEndian.Uint64(src) ^ 1<<63) }
 
-// appendTag encodes a record's identity so that ids order as records do.
+// appendTag encodes a record's identity so that ids of one source, made on one way, order as
+// records do.
 func appendTag(dst []byte, t record.Tag) []byte {
 	var pos uint64
 	var source string

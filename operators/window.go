@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/topology"
 	"github.com/tailrace/tailrace/windows"
 )
@@ -159,7 +160,7 @@ func (w *windowGroups[G, V]) each(
 			if at.IsZero() {
 				return nil
 			}
-			time = at.UnixMicro()
+			time = record.Micros(at)
 		}
 		late := false
 		w.in = w.window.Assign(w.in[:0], time)

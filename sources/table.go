@@ -123,7 +123,7 @@ func (r *rows[K, V]) time(tx *record.Tx, v *V) int64 {
 	at := tx.CommitTime
 	if r.eventTime != nil && v != nil {
 		if t := r.eventTime(*v); !t.IsZero() {
-			at = t.UnixMicro()
+			at = record.Micros(t)
 		}
 	}
 	r.maxTime = max(r.maxTime, at)

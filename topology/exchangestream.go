@@ -116,15 +116,12 @@ type streamReader[K comparable, V any] struct {
 // Step puts the records of all partitions in order: by transaction, row and place among
 // the row's outputs, as if they had never been divided (invariant X4).
 func (r *streamReader[K, V]) Step(*Step) error {
-	from := 0
 	for _, boxes := range r.link.boxes {
-		if len(boxes[r.at]) > 0 {
-			r.out = append(r.out, boxes[r.at]...)
-			from++
-		}
+		r.out = append(r.out, boxes[r.at]...)
 	}
-	if from > 1 || r.received {
-		slices.SortStableFunc(r.out, func(a, b record.Record[K, V]) int { return a.Tag.Compare(b.Tag) })
+	inOrder := func(a, b record.Record[K, V]) int { return a.Tag.Compare(b.Tag) }
+	if !slices.IsSortedFunc(r.out, inOrder) {
+		slices.SortStableFunc(r.out, inOrder)
 	}
 	return nil
 }

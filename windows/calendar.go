@@ -2,7 +2,10 @@ package windows
 
 import (
 	"fmt"
+	"math"
 	"time"
+
+	"github.com/tailrace/tailrace/record"
 )
 
 // CalendarWindow is a sequence of adjoining days, weeks or months of a calendar, which
@@ -75,7 +78,7 @@ func (c CalendarWindow) Of(at int64) Window {
 	for {
 		y2, m2, d2 := c.next(y, m, d)
 		w := Window{Start: c.begin(y, m, d), End: c.begin(y2, m2, d2)}
-		if at < w.End {
+		if at < w.End || w.End == math.MaxInt64 { // beyond which there are no days
 			return w
 		}
 		y, m, d = y2, m2, d2
@@ -109,7 +112,7 @@ func (c CalendarWindow) begin(y int, m time.Month, d int) int64 {
 	if local.Before(want) {
 		t = t.Add(want.Sub(local))
 	}
-	return t.UnixMicro()
+	return record.Micros(t)
 }
 
 // Assign appends the window that a time falls into.

@@ -1,6 +1,7 @@
 package windows_test
 
 import (
+	"math"
 	"testing"
 	"time"
 	_ "time/tzdata"
@@ -114,5 +115,16 @@ func TestCalendarWeeksAndMonths(t *testing.T) {
 	}
 	if err := windows.Days(nil).Grace(-1e9).Validate(); err == nil {
 		t.Error("a negative grace is valid")
+	}
+}
+
+// TestCalendarEnds: time has ends, at which there are windows, too.
+func TestCalendarEnds(t *testing.T) {
+	for _, c := range []windows.CalendarWindow{windows.Days(nil), windows.Weeks(nil), windows.Months(nil)} {
+		for _, at := range []int64{math.MinInt64 + 1, math.MaxInt64 - 1, math.MaxInt64} {
+			if w := c.Of(at); w.Start > at || w.Start >= w.End || at >= w.End && w.End != math.MaxInt64 {
+				t.Errorf("%s: %d is in window %d to %d", c, at, w.Start, w.End)
+			}
+		}
 	}
 }

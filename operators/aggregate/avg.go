@@ -38,7 +38,7 @@ func AvgFloatNull[V any, F Float](value func(V) sql.Null[F]) Aggregator[V, sql.N
 // scale)): to at least 16 significant digits, and at least scale digits behind the
 // point. Over no values at all, which only KeepEmpty makes possible, it is 0.
 func AvgDecimal[V any](scale int32, value func(V) record.Decimal) Aggregator[V, record.Decimal] {
-	return newMean("decimal", value,
+	return newMean(fmt.Sprintf("decimal %d", scale), value,
 		func() total[record.Decimal, record.Decimal] { return &decimalMean{scale: scale} })
 }
 

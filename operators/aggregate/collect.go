@@ -2,14 +2,16 @@ package aggregate
 
 import (
 	"fmt"
+	"strconv"
 
 	"github.com/tailrace/tailrace/state"
 )
 
 // Collect gathers a value of each row into a list: array_agg(value ORDER BY order).
 // Rows come in ascending order of the order function, rows that tie in order of
-// their keys (of a stream: in commit order). The order may be of any type that Min
-// takes; a struct orders by several columns. The list is never nil.
+// their keys (of a stream: in commit order, where all come from one source on one way;
+// otherwise in an order that is the same at every run). The order may be of any type that
+// Min takes; a struct orders by several columns. The list is never nil.
 //
 // It keeps an entry for each row; a change writes that one alone, and reads the
 // group once at the end of the step.
@@ -75,10 +77,12 @@ func newList[V any, O comparable, R any](
 				slot: slot, desc: desc, limit: limit, order: order, by: by, value: value, codec: codec,
 			}
 		},
-		slots:   1,
-		remove:  true,
-		merge:   true,
-		schema:  schemaOf(name, typeName[O](), codec.Fingerprint),
+		slots:  1,
+		remove: true,
+		merge:  true,
+		// What is stored does not depend on the limit, but a group that nobody touches keeps
+		// the result that was made with it.
+		schema:  schemaOf(name, strconv.Itoa(limit), typeName[O](), codec.Fingerprint),
 		problem: problem,
 	}
 }
