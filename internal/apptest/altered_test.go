@@ -1,7 +1,6 @@
 package apptest
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -12,7 +11,6 @@ import (
 	"github.com/tailrace/tailrace"
 	"github.com/tailrace/tailrace/internal/await"
 	"github.com/tailrace/tailrace/internal/pgserver/pgservertest"
-	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/sinks"
 	"github.com/tailrace/tailrace/sources"
 	"github.com/tailrace/tailrace/sources/postgres"
@@ -193,24 +191,6 @@ func TestAlteredBeforeRows(t *testing.T) {
 	}
 }
 
-// ready waits until an app shows what it has read at its start.
-func ready(t *testing.T, app started) {
-	t.Helper()
-	if err := app.app.WaitReady(deadline(t)); err != nil {
-		t.Fatal(err, app.stop())
-	}
-}
-
-// head is the position that has been written up to.
-func head(t *testing.T, db *pgservertest.DB) record.Positions {
-	t.Helper()
-	lsn, err := record.ParseLSN(db.String("select pg_current_wal_lsn()"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return record.Positions{"shop": uint64(lsn)}
-}
-
 // shows waits until a view is up to date and compares it with SQL.
 func shows(t *testing.T, db *pgservertest.DB, app started, v *view.View[int64, good]) {
 	t.Helper()
@@ -223,26 +203,13 @@ func shows(t *testing.T, db *pgservertest.DB, app started, v *view.View[int64, g
 	}
 }
 
-// shown are the rows of a view.
-func shown(t *testing.T, v *view.View[int64, good]) (out []string) {
-	t.Helper()
-	rows := v.Range(context.Background(), view.Span[int64]{})
-	for k, g := range rows.All() {
-		out = append(out, fmt.Sprint(k, g))
-	}
-	if err := rows.Err(); err != nil {
-		t.Fatal(err)
-	}
-	return out
-}
-
 // goodsIn are the rows that SQL has, under what identifies them now.
 func goodsIn(t *testing.T, db *pgservertest.DB) (out []string) {
 	t.Helper()
 	key := db.String(`select attname from pg_index i join pg_attribute a on a.attrelid = indrelid and attnum = indkey[0]
 		where indrelid = 'goods'::regclass and (indisprimary or indisreplident) order by indisreplident desc limit 1`)
 	for _, r := range db.Strings("select " + key + ", amount, mood, coalesce(note, '') from goods order by 1") {
-		out = append(out, fmt.Sprint(r[0], " {", strings.Join(r[1:], " "), "}"))
+		out = append(out, r[0]+"={"+strings.Join(r[1:], " ")+"}")
 	}
 	return out
 }

@@ -96,15 +96,48 @@ func deadline(t *testing.T) context.Context {
 	return ctx
 }
 
-// equal waits for everything committed and compares the sum with SQL.
-func (s sum) equal(t *testing.T, db *pgservertest.DB, source string) {
+// written is the position that a database has been written up to.
+func written(t *testing.T, db *pgservertest.DB) uint64 {
 	t.Helper()
-	ctx := deadline(t)
 	lsn, err := record.ParseLSN(db.String("select pg_current_wal_lsn()"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.view.WaitFor(ctx, record.Positions{source: uint64(lsn)}); err != nil {
+	return uint64(lsn)
+}
+
+// head is that position of the database "shop".
+func head(t *testing.T, db *pgservertest.DB) record.Positions {
+	t.Helper()
+	return record.Positions{"shop": written(t, db)}
+}
+
+// ready waits until an app shows what it has read at its start.
+func ready(t *testing.T, app started) {
+	t.Helper()
+	if err := app.app.WaitReady(deadline(t)); err != nil {
+		t.Fatal(err, app.stop())
+	}
+}
+
+// shown are the rows of a view, in its order.
+func shown[K comparable, V any](t *testing.T, v *view.View[K, V]) (out []string) {
+	t.Helper()
+	rows := v.Range(context.Background(), view.Span[K]{})
+	for k, x := range rows.All() {
+		out = append(out, fmt.Sprintf("%v=%v", k, x))
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// equal waits for everything committed and compares the sum with SQL.
+func (s sum) equal(t *testing.T, db *pgservertest.DB, source string) {
+	t.Helper()
+	ctx := deadline(t)
+	if err := s.view.WaitFor(ctx, record.Positions{source: written(t, db)}); err != nil {
 		t.Fatal(err)
 	}
 	got, _, _, err := s.view.Get(ctx, "all")
@@ -379,11 +412,7 @@ func TestTwoDatabases(t *testing.T) {
 		)
 		at := record.Positions{}
 		for name, db := range map[string]*pgservertest.DB{"one": left, "other": right} {
-			lsn, err := record.ParseLSN(db.String("select pg_current_wal_lsn()"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			at[name] = uint64(lsn)
+			at[name] = written(t, db)
 		}
 		if err := v.WaitFor(deadline(t), at); err != nil {
 			t.Fatal(err)

@@ -61,17 +61,10 @@ func TestDeadLetters(t *testing.T) {
 			t.Fatal(err, app.stop())
 		}
 		db.Exec(write[:len(write)-1]...)
-		before, err := record.ParseLSN(db.String("select pg_current_wal_lsn()"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		reached := target.wait(uint64(before) + 1)
+		before := written(t, db)
+		reached := target.wait(before + 1)
 		db.Exec(write[len(write)-1])
-		lsn, err := record.ParseLSN(db.String("select pg_current_wal_lsn()"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := app.app.Host().WaitFor(deadline(t), record.Positions{"shop": uint64(lsn)}); err != nil {
+		if err := app.app.Host().WaitFor(deadline(t), head(t, db)); err != nil {
 			t.Fatal(err, app.app.Status())
 		}
 		select {

@@ -13,7 +13,6 @@ import (
 	"github.com/tailrace/tailrace/internal/pgserver/pgservertest"
 	"github.com/tailrace/tailrace/operators"
 	"github.com/tailrace/tailrace/operators/aggregate"
-	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/sinks"
 	pgsink "github.com/tailrace/tailrace/sinks/postgres"
 	"github.com/tailrace/tailrace/sources"
@@ -71,11 +70,7 @@ func TestWorkMetrics(t *testing.T) {
 		"insert into clicks values (3, 'home', '2026-01-02 10:05:10Z')",
 		"insert into clicks values (4, 'home', '2026-01-02 10:00:50Z'), (5, 'home', '2026-01-02 10:00:51Z')",
 		"insert into items values (1, 1), (2, 2), (3, 3)", "delete from items where id = 2")
-	lsn, err := record.ParseLSN(db.String("select pg_current_wal_lsn()"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := v.WaitFor(deadline(t), record.Positions{"shop": uint64(lsn)}); err != nil {
+	if err := v.WaitFor(deadline(t), head(t, db)); err != nil {
 		t.Fatal(err)
 	}
 	at := float64(time.Date(2026, 1, 2, 10, 5, 10, 0, time.UTC).Unix())

@@ -44,11 +44,7 @@ func lag(t *testing.T, db *pgservertest.DB, s sum, id int) time.Duration {
 	t.Helper()
 	db.ExecArgs("insert into items values ($1, 1)", id)
 	began := time.Now()
-	lsn, err := record.ParseLSN(db.String("select pg_current_wal_lsn()"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.view.WaitFor(deadline(t), record.Positions{"shop": uint64(lsn)}); err != nil {
+	if err := s.view.WaitFor(deadline(t), head(t, db)); err != nil {
 		t.Fatal(err)
 	}
 	return time.Since(began)
@@ -249,11 +245,7 @@ func (b both) equal(t *testing.T, dbs []*pgservertest.DB, wh *pgservertest.DB) {
 	t.Helper()
 	at, want := record.Positions{}, map[int64]amounts{}
 	for i, name := range []string{"one", "other"} {
-		lsn, err := record.ParseLSN(dbs[i].String("select pg_current_wal_lsn()"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		at[name] = uint64(lsn)
+		at[name] = written(t, dbs[i])
 		for _, row := range dbs[i].Strings("select id, amount from items") {
 			var id, amount int64
 			if _, err := fmt.Sscan(row[0]+" "+row[1], &id, &amount); err != nil {

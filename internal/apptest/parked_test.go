@@ -93,14 +93,7 @@ func parks(record.Context, *topology.Failure) topology.Verdict { return topology
 func parkedView[K comparable, V any](t *testing.T, in topology.Table[K, V], name string) func() []string {
 	v := sinks.View(in, name)
 	return func() []string {
-		var out []string
-		rows := v.Range(context.Background(), view.Span[K]{})
-		for k, n := range rows.All() {
-			out = append(out, fmt.Sprintf("%v=%v", k, n))
-		}
-		if err := rows.Err(); err != nil {
-			t.Error(err)
-		}
+		out := shown(t, v)
 		slices.Sort(out)
 		return out
 	}
@@ -171,11 +164,7 @@ func (p *parked) letters() (ids []string) {
 
 func (p *parked) reach() {
 	p.t.Helper()
-	lsn, err := record.ParseLSN(p.db.String("select pg_current_wal_lsn()"))
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	if err := p.app.app.Host().WaitFor(deadline(p.t), record.Positions{"shop": uint64(lsn)}); err != nil {
+	if err := p.app.app.Host().WaitFor(deadline(p.t), head(p.t, p.db)); err != nil {
 		p.t.Fatal(err, p.app.app.Status())
 	}
 }
@@ -300,11 +289,7 @@ func TestPolicyTakenAway(t *testing.T) {
 		if err := app.app.WaitReady(deadline(t)); err != nil {
 			t.Fatal(err, app.stop())
 		}
-		lsn, err := record.ParseLSN(db.String("select pg_current_wal_lsn()"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := v.WaitFor(deadline(t), record.Positions{"shop": uint64(lsn)}); err != nil {
+		if err := v.WaitFor(deadline(t), head(t, db)); err != nil {
 			t.Fatal(err)
 		}
 		if n, _, _, err := v.Get(deadline(t), 1); n != want || err != nil {

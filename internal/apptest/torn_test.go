@@ -120,11 +120,8 @@ func (x *tornTest) seeSpills(ctx context.Context) {
 	r := rand.New(rand.NewPCG(1, 2))
 	for _, n := range []int{10, bankSpills} {
 		x.db.Exec(transfer(r, n))
-		at, err := record.ParseLSN(x.db.String("select pg_current_wal_lsn()"))
-		if err != nil {
-			x.t.Fatal(err)
-		}
-		if err := b.both.WaitFor(ctx, record.Positions{"bank": uint64(at)}); err != nil {
+		at := written(x.t, x.db)
+		if err := b.both.WaitFor(ctx, record.Positions{"bank": at}); err != nil {
 			x.t.Fatal(err)
 		}
 		entries, err := os.ReadDir(filepath.Join(x.dir, "scratch"))

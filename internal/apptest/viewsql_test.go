@@ -98,14 +98,11 @@ func TestViewEqualsSQL(t *testing.T) {
 // waitForNow waits until the views show everything that is committed.
 func waitForNow(ctx context.Context, t *testing.T, db *pgservertest.DB, s *Shop) record.LSN {
 	t.Helper()
-	lsn, err := record.ParseLSN(db.String("select pg_current_wal_lsn()"))
-	if err != nil {
-		t.Fatal(err)
+	lsn := written(t, db)
+	if err := s.Docs.WaitFor(ctx, record.Positions{"shop": lsn}); err != nil {
+		t.Fatalf("waiting for %s: %v", record.LSN(lsn), err)
 	}
-	if err := s.Docs.WaitFor(ctx, record.Positions{"shop": uint64(lsn)}); err != nil {
-		t.Fatalf("waiting for %s: %v", lsn, err)
-	}
-	return lsn
+	return record.LSN(lsn)
 }
 
 func text[T any](valid bool, v T) string {
