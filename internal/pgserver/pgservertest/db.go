@@ -117,7 +117,14 @@ func (db *DB) create(drop bool) {
 func (db *DB) connect(ctx context.Context) {
 	db.t.Helper()
 	db.URL = db.Server.URL(db.Name)
-	pool, err := pgxpool.New(ctx, db.URL)
+	cfg, err := pgxpool.ParseConfig(db.URL)
+	if err != nil {
+		db.t.Fatal(err)
+	}
+	// By default one that was used within the last second is taken to be alive, which it is
+	// not once a test has killed its server.
+	cfg.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return true }
+	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
 		db.t.Fatalf("connect to the test's database: %v", err)
 	}
