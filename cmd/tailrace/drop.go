@@ -35,9 +35,10 @@ func newDrop() *cobra.Command {
 		Use:   "drop",
 		Short: "Remove what an app left in its databases: slot, publications, progress",
 		Long: `Removes the replication slot and the publications that an app made in its databases, the slots
-that topologies left there that were being added when it ended, and its progress rows in its targets. Results stay, and so does the state directory, which is of no
-use afterwards: remove it too. The app must not be running: where its slot has a reader
-that answers nothing is removed, and the error says within seconds who it is.
+that topologies left there that were being added when it ended, and its progress rows in its
+targets. Results stay, and so does the state directory, which is of no use afterwards: remove
+it too. The app must not be running: where its slot has a reader that answers nothing is
+removed, and the error says within seconds who it is.
 
 A replication slot that nobody reads keeps the database's log for ever, so drop an app that
 will not run again. Dropping what is not there is no error.

@@ -37,7 +37,7 @@ type checkpoint struct {
 //	checkpoint/<topology>  where the topology stands
 //	joining/<database>/<topology>  there may be a slot of the topology's own
 //	published/<topology>   how the tables that the topology reads were published
-//	shapes/<topology>,<database>   what the tables were when the state began
+//	shapes/<topology>      what the tables were when the state began
 //	topology/<topology>    the summary of the topology that made the state
 func ownKey(name string) []byte { return append([]byte{0, 0, 0, 0}, name...) }
 
@@ -96,6 +96,9 @@ func (e *Engine) loadTopology(t *topology.Topology) (*topologyRun, error) {
 		return nil, err
 	}
 	if r.published, err = e.loadPublished(t.Name()); err != nil {
+		return nil, err
+	}
+	if r.shapes, err = e.loadShapes(t.Name()); err != nil {
 		return nil, err
 	}
 	r.fresh, r.committed = !ok, record.Positions(c.Positions).Clone()
@@ -244,12 +247,7 @@ func (e *Engine) write(key, value []byte) error {
 // that a crash in between leaves a topology that starts anew and not one without its
 // state.
 func (e *Engine) dropCheckpoint(name string) error {
-	shapes, err := e.shapeKeys(name)
-	if err != nil {
-		return err
-	}
-	keys := append([][]byte{checkpointKey(name), publishedKey(name)}, shapes...)
-	return e.remove(append(keys, summaryKey(name))...)
+	return e.remove(checkpointKey(name), publishedKey(name), shapesKey(name), summaryKey(name))
 }
 
 // remove makes it durable that pairs of the engine's own are gone, whose keys ascend.

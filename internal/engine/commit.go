@@ -250,10 +250,8 @@ func (e *Engine) fill(batch state.Batch, sealed []*task.Ready) (filled []queued,
 		}
 	}
 	for _, i := range order {
-		if e.notes(e.runs[i], sealed[i]) {
-			if err := noteShapes(batch, e.runs[i]); err != nil {
-				return nil, err
-			}
+		if err := e.noteShapes(batch, e.runs[i], sealed[i]); err != nil {
+			return nil, err
 		}
 	}
 	for _, i := range order {

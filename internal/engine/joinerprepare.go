@@ -56,7 +56,9 @@ func (e *Engine) prepareJoiner() error {
 	names := make([]string, len(j.runs))
 	for i, r := range j.runs {
 		names[i] = r.name()
-		j.sub.runs = append(j.sub.runs, &topologyRun{topology: r.topology, hash: r.hash, fresh: true})
+		j.sub.runs = append(j.sub.runs, &topologyRun{
+			topology: r.topology, hash: r.hash, fresh: true, shapes: shapes{},
+		})
 	}
 	if err := j.makeTasks(); err != nil {
 		return err

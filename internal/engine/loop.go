@@ -46,10 +46,7 @@ func (ep *epoch) lingers() time.Duration {
 // backlog allows, as small as one transaction when it is quiet.
 func (e *Engine) loop(ctx context.Context) error {
 	for {
-		d, in, err := e.next(ctx, true, 0)
-		if errors.Is(err, sources.ErrReopen) {
-			err = e.reopen(ctx, err)
-		}
+		d, in, err := e.nextOrReopen(ctx, true, 0)
 		if err != nil {
 			return err
 		}
@@ -64,11 +61,7 @@ func (e *Engine) loop(ctx context.Context) error {
 			// nothing more has arrived. While the commit before it is under way
 			// nothing is lost by waiting for more.
 			wait := !e.closed() || e.inflight != nil
-			d, in, err = e.next(ctx, wait, e.epoch.lingers())
-			if errors.Is(err, sources.ErrReopen) {
-				err = e.reopen(ctx, err)
-			}
-			if err != nil {
+			if d, in, err = e.nextOrReopen(ctx, wait, e.epoch.lingers()); err != nil {
 				return e.endWith(ctx, err)
 			}
 		}
@@ -113,6 +106,18 @@ const (
 	nextAsked
 	nextNothing // where it does not wait
 )
+
+// nextOrReopen is next. Where a session asks for it all are opened again, and there is no
+// batch.
+func (e *Engine) nextOrReopen(
+	ctx context.Context, wait bool, linger time.Duration,
+) (*databaseRun, *sources.Batch, error) {
+	d, in, err := e.next(ctx, wait, linger)
+	if errors.Is(err, sources.ErrReopen) {
+		return nil, nil, e.reopen(ctx, err)
+	}
+	return d, in, err
+}
 
 // next returns a batch of a database that has one; with an open transaction only
 // its own database is asked, since transactions do not overlap. Without wait it

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/tailrace/tailrace/internal/task"
 	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/sources"
 	"github.com/tailrace/tailrace/state"
@@ -17,19 +18,22 @@ import (
 // have become another one while nobody looked. So what each table was is kept beside the
 // state, and compared whenever a session is opened.
 
-// shapesPrefix ends in a comma, which no name has and which sorts before what names have:
-// so the keys of topologies in the order of their names ascend.
-func shapesPrefix(topology string) []byte { return ownKey("shapes/" + topology + ",") }
+// shapes are tables by database and by the name that they are asked for under.
+type shapes map[string]map[string]sources.Shape
 
-func shapesKey(topology, database string) []byte { return append(shapesPrefix(topology), database...) }
+func shapesKey(topology string) []byte { return ownKey("shapes/" + topology) }
 
-// shapeKeys are the keys of all shapes of a topology.
-func (e *Engine) shapeKeys(topology string) (keys [][]byte, err error) {
-	err = each(e.cfg.Dir, shapesPrefix(topology), func(database string, _ []byte) error {
-		keys = append(keys, shapesKey(topology, database))
-		return nil
-	})
-	return keys, err
+func (e *Engine) loadShapes(topology string) (shapes, error) {
+	s := shapes{}
+	value, ok, err := e.cfg.Dir.DB.Get(nil, shapesKey(topology))
+	if err != nil || !ok {
+		return s, err
+	}
+	if err := json.Unmarshal(value, &s); err != nil {
+		return nil, fmt.Errorf("engine: what is stored of the tables of topology %q: %w: %w",
+			topology, state.ErrCorrupt, err)
+	}
+	return s, nil
 }
 
 // checkRelations reports everything that does not fit between a database's tables and
@@ -82,58 +86,32 @@ func shapesOf(
 // that is to come is made of them as they are, which noteShapes stores with it.
 func (e *Engine) checkShapes(d *databaseRun, r *topologyRun, now map[string]sources.Shape) error {
 	was := r.shapes[d.name]
-	if was == nil && !r.fresh {
-		var err error
-		if was, err = e.loadShapes(d, r); err != nil {
-			return err
-		}
-	}
 	if len(r.committed) > 0 {
 		if err := became(was, now); err != nil {
 			return err
 		}
 	}
-	if r.shapes == nil {
-		r.shapes = map[string]map[string]sources.Shape{}
-	}
 	r.shapes[d.name] = now
 	if r.fresh || maps.EqualFunc(was, now, sources.Shape.Equal) {
 		return nil
 	}
-	b := e.cfg.Dir.DB.NewBatch()
-	defer b.Close()
-	if err := noteShapes(b, r); err != nil {
+	value, err := json.Marshal(r.shapes)
+	if err != nil {
 		return err
 	}
-	return e.cfg.Dir.DB.Commit(b, true)
+	return e.write(shapesKey(r.name()), value)
 }
 
-// loadShapes returns the shapes that are stored with the state, nil without.
-func (e *Engine) loadShapes(d *databaseRun, r *topologyRun) (map[string]sources.Shape, error) {
-	stored, ok, err := e.cfg.Dir.DB.Get(nil, shapesKey(r.name(), d.name))
-	if err != nil || !ok {
-		return nil, err
+// noteShapes stores what the tables are with a topology's first checkpoint.
+func (e *Engine) noteShapes(batch state.Batch, r *topologyRun, ready *task.Ready) error {
+	if !e.notes(r, ready) {
+		return nil
 	}
-	var was map[string]sources.Shape
-	if err := json.Unmarshal(stored, &was); err != nil {
-		return nil, fmt.Errorf("engine: what is stored of the tables of topology %q: %w: %w",
-			r.name(), state.ErrCorrupt, err)
+	value, err := json.Marshal(r.shapes)
+	if err != nil {
+		return err
 	}
-	return was, nil
-}
-
-// noteShapes stores what the tables of a topology are.
-func noteShapes(b state.Batch, r *topologyRun) error {
-	for _, database := range slices.Sorted(maps.Keys(r.shapes)) {
-		value, err := json.Marshal(r.shapes[database])
-		if err != nil {
-			return err
-		}
-		if err := b.Set(shapesKey(r.name(), database), value); err != nil {
-			return err
-		}
-	}
-	return nil
+	return batch.Set(shapesKey(r.name()), value)
 }
 
 // became reports the tables that are not what they were.

@@ -3,7 +3,6 @@ package engine
 import (
 	"github.com/tailrace/tailrace/internal/task"
 	"github.com/tailrace/tailrace/record"
-	"github.com/tailrace/tailrace/sources"
 	"github.com/tailrace/tailrace/topology"
 )
 
@@ -40,7 +39,7 @@ type topologyRun struct {
 	publishedNoted bool
 	// shapes are the tables, by database and name, as they were when last compared with
 	// what the state is made of.
-	shapes map[string]map[string]sources.Shape
+	shapes shapes
 	// old is the checkpoint of the state that another form of the topology made, until
 	// that is dropped; see dropChanged.
 	old *checkpoint

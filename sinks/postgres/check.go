@@ -24,8 +24,12 @@ func (w *writer) prepareTables(ctx context.Context) error {
 	if !there {
 		missing = append(missing, progressSQL(w.progress))
 	}
+	system, err := w.system(ctx)
+	if err != nil {
+		return err
+	}
 	for _, t := range w.tables {
-		fed, err := w.feeds(ctx, t, p)
+		fed, err := w.feeds(ctx, t, system, p)
 		if err != nil {
 			return err
 		}

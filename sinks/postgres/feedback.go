@@ -7,18 +7,17 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/tailrace/tailrace/sinks"
 )
 
 // feeds reports, as a problem, an output whose table its own topology reads: what it
 // writes would come back as input, without end, and the source's rows would be replaced
 // by results. Where the server does not say which system it is, it cannot be told.
-func (w *writer) feeds(ctx context.Context, t *table, p *problems) (bool, error) {
-	if len(t.reads) == 0 {
+func (w *writer) feeds(ctx context.Context, t *table, system string, p *problems) (bool, error) {
+	here := func(r sinks.SourceTable) bool { return r.System == system }
+	if system == "" || !slices.ContainsFunc(t.reads, here) {
 		return false, nil
-	}
-	system, err := w.system(ctx)
-	if err != nil || system == "" {
-		return false, err
 	}
 	// A partition's changes are published as those of the tables that it belongs to.
 	rows, err := w.conn.Query(ctx, `SELECT n.nspname || '.' || c.relname
@@ -33,7 +32,7 @@ func (w *writer) feeds(ctx context.Context, t *table, p *problems) (bool, error)
 		return false, w.wrap("reading the catalog", nil, err)
 	}
 	for _, r := range t.reads {
-		if r.System == system && slices.Contains(names, r.Name) {
+		if here(r) && slices.Contains(names, r.Name) {
 			p.addf("output %q would write %s, and its topology reads %s of this very database: its results "+
 				"would be its own input again (a feedback loop), and replace the source's rows; give the "+
 				"output another name", t.output, t.name.sql(), r.Name)

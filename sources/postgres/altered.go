@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/sources"
 )
 
@@ -23,8 +24,9 @@ type altered struct {
 // session has ended.
 func (s *session) look(c *pgx.Conn, a *altered) bool {
 	if a.why == nil {
-		if a.why = s.compare(c); a.why == nil {
-			return false
+		var err error
+		if a.why, err = becameOther(s.ctx, c, s.req.Tables, s.relations); err != nil || a.why == nil {
+			return false // What cannot be read is looked at the next time.
 		}
 		if err := c.QueryRow(s.ctx, "SELECT (pg_current_wal_lsn() - '0/0')::int8").Scan(&a.at); err != nil {
 			*a = altered{} // again the next time
@@ -45,39 +47,33 @@ var errAltered = errors.New("postgres: a table is altered again and again while 
 // and slot wait for transactions that were open before, and one of these may have altered
 // it. Open then begins again and finds it as it is. The snapshot's tables are locked.
 func (o *opening) asLooked(ctx context.Context) error {
-	tables, err := readTables(ctx, o.query, o.req.Tables)
-	if err != nil {
-		return err
+	why, err := becameOther(ctx, o.query, o.req.Tables, o.relations())
+	if why != nil {
+		return fmt.Errorf("%w: try when it is not: %w", errAltered, why)
 	}
-	for _, req := range o.req.Tables {
-		was, now := o.tables[req.Name], tables[req.Name]
-		if was == nil {
-			continue
-		}
-		shape := sources.ShapeOf(was.relation(true, nil), req)
-		if now == nil || shape.Became(sources.ShapeOf(now.relation(true, nil), req)) != nil {
-			return fmt.Errorf("%w: table %s: try when it is not", errAltered, req.Name)
-		}
-	}
-	return nil
+	return err
 }
 
-// compare returns what a table that was asked for has become, nil where rows that come
-// go with those that were there; what cannot be read is none of its business.
-func (s *session) compare(c *pgx.Conn) error {
-	tables, err := readTables(s.ctx, c, s.req.Tables)
+// becameOther tells why rows that come do not go with those of the tables as they were, nil
+// where they do. It wraps no error: what is wrong is for who opens a session to say.
+func becameOther(
+	ctx context.Context, c *pgx.Conn, reqs []sources.TableRequest, was map[string]*record.Relation,
+) (why, err error) {
+	tables, err := readTables(ctx, c, reqs)
 	if err != nil {
-		return nil
+		return nil, err
 	}
-	for _, req := range s.req.Tables {
-		now := tables[req.Name]
+	for _, req := range reqs {
+		old, now := was[req.Name], tables[req.Name]
+		if old == nil {
+			continue
+		}
 		if now == nil {
-			return fmt.Errorf("table %s is not there any more", req.Name)
+			return fmt.Errorf("table %s is not there any more", req.Name), nil
 		}
-		was := sources.ShapeOf(s.relations[req.Name], req)
-		if err := was.Became(sources.ShapeOf(now.relation(true, nil), req)); err != nil {
-			return errors.New(err.Error()) // What is wrong is for who opens it to say.
+		if err := sources.ShapeOf(old, req).Became(sources.ShapeOf(now.relation(true, nil), req)); err != nil {
+			return errors.New(err.Error()), nil
 		}
 	}
-	return nil
+	return nil, nil
 }
