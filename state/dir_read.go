@@ -111,7 +111,16 @@ func (d *Dir) StoreBytes(id uint32) (int64, error) { return d.RangeBytes(idBound
 // by Pebble's estimate, from the first key that is there on. (That counts whole blocks and
 // leaves out what was written last, so it says nothing of small ranges.)
 func (d *Dir) RangeBytes(lower, upper []byte) (int64, error) {
-	s, err := d.rangeSize(lower, upper, countedBytes)
+	it, err := d.DB.NewIter(lower, upper)
+	if err != nil {
+		return 0, err
+	}
+	defer it.Close()
+	onDisk, err := d.onDisk(it, upper)
+	if err != nil || onDisk >= countedBytes {
+		return onDisk, err
+	}
+	s, _, err := count(it, countedBytes)
 	return s.Bytes, err
 }
 
@@ -127,37 +136,42 @@ const sampledBytes = 1 << 20
 // as many as if all were like those in the first MiB.
 func (d *Dir) SampleStore(id uint32) (Size, error) {
 	lower, upper := idBounds(id)
-	return d.rangeSize(lower, upper, sampledBytes)
-}
-
-// rangeSize reads up to so many bytes of a range to tell its size, none at all where
-// Pebble's estimate is above that and entries do not matter.
-func (d *Dir) rangeSize(lower, upper []byte, limit int64) (s Size, err error) {
 	it, err := d.DB.NewIter(lower, upper)
 	if err != nil {
-		return s, err
+		return Size{}, err
 	}
 	defer it.Close()
+	onDisk, err := d.onDisk(it, upper)
+	if err != nil {
+		return Size{}, err
+	}
+	s, all, err := count(it, sampledBytes)
+	if !all && onDisk > s.Bytes {
+		s = Size{Bytes: onDisk, Entries: int64(float64(s.Entries) * float64(onDisk) / float64(s.Bytes))}
+	}
+	return s, err
+}
+
+// onDisk is Pebble's estimate of what lies from the first key of an iterator on; 0 without
+// a Pebble, a key or an end.
+func (d *Dir) onDisk(it Iter, upper []byte) (int64, error) {
+	p, is := d.DB.(*pebbleDB)
+	if !is || upper == nil || !it.First() {
+		return 0, it.Error()
+	}
+	n, err := p.db.EstimateDiskUsage(it.Key(), upper)
+	if err != nil {
+		return 0, p.wrap(err)
+	}
+	return int64(n), nil
+}
+
+// count reads from the start until it has so many bytes, and reports whether that is all.
+func count(it Iter, limit int64) (s Size, all bool, err error) {
 	ok := it.First()
-	if !ok {
-		return s, it.Error()
-	}
-	estimate := int64(0)
-	if p, big := d.DB.(*pebbleDB); big && upper != nil {
-		onDisk, err := p.db.EstimateDiskUsage(it.Key(), upper)
-		if err != nil {
-			return s, p.wrap(err)
-		}
-		if estimate = int64(onDisk); estimate >= countedBytes && limit == countedBytes {
-			return Size{Bytes: estimate}, nil
-		}
-	}
 	for ; ok && s.Bytes < limit; ok = it.Next() {
 		s.Bytes += int64(len(it.Key()) + len(it.Value()))
 		s.Entries++
 	}
-	if ok && limit == sampledBytes && estimate > s.Bytes {
-		s = Size{Bytes: estimate, Entries: int64(float64(s.Entries) * float64(estimate) / float64(s.Bytes))}
-	}
-	return s, it.Error()
+	return s, !ok, it.Error()
 }
