@@ -32,6 +32,20 @@ var app = []mutant{
 		sees: `[^\n]*the view shows rows from after the change`,
 	},
 	{
+		name: "who has joined goes on with a session from before",
+		file: "internal/engine/admit.go",
+		old:  `	return e.reopenOlder(ctx, j.runs)`,
+		new:  `	return nil`,
+		pkg:  "./internal/apptest", test: "TestMigrationDuringJoin", sees: `second-view: \d+, SQL \d+`,
+	},
+	{
+		name: "streams that are divided leave their order",
+		file: "operators/stateless.go",
+		old:  `		inOrder(o.out)`,
+		new:  `		inOrder(o.out[:0])`,
+		pkg:  "./operators", test: "TestMergesOfMerges", sees: `[^\n]*record 0 of row 0 comes after[^\n]*`,
+	},
+	{
 		name: "panics have no place",
 		file: "topology/panic.go",
 		old:  `At: userFrame(string(stack))`,
