@@ -46,6 +46,12 @@ type App struct {
 	dir   *state.Dir   // nil while the app does not run
 }
 
+// String names the app; its configuration holds secrets.
+func (a *App) String() string { return fmt.Sprintf("tailrace app %q", a.cfg.App) }
+
+// GoString is String.
+func (a *App) GoString() string { return a.String() }
+
 // runner is an engine: that of direct mode or that of Kafka mode.
 type runner interface {
 	Run(ctx context.Context) error
@@ -74,7 +80,7 @@ func New(cfg Config, topologies ...*topology.Topology) (*App, error) {
 	if cfg.Addr != "" {
 		var err error
 		if a.server, err = view.NewServer(cfg.Addr, a.handler(), view.ServerOptions{
-			Token: view.Token(cfg.Token), Open: []string{"/livez", "/readyz"}, Unbounded: []string{"/verify"},
+			Token: cfg.Token, TLS: cfg.TLS, Open: []string{"/livez", "/readyz"}, Unbounded: []string{"/verify"},
 		}); err != nil {
 			return nil, fmt.Errorf("%w: Config.Addr: %w", ErrConfig, err)
 		}

@@ -58,10 +58,11 @@ func TestConfigMistakes(t *testing.T) {
 			QueueBytes:      1,
 			IdleCommit:      time.Second,
 			VerifySQL:       true,
+			Production:      true,
 			Kafka:           &tailrace.Kafka{Brokers: []string{"127.0.0.1:1"}, MaxIdle: -time.Second},
 		}, want: []string{"Config.OneTransaction", "Config.Partitions", "Config.StopOnLostState",
 			"Config.QueueBytes",
-			"Config.IdleCommit", "Config.VerifySQL", "Config.Kafka.MaxIdle"}},
+			"Config.IdleCommit", "Config.VerifySQL", "Config.Production", "Config.Kafka.MaxIdle"}},
 		{
 			name: "bound",
 			bind: func(c *tailrace.Config) { c.Bind("shpo", snapshotOnly{}); c.BindTarget("warehouse", nil) },

@@ -1,6 +1,7 @@
 package tailrace
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,6 +11,7 @@ import (
 	"github.com/tailrace/tailrace/sinks"
 	"github.com/tailrace/tailrace/sources"
 	"github.com/tailrace/tailrace/topology"
+	"github.com/tailrace/tailrace/view"
 )
 
 // Config says how an app runs. The zero value of a field is its default unless the
@@ -29,8 +31,16 @@ type Config struct {
 	// "127.0.0.1:8080". Defaults to none.
 	Addr string
 	// Token is what HTTP requests must bring as a bearer token: required where Addr
-	// is not a loopback address.
-	Token string
+	// is not a loopback address, unless TLS asks for client certificates. It prints as
+	// asterisks.
+	Token view.Token
+	// TLS makes Addr speak HTTPS; with ClientAuth RequireAndVerifyClientCert the client's
+	// certificate stands for the token. Defaults to nil, plain HTTP.
+	TLS *tls.Config
+	// Production has New refuse what only warns otherwise: a PostgreSQL on another machine
+	// whose certificate and host are not verified (sslmode=verify-full), and an Addr that
+	// other machines reach without TLS. It is for direct mode. Defaults to false.
+	Production bool
 	// VerifySQL serves POST /verify at Addr, by which `tailrace verify` compares a view
 	// with SQL: whoever may read the views may then run queries in the source databases,
 	// with the app's rights, in read-only transactions. Defaults to false.
@@ -128,6 +138,7 @@ func (c *Config) validate(topologies []*topology.Topology) error {
 	errs = append(errs, c.checkNumbers()...)
 	errs = append(errs, c.checkMode()...)
 	errs = append(errs, c.checkBound(topologies)...)
+	errs = append(errs, c.checkTransport(topologies)...)
 	if len(errs) > 0 {
 		return fmt.Errorf("%w: %w", ErrConfig, errors.Join(errs...))
 	}
@@ -148,6 +159,9 @@ func (c *Config) connectors(
 ) (map[string]sources.Connector, map[string]sinks.Connector) {
 	in, out := map[string]sources.Connector{}, map[string]sinks.Connector{}
 	for _, t := range topologies {
+		if t == nil {
+			continue // validate tells
+		}
 		for _, n := range t.Nodes() {
 			if spec, ok := n.Source.(*sources.Spec); ok {
 				if in[spec.Database.Name()] = c.sources[spec.Database.Name()]; in[spec.Database.Name()] == nil {

@@ -6,7 +6,10 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/tailrace/tailrace/sinks"
+	"github.com/tailrace/tailrace/sources"
 	"github.com/tailrace/tailrace/topology"
+	"github.com/tailrace/tailrace/view"
 )
 
 // checkNumbers refuses negative numbers; zero is each field's default.
@@ -43,6 +46,7 @@ func (c *Config) checkMode() (errs []error) {
 		{"StopOnLostState", "state that is lost is restored from its changelogs", c.StopOnLostState},
 		{"QueueBytes", "outputs are written with the transaction and not queued", c.QueueBytes > 0},
 		{"IdleCommit", "Kafka.CommitInterval says when is committed", c.IdleCommit > 0},
+		{"Production", "Kafka.Options say how brokers are reached, and are not looked into", c.Production},
 		{"VerifySQL", "there is no position of a database's log to compare at", c.VerifySQL},
 	} {
 		if f.set {
@@ -55,8 +59,7 @@ func (c *Config) checkMode() (errs []error) {
 
 // checkBound refuses connectors that were bound to names which no topology uses.
 func (c *Config) checkBound(topologies []*topology.Topology) (errs []error) {
-	built := slices.DeleteFunc(slices.Clone(topologies), func(t *topology.Topology) bool { return t == nil })
-	in, out := c.connectors(built)
+	in, out := c.connectors(topologies)
 	for _, name := range slices.Sorted(maps.Keys(c.sources)) {
 		if _, ok := in[name]; !ok {
 			errs = append(errs, fmt.Errorf("Config.Bind(%q): no topology reads a database of that name, but %s",
@@ -68,6 +71,33 @@ func (c *Config) checkBound(topologies []*topology.Topology) (errs []error) {
 			errs = append(errs, fmt.Errorf("Config.BindTarget(%q): no topology writes a target of that name, but %s",
 				name, listed(out)))
 		}
+	}
+	return errs
+}
+
+// checkTransport refuses, in production, connections that others can read or answer.
+func (c *Config) checkTransport(topologies []*topology.Topology) (errs []error) {
+	if !c.Production || c.Kafka != nil {
+		return nil
+	}
+	in, out := c.connectors(topologies)
+	for _, name := range slices.Sorted(maps.Keys(in)) {
+		if t, ok := in[name].(sources.Transport); ok {
+			if err := t.CheckTransport(); err != nil {
+				errs = append(errs, fmt.Errorf("Config.Production is set: database %q: %w", name, err))
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(out)) {
+		if t, ok := out[name].(sinks.Transport); ok {
+			if err := t.CheckTransport(); err != nil {
+				errs = append(errs, fmt.Errorf("Config.Production is set: target %q: %w", name, err))
+			}
+		}
+	}
+	if c.Addr != "" && c.TLS == nil && !view.Loopback(c.Addr) {
+		errs = append(errs, fmt.Errorf("Config.Production is set, and the token would go over plain HTTP to %s: "+
+			"set Config.TLS, or listen on 127.0.0.1 behind a proxy that does", c.Addr))
 	}
 	return errs
 }

@@ -43,6 +43,14 @@ type Connector interface {
 	Drop(ctx context.Context, req DropRequest) error
 }
 
+// Transport is a Connector that connects to other machines.
+type Transport interface {
+	// CheckTransport fails where a connection to another machine may be unencrypted, or
+	// where its certificate is not verified with its host. It contacts nothing. An app with
+	// Config.Production does not start then; connectors that are no Transport pass.
+	CheckTransport() error
+}
+
 // Keeper is a Connector whose source remembers what an app has acknowledged, so that
 // its events survive the loss of the app's state.
 type Keeper interface {

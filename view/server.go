@@ -139,6 +139,13 @@ func (s *Server) authenticates() bool {
 	return s.opts.Token != "" || (s.opts.TLS != nil && s.opts.TLS.ClientAuth == tls.RequireAndVerifyClientCert)
 }
 
+// Loopback reports whether a server at an address, as NewServer takes it, can be reached
+// from this machine only, as far as the address tells.
+func Loopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	return err == nil && (host == "" || isLoopback(host))
+}
+
 func isLoopback(host string) bool {
 	ip := net.ParseIP(strings.Trim(host, "[]"))
 	return host == "localhost" || (ip != nil && ip.IsLoopback())

@@ -1,4 +1,5 @@
-// Package pgtls says what is wrong where a PostgreSQL server cannot be trusted.
+// Package pgtls says how far the connections to a PostgreSQL server can be trusted, and
+// what is wrong where they cannot.
 package pgtls
 
 import (
@@ -28,7 +29,9 @@ func Remedy(err error) string {
 		return "the server's certificate has expired or is not valid yet: renew it, or set the clock"
 	case errors.As(err, &other):
 		return "the server's certificate cannot be verified: check sslrootcert and sslmode in the URL"
-	case strings.Contains(err.Error(), "server refused TLS connection"): // an unexported error of pgconn
+	case strings.Contains(err.Error(), "require_auth check failed"): // an unexported error of pgconn
+		return "the server asks for the password over a connection that may be unencrypted: " + remedy
+	case strings.Contains(err.Error(), "server refused TLS connection"): // the same
 		return "the server does not offer TLS, and sslmode in the URL asks for it: set ssl = on in the server's " +
 			"configuration"
 	}

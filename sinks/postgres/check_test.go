@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
@@ -357,8 +358,13 @@ func TestNoSecretInText(t *testing.T) {
 		if err == nil {
 			t.Fatal("opened")
 		}
+		inJSON, errJSON := json.Marshal(struct{ Target postgres.Config }{cfg})
+		if errJSON != nil {
+			t.Error(errJSON)
+		}
+		c := postgres.Target(cfg)
 		for _, text := range []string{err.Error(), fmt.Sprintf("%+v", err), fmt.Sprint(cfg),
-			fmt.Sprintf("%#v %+v", cfg, cfg)} {
+			fmt.Sprintf("%#v %+v", cfg, cfg), fmt.Sprintf("%v %+v %#v", c, c, c), string(inJSON)} {
 			if strings.Contains(text, "canary-secret") {
 				t.Errorf("the password is in %q", text)
 			}

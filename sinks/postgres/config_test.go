@@ -1,7 +1,11 @@
 package postgres_test
 
 import (
+	"bytes"
+	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -65,5 +69,38 @@ func TestMisconfigured(t *testing.T) {
 				t.Errorf("the message is %s", text)
 			}
 		})
+	}
+}
+
+// TestInsecure connects to other machines without verifying them: that is warned of once,
+// and what an app in production refuses. Nothing is contacted.
+func TestInsecure(t *testing.T) {
+	t.Parallel()
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	for query, secure := range map[string]bool{
+		"sslmode=disable": false, "sslmode=require": false, "sslmode=verify-full": true,
+	} {
+		c := postgres.Target(postgres.Config{URL: "postgres://u:canary@db.example/x?" + query})
+		var log bytes.Buffer
+		for range 2 {
+			if _, err := c.Open(over, sinks.OpenRequest{App: sinktest.App, Target: sinktest.TargetName,
+				Incarnation: "one", Logger: slog.New(slog.NewTextHandler(&log, nil))}); err == nil {
+				t.Fatal("opened")
+			}
+		}
+		warned := strings.Count(log.String(), "sslmode=verify-full")
+		if (warned == 0) != secure || warned > 1 {
+			t.Errorf("%s: the log is %s", query, &log)
+		}
+		err := c.(sinks.Transport).CheckTransport()
+		if errors.Is(err, sinks.ErrConfig) == secure || secure != (err == nil) {
+			t.Errorf("%s: got %v", query, err)
+		}
+		for _, text := range []string{log.String(), fmt.Sprint(err), fmt.Sprintf("%v %+v %#v %s", c, c, c, c)} {
+			if strings.Contains(text, "canary") {
+				t.Errorf("%s: told %s", query, text)
+			}
+		}
 	}
 }

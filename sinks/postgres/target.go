@@ -18,10 +18,12 @@ import (
 	"crypto/rand"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/tailrace/tailrace/internal/pgtls"
 	"github.com/tailrace/tailrace/sinks"
 )
 
@@ -63,6 +65,9 @@ func (c Config) GoString() string { return c.String() }
 // LogValue is String, for slog.
 func (c Config) LogValue() slog.Value { return slog.StringValue(c.String()) }
 
+// MarshalText is String, for JSON.
+func (c Config) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
+
 // Output is what a user may say about one output of a PostgreSQL target.
 type Output struct {
 	// Create creates the table if it is missing. Config.CreateTables does for all.
@@ -92,7 +97,31 @@ func Target(cfg Config) sinks.Connector {
 	return &connector{cfg: cfg}
 }
 
-type connector struct{ cfg Config }
+// connector implements sinks.Connector. It is handed around by pointer, so printing what
+// holds it shows no secret.
+type connector struct {
+	cfg Config
+	// warned keeps retries from repeating what pgtls.Warn says.
+	warned sync.Once
+}
+
+// String is that of the configuration: fmt reads fields past their own String.
+func (c *connector) String() string { return c.cfg.String() }
+
+// GoString is String.
+func (c *connector) GoString() string { return c.cfg.String() }
+
+// CheckTransport implements sinks.Transport.
+func (c *connector) CheckTransport() error {
+	conf, err := sessionConfig(c.cfg.URL)
+	if err != nil {
+		return fmt.Errorf("sinks/postgres: %w", err)
+	}
+	if err := pgtls.Check(&conf.Config); err != nil {
+		return fmt.Errorf("sinks/postgres: Config.URL: %w: %w", err, sinks.ErrConfig)
+	}
+	return nil
+}
 
 // Transactional reports true: rows and progress commit together.
 func (c *connector) Transactional() bool { return true }
@@ -103,6 +132,7 @@ func (c *connector) Open(ctx context.Context, req sinks.OpenRequest) (sinks.Writ
 	if err != nil {
 		return nil, err
 	}
+	c.warned.Do(func() { pgtls.Warn(&w.conf.Config, w.log) })
 	if err := w.open(ctx); err != nil {
 		w.disconnect()
 		return nil, err
@@ -180,5 +210,6 @@ func sessionConfig(url string) (*pgx.ConnConfig, error) {
 	if conf.RuntimeParams["application_name"] == "" {
 		conf.RuntimeParams["application_name"] = "tailrace"
 	}
+	pgtls.Guard(&conf.Config)
 	return conf, nil
 }

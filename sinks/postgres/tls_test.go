@@ -51,8 +51,31 @@ func TestTLS(t *testing.T) {
 		"WHERE s.ssl AND a.datname = current_database()"); n == "0" {
 		t.Error("no connection is encrypted")
 	}
+	// A certificate that has expired meanwhile is met when the connection has to be made
+	// again, and a new one mends it.
+	right.Certify(db, net.IPv4(127, 0, 0, 1), time.Now().Add(-time.Minute))
+	db.Exec("SELECT pg_terminate_backend(pid) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE ssl")
+	second := sinktest.Epoch(2, sinktest.Put(sinktest.Accounts, 2, "b", 3))
+	err := w.Apply(t.Context(), []sinks.Epoch{second})
+	for range 2 { // the first may have met the end of the connection
+		if !errors.Is(err, sinks.ErrConfig) {
+			_, _, err = w.Progress(t.Context())
+		}
+	}
+	if !errors.Is(err, sinks.ErrConfig) || !strings.Contains(err.Error(), "renew") {
+		t.Errorf("a certificate that has expired meanwhile: got %v", err)
+	}
+	refused("a certificate that has expired", right, "renew")
+	right.Certify(db, net.IPv4(127, 0, 0, 1), hour)
+	if seq, ok, err := w.Progress(t.Context()); seq != 1 || !ok || err != nil {
+		t.Errorf("progress %d %v, %v", seq, ok, err)
+	}
+	if err := w.Apply(t.Context(), []sinks.Epoch{second}); err != nil {
+		t.Fatal(err)
+	}
+	if got := rowsOf(db, sinktest.Accounts); !slices.Equal(got, []string{"1|a|2", "2|b|3"}) {
+		t.Errorf("the table holds %q", got)
+	}
 	right.Certify(db, net.IPv4(127, 0, 0, 2), hour)
 	refused("a certificate of another host", right, "host")
-	right.Certify(db, net.IPv4(127, 0, 0, 1), time.Now().Add(-time.Minute))
-	refused("a certificate that has expired", right, "renew")
 }

@@ -126,7 +126,7 @@ func redacted(s string) string {
 // what holds it shows no secret.
 type connector struct {
 	cfg Config
-	// warned keeps retries from repeating what warnInsecure says.
+	// warned keeps retries from repeating what pgtls.Warn says.
 	warned sync.Once
 }
 

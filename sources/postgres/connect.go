@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
 	"net"
 	"strings"
@@ -57,35 +56,20 @@ func parseURL(url string) (*pgx.ConnConfig, error) {
 		Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 4,
 	}}
 	cfg.DialFunc = d.DialContext
+	pgtls.Guard(&cfg.Config)
 	return cfg, nil
 }
 
-// warnInsecure logs what in a URL lets others read or change the data.
-func warnInsecure(cfg *pgx.ConnConfig, log *slog.Logger) {
-	plain, unverified := false, false
-	check := func(host string, insecure, skips bool) {
-		if loopback(host) {
-			return
-		}
-		plain, unverified = plain || insecure, unverified || skips
+// CheckTransport implements sources.Transport.
+func (c *connector) CheckTransport() error {
+	cfg, err := parseURL(c.cfg.URL)
+	if err != nil {
+		return err
 	}
-	check(cfg.Host, cfg.TLSConfig == nil, cfg.TLSConfig != nil && cfg.TLSConfig.InsecureSkipVerify)
-	for _, f := range cfg.Fallbacks {
-		check(f.Host, f.TLSConfig == nil, f.TLSConfig != nil && f.TLSConfig.InsecureSkipVerify)
+	if err := pgtls.Check(&cfg.Config); err != nil {
+		return fmt.Errorf("postgres: Config.URL: %w: %w", err, sources.ErrConfig)
 	}
-	if plain {
-		log.Warn("connection to PostgreSQL may be unencrypted; set sslmode=verify-full", "host", cfg.Host)
-	} else if unverified {
-		log.Warn("the PostgreSQL server's certificate is not verified; set sslmode=verify-full", "host", cfg.Host)
-	}
-}
-
-func loopback(host string) bool {
-	if strings.HasPrefix(host, "/") || strings.HasPrefix(host, "@") || host == "localhost" || host == "" {
-		return true
-	}
-	ip := net.ParseIP(host)
-	return ip != nil && ip.IsLoopback()
+	return nil
 }
 
 // connect opens a connection for queries.

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/tailrace/tailrace/internal/pgtls"
 	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/sources"
 )
@@ -60,7 +61,7 @@ func (c *connector) openOnce(ctx context.Context, req sources.OpenRequest) (sour
 	if o.req.Observe == nil {
 		o.req.Observe = nobody{}
 	}
-	c.warned.Do(func() { warnInsecure(conn, o.log) })
+	c.warned.Do(func() { pgtls.Warn(&conn.Config, o.log) })
 	defer o.close(ctx)
 	return o.open(ctx)
 }

@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"strings"
 	"testing"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/tailrace/tailrace/internal/pgserver/pgservertest"
 	"github.com/tailrace/tailrace/sources"
+	"github.com/tailrace/tailrace/sources/postgres"
 	"github.com/tailrace/tailrace/sources/sourcetest"
 )
 
@@ -47,11 +49,44 @@ func TestTLS(t *testing.T) {
 		"WHERE s.ssl"); n != "1" {
 		t.Errorf("%s replication connections are encrypted", n)
 	}
+	// It ends with the certificate at the latest when it has to connect again, and goes on
+	// where it was once there is a new one.
+	f.resume(s, m.Position)
+	right.Certify(f.db, net.IPv4(127, 0, 0, 1), time.Now().Add(-time.Minute))
+	f.exec("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE active_pid IS NOT NULL")
+	f.exec("INSERT INTO t VALUES (2, 2)")
+	if err := f.readError(s); !errors.Is(err, sources.ErrConfig) || !strings.Contains(err.Error(), "renew") {
+		t.Errorf("a certificate that has expired meanwhile: got %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	refused("a certificate that has expired", right, "renew")
+	right.Certify(f.db, net.IPv4(127, 0, 0, 1), hour)
+	s = f.open()
+	f.readTo(s, m, f.head())
+	f.same(m, "public.t", "id", "x")
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
 	right.Certify(f.db, net.IPv4(127, 0, 0, 2), hour)
 	refused("a certificate of another host", right, "host")
-	right.Certify(f.db, net.IPv4(127, 0, 0, 1), time.Now().Add(-time.Minute))
-	refused("a certificate that has expired", right, "renew")
+}
+
+// TestTransport says what an app in production refuses.
+func TestTransport(t *testing.T) {
+	t.Parallel()
+	for url, secure := range map[string]bool{
+		"postgres://u:canary@db.example/x?sslmode=require":     false,
+		"postgres://u:canary@db.example/x":                     false,
+		"host=db.example password=canary sslmode=verify-full":  true,
+		"postgres://u:canary@127.0.0.1/x?sslmode=disable":      true,
+		"postgres://u:canary@[2001:db8::1/x?sslmode=verify-ca": false, // no URL at all
+	} {
+		err := postgres.Source(postgres.Config{URL: url}).(sources.Transport).CheckTransport()
+		if (err == nil) != secure || !secure && !errors.Is(err, sources.ErrConfig) ||
+			strings.Contains(fmt.Sprint(err), "canary") {
+			t.Errorf("%s: got %v", url, err)
+		}
+	}
 }
