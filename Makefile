@@ -13,6 +13,7 @@ FIRST ?= 1
 BROKERS ?= 3
 READS ?= 1000000
 ROWS ?= 3600000
+CUTS ?= 20
 CASES ?= 2000
 SEED ?= 1
 FAMILY ?=
@@ -88,6 +89,11 @@ torn: ## reads views and target tables while money moves, READS=1000000 times: n
 .PHONY: outage
 outage: ## a target that is down while ROWS=3600000 changes come, an hour of 1,000 a second
 	TAILRACE_TEST_OUTAGE_ROWS=$(ROWS) $(GO) test -count=1 -timeout 0 -v -run '^TestOutage$$' ./internal/apptest
+
+.PHONY: cuts
+cuts: ## connections to PostgreSQL cut at every place: CUTS=20 times as many as in the tests
+	TAILRACE_TEST_CUTS=$(CUTS) $(GO) test -count=1 -timeout 0 -v \
+		-run '^(TestNewConnectionCut|TestFirstOpenCut|TestStreamedTransactionCut)$$' ./sources/postgres
 
 .PHONY: attack
 attack: ## the views' server with 10,000 idle clients and a view of 10 million rows

@@ -90,6 +90,7 @@ func (p *Proxy) admit(direction Direction, piece []byte) (allowed int, cut bool)
 	if trigger := p.trigger[direction]; trigger != nil {
 		if n := trigger(piece); n != Pass {
 			p.trigger[direction] = nil
+			p.cuts++
 			allowed, cut = n, true
 		}
 	}

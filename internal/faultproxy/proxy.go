@@ -39,6 +39,7 @@ type Proxy struct {
 	accepted int
 	passed   [2]int64
 	trigger  [2]Trigger
+	cuts     int
 	faults   faults
 	closed   bool
 }
@@ -159,6 +160,13 @@ func (p *Proxy) Open() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.links)
+}
+
+// Cuts is how many connections triggers have cut so far.
+func (p *Proxy) Cuts() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.cuts
 }
 
 // Passed is how many bytes went in a direction so far.

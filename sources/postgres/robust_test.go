@@ -108,8 +108,7 @@ func TestServerKilled(t *testing.T) {
 	f.same(m, "public.t", "id", "x")
 }
 
-// The connection is cut after every so many bytes, in both directions: in the greeting,
-// the snapshot, in the middle of messages of small and large transactions.
+// The connection is cut in the snapshot, and where transactions are handed over in pieces.
 func TestConnectionCut(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
@@ -147,7 +146,7 @@ func TestConnectionCut(t *testing.T) {
 	// In the stream: transactions of 1 to 25,000 rows, of which the large one is
 	// partly handed over when the cut comes.
 	id := 100_000
-	for round, cut := range []int{1, 13, 50, 111, 300, 999, 4_000, 2_000_000, 1_700_000, 2_222_222} {
+	for round, cut := range []int{4_000, 2_000_000, 1_700_000, 2_222_222} {
 		before := f.obs.count()
 		proxy.CutAfter(faultproxy.ToClient, cut)
 		if round%3 == 1 {
