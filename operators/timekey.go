@@ -17,14 +17,18 @@ func decodeTime(src []byte) int64 { return int64(binary.BigEndian.Uint64(src) ^ 
 // records do.
 func appendTag(dst []byte, t record.Tag) []byte {
 	var pos uint64
-	var source string
+	var source, log string
 	if t.Tx != nil {
-		pos, source = t.Tx.Position, t.Tx.Source
+		pos, source, log = t.Tx.Position, t.Tx.Source, t.Tx.Log
 	}
 	dst = binary.BigEndian.AppendUint64(dst, pos)
 	dst = binary.BigEndian.AppendUint32(dst, t.Ordinal)
 	dst = append(dst, t.Path...)
-	return append(append(dst, 0), source...)
+	dst = append(append(dst, 0), source...)
+	if log != "" {
+		dst = append(append(dst, 0), log...)
+	}
+	return dst
 }
 
 // keyRange holds the bounds of a scan over the entries of one group by time.

@@ -13,6 +13,9 @@ import (
 type Tx struct {
 	// Source is the name of the database or topic set the transaction is from.
 	Source string
+	// Log is the log of the source that Position counts in, where it has several: a
+	// partition of a topic, as "topic/partition". Empty for a database.
+	Log string `json:",omitempty"`
 	// Position is where the source continues after this transaction. For
 	// PostgreSQL it is the commit's end LSN: the server resends whole
 	// transactions only, so this names the transaction uniquely.

@@ -27,6 +27,9 @@ func (f *Failure) Error() string {
 	at := ""
 	if f.Tx != nil {
 		at = fmt.Sprintf(" at %s:%s", f.Tx.Source, record.LSN(f.Tx.Position))
+		if f.Tx.Log != "" {
+			at = fmt.Sprintf(" at offset %d of %s (%s)", f.Tx.CommitStart, f.Tx.Log, f.Tx.Source)
+		}
 	}
 	return fmt.Sprintf("topology: %s %q%s: %v", f.Node.Kind, f.Node.Name, at, f.Err)
 }

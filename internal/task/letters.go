@@ -21,12 +21,15 @@ const DeadLetterStore = ":dead-letters"
 
 // DeadLetter is an input that an error policy has set aside.
 type DeadLetter struct {
-	// ID is stable: source, position of the transaction, topology, node, ordinal of the
+	// ID is stable: source with its log, position of the transaction, topology, node, ordinal of the
 	// row and the path of the record that was made from it.
 	ID       string `json:"id"`
 	Topology string `json:"topology"`
 	Node     string `json:"node"`
 	Source   string `json:"source"`
+	// Log is the log of the source that the position is in, where it has several; see
+	// record.Tx.
+	Log string `json:"log,omitempty"`
 	// Position is the end of the transaction as PostgreSQL writes it, CommitTime its
 	// commit time in Unix microseconds.
 	Position   string `json:"position"`
@@ -69,8 +72,8 @@ type storedLetter struct {
 // not known before its last row, so what a letter shares with others of its
 // transaction is an entry of its own, written at the end of the step.
 //
-//	0 [source][commit start u64]                                the transaction
-//	1 [source][commit start u64][ordinal u32][path][node]       a letter
+//	0 [source and log][commit start u64]                                the transaction
+//	1 [source and log][commit start u64][ordinal u32][path][node]       a letter
 type letters struct {
 	topology string
 	store    *state.Ordered // nil where no node has a policy
@@ -99,7 +102,11 @@ func (l *letters) stores() []state.Store {
 }
 
 func txKey(dst []byte, kind byte, tx *record.Tx) []byte {
-	dst = state.AppendKeyString(append(dst[:0], kind), tx.Source)
+	source := tx.Source
+	if tx.Log != "" {
+		source += "\x00" + tx.Log
+	}
+	dst = state.AppendKeyString(append(dst[:0], kind), source)
 	return binary.BigEndian.AppendUint64(dst, tx.CommitStart)
 }
 
@@ -122,7 +129,7 @@ func (l *letters) DeadLetter(n *topology.Node, in *topology.Letter) error {
 	}
 	value, err := json.Marshal(&storedLetter{
 		DeadLetter: DeadLetter{
-			Topology: l.topology, Node: n.Name, Source: tx.Source, Ordinal: in.Tag.Ordinal,
+			Topology: l.topology, Node: n.Name, Source: tx.Source, Log: tx.Log, Ordinal: in.Tag.Ordinal,
 			Path: []byte(path), Key: in.Key, Value: in.Value, Error: in.Err.Error(),
 			CommitStart: tx.CommitStart,
 		},
@@ -143,7 +150,7 @@ func (l *letters) letterKey(tx *record.Tx, ordinal uint32, path, node string) []
 // remove takes a letter away, and with the last one of a transaction what is kept of
 // that.
 func (l *letters) remove(d *DeadLetter) error {
-	tx := &record.Tx{Source: d.Source, CommitStart: d.CommitStart}
+	tx := &record.Tx{Source: d.Source, Log: d.Log, CommitStart: d.CommitStart}
 	if err := l.store.Delete(l.letterKey(tx, d.Ordinal, string(d.Path), d.Node)); err != nil {
 		return err
 	}
@@ -236,7 +243,7 @@ func readStored(
 		if err := json.Unmarshal(it.Value(), l); err != nil {
 			return last, fmt.Errorf("task: dead letter: %w: %w", state.ErrCorrupt, err)
 		}
-		shared := txKey(nil, 0, &record.Tx{Source: l.Source, CommitStart: l.CommitStart})
+		shared := txKey(nil, 0, &record.Tx{Source: l.Source, Log: l.Log, CommitStart: l.CommitStart})
 		if !bytes.Equal(shared, txAt) {
 			txAt = shared
 			if tx, err = letterTx(db, append(prefix, shared...)); err != nil {
@@ -271,5 +278,9 @@ func (l *DeadLetter) complete(tx *record.Tx) {
 		l.Position = record.LSN(tx.Position).String()
 		l.XID, l.CommitTime, l.Snapshot = tx.XID, tx.CommitTime, tx.Snapshot
 	}
-	l.ID = record.EventID(l.Source, l.Position, l.Topology, l.Node, l.Ordinal, string(l.Path))
+	source := l.Source
+	if l.Log != "" {
+		source += "/" + l.Log
+	}
+	l.ID = record.EventID(source, l.Position, l.Topology, l.Node, l.Ordinal, string(l.Path))
 }

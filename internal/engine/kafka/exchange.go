@@ -236,6 +236,7 @@ func (r *taskRun) feedExchanged(b *buffer, rec *kgo.Record) error {
 	if err != nil {
 		return fmt.Errorf("%w: %s offset %d", err, b.partition, rec.Offset)
 	}
+	tx.Log = r.log(x.origin.partition)
 	p := b.parts[0] // one reads an exchange
 	p.origins = append(p.origins, x.origin)
 	p.task.Begin(tx)

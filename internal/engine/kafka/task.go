@@ -36,6 +36,7 @@ type taskRun struct {
 	asked bool
 	fed   int               // records since the last commit
 	texts map[string]string // names in records of exchanges
+	logs  map[kafka.Partition]string
 }
 
 // part is what a task runs of one topology.
@@ -72,6 +73,7 @@ func (s *subTopology) owner(partition int32) string { return fmt.Sprintf("%s@%d"
 func (e *Engine) newTask(id taskID, owned map[kafka.Partition]kafka.Offset) (*taskRun, error) {
 	r := &taskRun{
 		id: id, sub: e.subs[id.sub], stores: map[string]*storeRun{}, texts: map[string]string{},
+		logs: map[kafka.Partition]string{},
 	}
 	var errs []error
 	r.sub.reads(id.partition, func(in *input, p kafka.Partition) {
@@ -176,6 +178,17 @@ func (r *taskRun) close() error {
 	return r.env.Close()
 }
 
+// log returns what transactions of a partition of a source call it: offsets of two
+// partitions are alike, and behind an exchange their records meet.
+func (r *taskRun) log(p kafka.Partition) string {
+	s, ok := r.logs[p]
+	if !ok {
+		s = p.String()
+		r.logs[p] = s
+	}
+	return s
+}
+
 // feed gives a record to all topologies that read its topic.
 func (r *taskRun) feed(b *buffer, rec *kgo.Record) error {
 	if b.input.exchange != nil {
@@ -191,7 +204,8 @@ func (r *taskRun) feed(b *buffer, rec *kgo.Record) error {
 	}
 	tx := b.newTx()
 	*tx = record.Tx{
-		Source: b.input.database, Position: uint64(rec.Offset) + 1, CommitStart: uint64(rec.Offset), XID: rows.XID,
+		Source: b.input.database, Log: r.log(b.partition),
+		Position: uint64(rec.Offset) + 1, CommitStart: uint64(rec.Offset), XID: rows.XID,
 		CommitTime: at, Snapshot: rows.Snapshot,
 	}
 	if rows.CommitTime != 0 {
