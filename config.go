@@ -60,6 +60,11 @@ type Config struct {
 	// IdleCommit is how often an idle database's position is made durable, so that it
 	// can forget its log. Defaults to 10 s.
 	IdleCommit time.Duration
+	// MaxIdle is how long transactions wait, where a topology reads several databases, for
+	// one that may have earlier ones to send and sends nothing; they are taken in the order
+	// of their commit times. One that has said that it has no more is not waited for.
+	// Defaults to 1 s.
+	MaxIdle time.Duration
 
 	// Partitions is how many partitions each topology is divided into, as it is where an
 	// app is scaled out: results, their order and ids of events do not depend on it, and
@@ -148,7 +153,7 @@ func (c *Config) validate(topologies []*topology.Topology) error {
 func (c *Config) limits() engine.Limits {
 	return engine.Limits{
 		EpochRows: c.EpochRows, OneTransaction: c.OneTransaction, Memory: c.Memory,
-		QueueBytes: c.QueueBytes, IdleCommit: c.IdleCommit,
+		QueueBytes: c.QueueBytes, IdleCommit: c.IdleCommit, MaxIdle: c.MaxIdle,
 	}
 }
 

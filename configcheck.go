@@ -16,7 +16,7 @@ import (
 func (c *Config) checkNumbers() (errs []error) {
 	numbers := map[string]int64{
 		"EpochRows": int64(c.EpochRows), "Memory": c.Memory, "QueueBytes": c.QueueBytes,
-		"IdleCommit": int64(c.IdleCommit), "Partitions": int64(c.Partitions),
+		"IdleCommit": int64(c.IdleCommit), "MaxIdle": int64(c.MaxIdle), "Partitions": int64(c.Partitions),
 	}
 	if k := c.Kafka; k != nil {
 		numbers["Kafka.CommitInterval"] = int64(k.CommitInterval)
@@ -47,6 +47,7 @@ func (c *Config) checkMode() (errs []error) {
 		{"QueueBytes", "outputs are written with the transaction and not queued", c.QueueBytes > 0},
 		{"IdleCommit", "Kafka.CommitInterval says when is committed", c.IdleCommit > 0},
 		{"Production", "Kafka.Options say how brokers are reached, and are not looked into", c.Production},
+		{"MaxIdle", "Kafka.MaxIdle bounds how long partitions wait for each other", c.MaxIdle > 0},
 		{"VerifySQL", "there is no position of a database's log to compare at", c.VerifySQL},
 	} {
 		if f.set {

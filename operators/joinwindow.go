@@ -45,12 +45,12 @@ type WindowJoiner[K comparable, L, R, O any] func(
 // one row has made both.
 //
 // Records may come out of order as long as stream time has not passed the end of their
-// window and grace; later ones are dropped and counted as late. They are judged by
-// stream time before their transaction, so nothing in one transaction is late. Where the
-// streams are of two databases, the grace has to cover how far one may be read behind the
-// other: stream time is the larger of theirs. A record is kept until nothing that is in
-// time can join it. NULL keys (a key of type sql.Null) join nothing; a value that is NULL
-// joins as any other.
+// window and grace; later ones are dropped and counted as late. They are judged by stream
+// time before their transaction, so nothing in one transaction is late. Where the streams
+// are of two databases, the grace has to cover by how much longer a transaction of one may
+// take to arrive than of the other: stream time is the larger of theirs. A record is kept
+// until nothing that is in time can join it. NULL keys (a key of type sql.Null) join
+// nothing; a value that is NULL joins as any other.
 //
 // Facts are never retracted: there is no update and no delete. Each transaction
 // becomes a step of its own.

@@ -64,7 +64,8 @@ func TestOptionsOfAggregates(t *testing.T) {
 				func(l []int64) int64 { return int64(len(l)) }))
 		return b.MustBuild().Hash()
 	}
-	if hash(5) == hash(10) || hash(5) != hash(5) {
+	once, again := hash(5), hash(5)
+	if once == hash(10) || once != again {
 		t.Error("lists of 5 and of 10 rows are one topology, or two of 5 are not")
 	}
 }

@@ -188,6 +188,9 @@ type Batch struct {
 	// Idle is set where the source proved that nothing is to come up to this
 	// position: the frontier, which an idle database moves too. 0 where unknown.
 	Idle uint64
+	// CaughtUp is set where the source had nothing more when it last said something: no
+	// transaction of another database need wait for one of this.
+	CaughtUp bool
 	// Release gives the memory back; nil where there is nothing to give.
 	Release func()
 }

@@ -24,7 +24,8 @@ type databaseRun struct {
 	stop      context.CancelFunc
 	done      chan struct{}
 
-	open *record.Tx // the transaction of which the end has not come yet
+	ahead ahead
+	open  *record.Tx // the transaction of which the end has not come yet
 	// altered are the relations of the session that differ from what it was opened with.
 	altered []*record.Relation
 	acked   uint64

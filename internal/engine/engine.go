@@ -65,6 +65,9 @@ type Limits struct {
 	// Retry is the longest pause between attempts to reach a source or target.
 	// Defaults to 10 s.
 	Retry time.Duration
+	// MaxIdle is how long transactions wait for a database that may have earlier ones to
+	// send and sends nothing, where a topology reads several. Defaults to 1 s.
+	MaxIdle time.Duration
 	// Stalled is after which time without progress the status says so. Defaults to 30 s.
 	Stalled time.Duration
 }
@@ -84,6 +87,9 @@ func (l Limits) withDefaults() Limits {
 	}
 	if l.Retry <= 0 {
 		l.Retry = 10 * time.Second
+	}
+	if l.MaxIdle <= 0 {
+		l.MaxIdle = time.Second
 	}
 	if l.Stalled <= 0 {
 		l.Stalled = 30 * time.Second
@@ -150,8 +156,12 @@ type Engine struct {
 	failed error
 	// lingering ends the wait of an epoch that lingers.
 	lingering *time.Timer
-	until     []failedTx // see epoch.careful
-	quietAt   time.Time  // when positions alone were last made durable
+	// inOrder says that transactions are taken in the order of their commit times, waiting
+	// is since when one of them has waited for a silent database, zero if none does.
+	inOrder bool
+	waiting time.Time
+	until   []failedTx // see epoch.careful
+	quietAt time.Time  // when positions alone were last made durable
 	// forgotten says that the state of removed topologies has been dropped.
 	forgotten bool
 	pins      chan *pin
@@ -211,6 +221,7 @@ func New(cfg Config) (*Engine, error) {
 	if err := errors.Join(e.groupDatabases(), e.groupTargets(), e.bindViews()); err != nil {
 		return e, err
 	}
+	e.inOrder = e.joinsDatabases()
 	return e, e.dropOrphans()
 }
 

@@ -132,7 +132,13 @@ func (e *Engine) next(
 		if wait && ctx.Err() != nil {
 			return nil, nil, context.Cause(ctx)
 		}
-		if len(dbs) == 1 {
+		if e.inOrder {
+			d, in, silent, err := e.nextInOrder(dbs)
+			if d != nil || !wait {
+				return d, in, err
+			}
+			dbs = silent
+		} else if len(dbs) == 1 {
 			select { // the common case, without reflection
 			case in := <-dbs[0].batches:
 				return dbs[0], in.batch, in.err
@@ -142,9 +148,13 @@ func (e *Engine) next(
 				}
 			}
 		}
-		i, v := e.selectNext(ctx, dbs, wait, linger)
+		i, v := e.selectNext(ctx, dbs, wait, e.pause(linger))
 		if i < len(dbs) {
 			in := v.Interface().(readBatch)
+			if e.inOrder && in.err == nil {
+				dbs[i].ahead.batch = in.batch
+				continue
+			}
 			return dbs[i], in.batch, in.err
 		}
 		goOn = !e.closed() // the epoch cannot end here
@@ -160,6 +170,10 @@ func (e *Engine) next(
 			linger = e.epoch.lingers()
 			goOn = goOn || linger > 0
 		case nextLingered:
+			if e.givenUp(dbs) {
+				linger, goOn = e.epoch.lingers(), true
+				continue
+			}
 			linger = 0
 			goOn = goOn || e.inflight != nil
 		case nextAsked:

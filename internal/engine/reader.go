@@ -47,6 +47,7 @@ func (e *Engine) readInto(ctx context.Context, d *databaseRun, came func()) {
 
 // releaseRead gives back the batches that were read and are not wanted any more.
 func (d *databaseRun) releaseRead() {
+	d.ahead.drop()
 	for {
 		select {
 		case in := <-d.batches:

@@ -19,6 +19,8 @@ type assembler struct {
 	// covered by the state: a transaction whose commit record begins there or later
 	// is new. Servers resend whole transactions.
 	from uint64
+	// head is where the server's log ended when the stream began.
+	head uint64
 	cur  *batch
 	// tx is the open transaction, nil between transactions.
 	tx        *record.Tx
@@ -147,6 +149,15 @@ func (a *assembler) frontier(lsn uint64) {
 		a.cur.idle = max(a.cur.idle, lsn)
 		a.from = lsn
 	}
+}
+
+// keepalive takes the position of a server that, for the most part, waits for more to be
+// written: it says so when it has sent all there is. But it also sends one when a stream
+// begins, which proves nothing before it is where the log ended then, and now and then
+// while it decodes what is of no use to us; that is rare, and caughtUp is only a hint.
+func (a *assembler) keepalive(lsn uint64) {
+	a.frontier(lsn)
+	a.cur.caughtUp = a.cur.caughtUp || a.tx == nil && a.cur.idle != 0 && lsn >= a.head
 }
 
 func (a *assembler) relation(body []byte) error {

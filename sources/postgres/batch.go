@@ -23,7 +23,9 @@ type batch struct {
 	bytes int
 	// idle is the frontier, 0 where unknown.
 	idle uint64
-	out  []sources.TxRows
+	// caughtUp says that the server had nothing more behind what is in here.
+	caughtUp bool
+	out      []sources.TxRows
 }
 
 // span is the part of a transaction that lies in a batch.
@@ -61,6 +63,7 @@ func (b *batch) tuple(n int) []record.Value {
 // begin opens a part of a transaction.
 func (b *batch) begin(tx *record.Tx) {
 	b.spans = append(b.spans, span{tx: tx, rows: len(b.rows), msgs: len(b.msgs)})
+	b.caughtUp = false
 }
 
 // splitTail moves the open transaction at the end to next, when something stands before
@@ -117,7 +120,7 @@ func (b *batch) seal(recycle func(*batch)) *sources.Batch {
 		}
 		b.out = append(b.out, t)
 	}
-	return &sources.Batch{Txs: b.out, Idle: b.idle, Release: func() {
+	return &sources.Batch{Txs: b.out, Idle: b.idle, CaughtUp: b.caughtUp, Release: func() {
 		b.reset()
 		recycle(b)
 	}}

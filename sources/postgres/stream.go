@@ -109,6 +109,7 @@ func (s *session) checkAgain(c *pgconn.PgConn) error {
 	}
 	s.mu.Lock()
 	from := s.asm.from
+	s.asm.head = uint64(id.XLogPos)
 	s.mu.Unlock()
 	if err := checkTimeline(s.ctx, c, uint32(id.Timeline), s.timeline.Load(), from); err != nil {
 		return err
@@ -283,7 +284,7 @@ func (r *receiver) copyData(body []byte) error {
 		r.s.asm.sent = pgoutput.UnixMicros(int64(binary.BigEndian.Uint64(body[17:])))
 		return r.change(pgoutput.Kind(body[xlogHead]), body[xlogHead+1:])
 	case len(body) == keepaliveSize && body[0] == 'k':
-		r.s.asm.frontier(binary.BigEndian.Uint64(body[1:]))
+		r.s.asm.keepalive(binary.BigEndian.Uint64(body[1:]))
 		if body[17] != 0 {
 			r.s.status.reply()
 		}
