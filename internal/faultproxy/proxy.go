@@ -25,15 +25,15 @@ type Trigger func(piece []byte) int
 // Pass is a Trigger's answer that lets the piece pass and waits for the next.
 const Pass = -1
 
-// Proxy forwards connections to one server. Faults act on the connections that there
+// Proxy forwards connections to a server. Faults act on the connections that there
 // are and, as far as they last, on those to come. A new proxy has no faults. All
 // methods may be called by several goroutines.
 type Proxy struct {
-	upstream string
 	listener net.Listener
 	pumps    sync.WaitGroup
 
 	mu       sync.Mutex
+	upstream string
 	changed  chan struct{} // closed, and replaced, when a lasting fault changes
 	links    map[*link]struct{}
 	accepted int
@@ -127,6 +127,13 @@ func (p *Proxy) CutWhen(direction Direction, trigger Trigger) {
 	p.trigger[direction] = trigger
 }
 
+// Redirect has new connections go to another upstream.
+func (p *Proxy) Redirect(upstream string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.upstream = upstream
+}
+
 // Refuse resets new connections as soon as they are made, until taken back.
 func (p *Proxy) Refuse(on bool) { p.change(func(f *faults) { f.refuse = on }) }
 
@@ -189,7 +196,8 @@ func (p *Proxy) accept() {
 			l.reset()
 		} else {
 			p.links[l] = struct{}{}
-			p.pumps.Go(func() { p.connect(l) })
+			upstream := p.upstream
+			p.pumps.Go(func() { p.connect(l, upstream) })
 		}
 		p.mu.Unlock()
 	}
@@ -198,8 +206,8 @@ func (p *Proxy) accept() {
 // connect joins a client to the server; a server that is down shows as a reset. What
 // was done to the link meanwhile is made good, so that a fault never misses a client
 // who believes to be connected.
-func (p *Proxy) connect(l *link) {
-	conn, err := net.DialTimeout("tcp", p.upstream, 10*time.Second)
+func (p *Proxy) connect(l *link, upstream string) {
+	conn, err := net.DialTimeout("tcp", upstream, 10*time.Second)
 	p.mu.Lock()
 	if err == nil {
 		l.server = conn.(*net.TCPConn)

@@ -38,7 +38,8 @@ var (
 var errForked = fmt.Errorf(
 	"postgres: after a reconnect the server continued with another transaction than the one"+
 		" that was cut off: the database was restored or failed over to a server that had not received it."+
-		" Drop the app's state and begin with a new snapshot: %w",
+		" The remedy: %s: %w",
+	beginAnew,
 	sources.ErrWrongSystem,
 )
 

@@ -43,8 +43,8 @@ func checkTimeline(ctx context.Context, c *pgconn.PgConn, now, known uint32, pos
 		}
 	}
 	return fmt.Errorf("postgres: the state is at %s of timeline %d and the server is on timeline %d, %s; "+
-		"connect to the server that has it, or drop the app's state and begin with a new snapshot: %w",
-		record.LSN(position), known, now, why, sources.ErrWrongSystem)
+		"connect to the server that has it, or %s: %w",
+		record.LSN(position), known, now, why, beginAnew, sources.ErrWrongSystem)
 }
 
 // leftAt reads a timeline's history: where it, or one before it, left another timeline.

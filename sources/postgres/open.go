@@ -242,9 +242,9 @@ func (o *opening) resume(ctx context.Context, plan plan) error {
 	}
 	if plan.creates {
 		return fmt.Errorf(
-			"postgres: publication %s is not there: what was written meanwhile was not published; drop the"+
-				" app's state and begin with a new snapshot: %w",
+			"postgres: publication %s is not there: what was written meanwhile was not published; %s: %w",
 			strings.Join(plan.missing(&o.plan), ", "),
+			beginAnew,
 			ErrPublicationMissing,
 		)
 	}

@@ -90,12 +90,15 @@ func (s *slot) mine(database string) error {
 	return nil
 }
 
-// again is the remedy where the log we need is gone.
+// beginAnew is the remedy where the state cannot go on with what the server has.
+const beginAnew = "run tailrace drop (App.Destroy), remove the state directory and begin with a new snapshot"
+
+// again is that remedy where the log we need is gone.
 func again(name string) string {
 	return fmt.Sprintf(
-		"the changes since cannot be had any more: drop the app's state, which also removes what is left"+
-			" of the slot (SELECT pg_drop_replication_slot(%s);), and begin with a new snapshot",
-		literal(name),
+		"the changes since cannot be had any more: %s; if the slot is still there then: "+
+			"SELECT pg_drop_replication_slot(%s);",
+		beginAnew, literal(name),
 	)
 }
 
@@ -119,10 +122,10 @@ func (s *slot) resumable(position uint64) error {
 	case s.head != 0 && s.head < position:
 		return fmt.Errorf(
 			"postgres: the state is at %s and the server only at %s: it was restored from a backup or failed"+
-				" over to a server that had not received everything; drop the app's state and begin with a"+
-				" new snapshot: %w",
+				" over to a server that had not received everything; %s: %w",
 			at,
 			record.LSN(s.head),
+			beginAnew,
 			sources.ErrWrongSystem,
 		)
 	case s.confirmed > position:
@@ -141,12 +144,12 @@ func (s *slot) resumable(position uint64) error {
 
 func slotMissing(name string, position uint64) error {
 	return fmt.Errorf(
-		"postgres: slot %q is not there, the state is at %s; %s. (A promoted standby has the slot only if "+
+		"postgres: slot %q is not there, the state is at %s; the changes since cannot be had any more: %s. (A promoted standby has the slot only if "+
 			"Config.Failover was set before and the standby kept it in step: ALTER SYSTEM SET "+
 			"sync_replication_slots = on; ALTER SYSTEM SET hot_standby_feedback = on;): %w",
 		name,
 		record.LSN(position),
-		again(name),
+		beginAnew,
 		ErrSlotMissing,
 	)
 }

@@ -138,10 +138,10 @@ func (s *session) checkAgain(c *pgconn.PgConn) error {
 
 func wrongSystem(want, got string) error {
 	return fmt.Errorf(
-		"postgres: the state is from system %s, this is %s: connect to the former, or drop the app's state"+
-			" and begin with a new snapshot: %w",
+		"postgres: the state is from system %s, this is %s: connect to the former, or %s: %w",
 		want,
 		got,
+		beginAnew,
 		sources.ErrWrongSystem,
 	)
 }
@@ -152,9 +152,9 @@ func (s *session) explain(err error) error {
 	case "42704":
 		// The slot was there a moment ago, so it is a publication.
 		return fmt.Errorf(
-			"postgres: %w: recreating it does not bring back what was not published meanwhile; drop the app's"+
-				" state and begin with a new snapshot: %w",
+			"postgres: %w: recreating it does not bring back what was not published meanwhile; %s: %w",
 			err,
+			beginAnew,
 			ErrPublicationMissing,
 		)
 	case "55000":
