@@ -144,7 +144,8 @@ func (s *slot) resumable(position uint64) error {
 
 func slotMissing(name string, position uint64) error {
 	return fmt.Errorf(
-		"postgres: slot %q is not there, the state is at %s; the changes since cannot be had any more: %s. (A promoted standby has the slot only if "+
+		"postgres: slot %q is not there, the state is at %s; the changes since cannot be had any more: %s."+
+			" (A promoted standby has the slot only if "+
 			"Config.Failover was set before and the standby kept it in step: ALTER SYSTEM SET "+
 			"sync_replication_slots = on; ALTER SYSTEM SET hot_standby_feedback = on;): %w",
 		name,
