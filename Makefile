@@ -34,15 +34,15 @@ vet:
 	$(GO) vet ./...
 
 .PHONY: lint
-lint: $(GOLANGCI)-$(GOLANGCI_VERSION) ## all linters; installs the pinned golangci-lint first
+lint: golangci ## all linters; installs the pinned golangci-lint first
 	$(GOLANGCI) run ./...
 	$(GO) test -count=1 ./internal/lint
 
-# The file remembers which version was installed.
-$(GOLANGCI)-$(GOLANGCI_VERSION):
-	[ "v$(GOLANGCI_FOUND)" = "$(GOLANGCI_VERSION)" ] || \
+# It asks the program itself, which somebody else may have replaced or removed.
+.PHONY: golangci
+golangci:
+	@[ "v$(GOLANGCI_FOUND)" = "$(GOLANGCI_VERSION)" ] || \
 		$(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
-	touch $@
 
 # Installing the linter takes a minute, so `make test` leaves that to `make lint`. The
 # repository's own rules (internal/lint) are among the tests in any case.
@@ -52,7 +52,7 @@ lint-if-installed:
 	else echo "golangci-lint $(GOLANGCI_VERSION) is not installed: make lint does that"; fi
 
 .PHONY: fmt
-fmt: $(GOLANGCI)-$(GOLANGCI_VERSION) ## formats the code and breaks long lines
+fmt: golangci ## formats the code and breaks long lines
 	$(GOLANGCI) fmt --enable golines ./...
 
 .PHONY: race

@@ -71,7 +71,15 @@ func Repository(root string) ([]Problem, error) {
 	var problems []Problem
 	var metrics []metric
 	all := newAlgebra()
-	err := filepath.WalkDir(root, func(full string, entry fs.DirEntry, err error) error {
+	configured, err := os.ReadFile(filepath.Join(root, layersFile))
+	if err != nil {
+		return nil, fmt.Errorf("lint: %w", err)
+	}
+	layers, err := parseLayers(string(configured))
+	if err != nil {
+		return nil, err
+	}
+	err = filepath.WalkDir(root, func(full string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -91,6 +99,9 @@ func Repository(root string) ([]Problem, error) {
 		}
 		found, f := check(filepath.ToSlash(relative), text)
 		problems = append(problems, found...)
+		if f != nil && f.syntax != nil {
+			problems = append(problems, imports(layers, f)...)
+		}
 		if f != nil {
 			metrics = append(metrics, metricsOf(f)...)
 			all.add(f)
