@@ -18,6 +18,8 @@ CASES ?= 2000
 SEED ?= 1
 FAMILY ?=
 MUTANTS ?= .
+FUZZ ?= .
+FUZZTIME ?= 1m
 
 GOBIN := $(shell $(GO) env GOPATH)/bin
 GOLANGCI := $(GOBIN)/golangci-lint
@@ -103,6 +105,14 @@ attack: ## the views' server with 10,000 idle clients and a view of 10 million r
 .PHONY: mutants
 mutants: ## puts faults into the code, which tests have to find: MUTANTS=REGEXP of their names
 	TAILRACE_MUTANTS="$(MUTANTS)" $(GO) test -count=1 -timeout 0 -v -run '^TestMutantsAreFound$$' ./internal/mutants
+
+.PHONY: fuzz
+fuzz: ## every fuzz function in turn: FUZZTIME=10m each, FUZZ=REGEXP of their names
+	@grep -rn --include=*_test.go -o '^func Fuzz[A-Za-z]*' . | sed 's/:.*func / /' | grep -E '$(FUZZ)' | \
+	while read -r file name; do \
+		echo "== $$name ($$(dirname $$file))"; \
+		$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) $$(dirname $$file) || exit 1; \
+	done
 
 .PHONY: java
 java: ## installs Java and Maven with the system's package manager, if they are missing

@@ -76,3 +76,22 @@ func FuzzValues(f *testing.F) {
 		}
 	})
 }
+
+// FuzzPositions reads positions of any text: what is taken prints as what reads back.
+func FuzzPositions(f *testing.F) {
+	for _, s := range []string{
+		"shop:0/16B3748", "a:1/2,b:FFFFFFFF/FFFFFFFF", "a:1/2,a:3/4", ":", "a:100000000/0", "a:/",
+	} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		p, err := ParsePositions(s)
+		if err != nil {
+			return
+		}
+		if back, err := ParsePositions(p.String()); err != nil || back.String() != p.String() || !p.Covers(back) ||
+			!back.Covers(p) {
+			t.Errorf("%q prints as %q, which reads as %q, %v", s, p, back, err)
+		}
+	})
+}

@@ -232,6 +232,10 @@ func (s *handler) page(ctx context.Context, p *params, c *core) (pg page, err er
 		return pg, badRequest("the cursor belongs to another query",
 			"repeat the parameters of the first page, or pass the cursor and limit alone")
 	}
+	if !pg.q.covers(pg.after) { // No page ended there: somebody made it up.
+		pg.m.snap.release()
+		return pg, errCursorForm
+	}
 	return pg, nil
 }
 

@@ -1,6 +1,7 @@
 package view
 
 import (
+	"bytes"
 	"encoding/base64"
 	"fmt"
 	"strings"
@@ -64,6 +65,11 @@ func (q *query) appendRows(dst []byte, snap state.Reader, b *binding, after []by
 		last = nil
 	}
 	return dst, last, err
+}
+
+// covers reports whether a key of the store is one that the query asks for.
+func (q *query) covers(key []byte) bool {
+	return bytes.Compare(key, q.lower) >= 0 && (q.upper == nil || bytes.Compare(key, q.upper) < 0)
 }
 
 // row reads the row behind an index entry.

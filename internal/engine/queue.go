@@ -209,7 +209,7 @@ func (t *targetRun) decodeItem(h *queueHeader, kind byte, key, value []byte, ite
 		return err
 	}
 	size, w := binary.Uvarint(value)
-	if len(key) < 12 || w <= 0 || uint64(len(value)-w) < size+8 {
+	if len(key) < 12 || w <= 0 || len(value)-w < 8 || size > uint64(len(value)-w-8) {
 		return fmt.Errorf("%w: event in the queue of %q", state.ErrCorrupt, t.name)
 	}
 	item.Output = binary.BigEndian.Uint32(key[len(key)-4:])

@@ -19,7 +19,8 @@ const (
 )
 
 // A Trigger sees the bytes that are about to pass, in order, in pieces of any size. It
-// returns how many of them may pass before the connection is cut, or Pass.
+// returns how many of them may pass before the connection is cut, or Pass. What it changes
+// in the piece passes changed.
 type Trigger func(piece []byte) int
 
 // Pass is a Trigger's answer that lets the piece pass and waits for the next.

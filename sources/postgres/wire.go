@@ -108,15 +108,18 @@ func (c *wire) fill() (int, error) {
 }
 
 func (c *wire) makeRoom() {
-	have := c.w - c.r
+	have, room := c.w-c.r, len(c.blk.buf)-c.w
 	missing := minFree
 	if have >= 5 {
 		if n, err := messageLen(c.blk.buf[c.r:]); err == nil {
-			// Grows as bytes come: a false length alone makes no memory.
+			if n > blockBytes && room >= minFree {
+				return // It is going to move anyway, once this block is full.
+			}
+			// Doubles as bytes come: a false length alone makes no memory.
 			missing = min(max(n-have, minFree), have+blockBytes)
 		}
 	}
-	if len(c.blk.buf)-c.w >= missing {
+	if room >= missing {
 		return
 	}
 	// Where nobody else looks at this block, the rest moves to its front.
