@@ -7,7 +7,9 @@ import (
 
 // Messages reads the logical messages with a prefix, which applications write with
 // pg_logical_emit_message: an outbox without a table. The key is the prefix, the
-// value the content. A message written outside of a transaction is one of its own.
+// value the content. A message written outside of a transaction is one of its own; the log
+// has no time of it, so its time is that of the last commit before it that the app has read
+// of the database.
 func Messages(b *topology.Builder, db *Database, prefix string) topology.Stream[string, []byte] {
 	if db == nil {
 		b.Errorf("topology: source-messages %q: no database was given; make one with sources.NewDatabase", prefix)

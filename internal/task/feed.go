@@ -112,6 +112,9 @@ func (t *Task) feedMessage(i int, tx *record.Tx, m record.Message) (err error) {
 	if !ok {
 		return fmt.Errorf("task: %q reads messages but its running form takes none", t.nodes[i].Name)
 	}
+	if !m.Transactional {
+		tx = t.dated(i, tx)
+	}
 	return op.FeedMessage(tx, t.seq(), m)
 }
 
@@ -124,6 +127,7 @@ func (t *Task) End(tx *record.Tx) error {
 		t.advanceReplay(tx.Source, tx.Position)
 	} else {
 		t.positions[tx.Source] = tx.Position
+		t.noteCommit(tx)
 	}
 	if t.oneStep {
 		return t.Step()

@@ -27,7 +27,8 @@ import (
 //	begin POSITION [time=SECONDS] [snapshot]
 //	rows                     a line a row: insert TABLE column=value ..., update, delete
 //	                         (key columns), move TABLE column=old column=value ...,
-//	                         truncate TABLE, message PREFIX CONTENT
+//	                         truncate TABLE, message PREFIX CONTENT, alone PREFIX
+//	                         CONTENT (a message outside of a transaction)
 //	end                      the transaction ends
 //	time SECONDS             a heartbeat, within a transaction
 //	step
@@ -145,8 +146,10 @@ func (s *session) feed(lines []string) error {
 		words := strings.Fields(line)
 		ordinal := s.rows
 		s.rows++
-		if words[0] == "message" {
-			m := record.Message{Prefix: words[1], Content: []byte(words[2]), Ordinal: ordinal}
+		if words[0] == "message" || words[0] == "alone" {
+			m := record.Message{
+				Prefix: words[1], Content: []byte(words[2]), Ordinal: ordinal, Transactional: words[0] == "message",
+			}
 			if err := s.task.Message(s.tx, m); err != nil {
 				return err
 			}

@@ -98,6 +98,8 @@ type Task struct {
 	// heartbeats is how far heartbeats since the last step have moved the stream time
 	// of sources, by node id.
 	heartbeats []int64
+	// undated is the transaction that a message without one came as, nil if none has.
+	undated *record.Tx
 	timed      []timedNode
 
 	txs     []*record.Tx // of the epoch

@@ -1,6 +1,7 @@
 package task
 
 import (
+	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/topology"
 )
 
@@ -21,6 +22,39 @@ func (t *Task) AdvanceTime(database string, at int64) {
 			t.heartbeats[i] = max(t.heartbeats[i], n.Source.HeartbeatTime(at))
 		}
 	}
+}
+
+// noteCommit moves the stream time of sources of messages to the commit time of a
+// transaction, whatever is in it: messages outside of transactions are dated by it.
+func (t *Task) noteCommit(tx *record.Tx) {
+	if tx == t.undated {
+		return
+	}
+	for i, n := range t.nodes {
+		if n.Source == nil {
+			continue
+		}
+		if in := n.Source.Input(); in.Messages != "" && in.Database == tx.Source {
+			t.heartbeats[i] = max(t.heartbeats[i], tx.CommitTime)
+		}
+	}
+}
+
+// dated returns the transaction of a message that was written outside of one. The log has
+// no time of it, and when the server sends it is another time whenever it is sent again. So
+// it has that of the last commit before it, or, before the first, the one it came with.
+func (t *Task) dated(node int, tx *record.Tx) *record.Tx {
+	t.undated = tx
+	at := max(t.times[node], t.heartbeats[node])
+	if op, ok := t.source(node).(topology.SourceOperator); ok {
+		at = max(at, op.MaxTime())
+	}
+	if at == topology.NoTime {
+		return tx
+	}
+	with := *tx
+	with.CommitTime = at
+	return &with
 }
 
 // advanceTimes computes stream time before and after the step for every node: a

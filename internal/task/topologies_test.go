@@ -47,6 +47,7 @@ var topologies = map[string]func() *topology.Topology{
 	"revenue":   revenue,
 	"enrich":    enrich,
 	"windows":   windowed,
+	"messages":  messages,
 	"ttl":       timeToLive,
 	"customers": customers,
 	"failing":   failing,
@@ -110,6 +111,18 @@ func windowed() *topology.Topology {
 			return 0, window{k.Key, k.Window.StartTime().Format(time.TimeOnly), c.Old, c.New}
 		})
 	sinks.Stream(changes, out, "windows")
+	return b.MustBuild()
+}
+
+// messages counts messages in windows; the app reads a table as well.
+func messages() *topology.Topology {
+	b := topology.New("messages")
+	shop, out := sources.NewDatabase("shop", nil), sinks.NewTarget("out", nil)
+	notes := sources.Messages(b, shop, "note")
+	sinks.Table(operators.Aggregate("counts", operators.Window(
+		operators.GroupBy(notes, func(_ string, note []byte) string { return string(note) }),
+		windows.Tumbling(10*time.Second).Grace(5*time.Second)), aggregate.Count[[]byte]()), out, "counts")
+	sinks.Table(sources.Table[int64, customer](b, shop, "public.customers"), out, "customers")
 	return b.MustBuild()
 }
 
