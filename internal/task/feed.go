@@ -105,10 +105,15 @@ func (t *Task) Message(tx *record.Tx, m record.Message) (err error) {
 	return nil
 }
 
+// messageFeeder takes messages: a source of them, whole or divided.
+type messageFeeder interface {
+	FeedMessage(tx *record.Tx, seq uint32, m record.Message) error
+}
+
 func (t *Task) feedMessage(i int, tx *record.Tx, m record.Message) (err error) {
 	defer t.catch(i, &err)
 	t.fed, t.pending, *t.active = true, true, i
-	op, ok := t.source(i).(topology.MessageOperator)
+	op, ok := t.source(i).(messageFeeder)
 	if !ok {
 		return fmt.Errorf("task: %q reads messages but its running form takes none", t.nodes[i].Name)
 	}

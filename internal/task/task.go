@@ -100,7 +100,7 @@ type Task struct {
 	heartbeats []int64
 	// undated is the transaction that a message without one came as, nil if none has.
 	undated *record.Tx
-	timed      []timedNode
+	timed   []timedNode
 
 	txs     []*record.Tx // of the epoch
 	stepped int          // how many of them a finished step has processed
