@@ -2,7 +2,7 @@ package apptest
 
 import (
 	"context"
-	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -27,13 +27,25 @@ func reads() int {
 	return 20_000
 }
 
-// What else the torn test has to see.
+// What else the torn test has to see. The positions are those of each kind of read.
 const (
-	positionsWanted     = 1000
-	sinkPositionsWanted = 100
-	spillsWanted        = 20
-	killsWanted         = 4
+	positionsWanted = 1000
+	spillsWanted    = 20
+	killsWanted     = 4
+	stallsWanted    = 2
 )
+
+// sinkReadsWanted is how many reads of the sink there are at least.
+func sinkReadsWanted() int { return reads() / 10 }
+
+// The kinds of reads.
+const (
+	ofView  = "one view"
+	ofViews = "two views at one position"
+	ofSink  = "two tables of the sink"
+)
+
+var readKinds = []string{ofView, ofViews, ofSink}
 
 // TestNeverTorn reads a view by itself, several views at one position, and two sink
 // tables in one statement, over and over, while transfers run, the app is ended and
@@ -55,7 +67,7 @@ func TestNeverTorn(t *testing.T) {
 	for i := range 2 {
 		others.Go(func() { c.transferUntil(db, rand.New(rand.NewPCG(seed, uint64(i))), stop) })
 	}
-	others.Go(func() { c.readSink(wh, stop) })
+	others.Go(func() { test.readSink(stop) })
 	r := rand.New(rand.NewPCG(seed, 9))
 	for round := 0; !c.enough() && ctx.Err() == nil && !t.Failed(); round++ {
 		if round%2 == 0 {
@@ -66,12 +78,14 @@ func TestNeverTorn(t *testing.T) {
 	}
 	close(stop)
 	others.Wait()
-	t.Logf("%d view reads at %d positions, %d of them over HTTP from apps that were killed %d times, "+
-		"%d sink reads at %d positions, %d transfers of %d that spill, 0 torn",
-		c.views.Load(), c.positions(), c.remote.Load(), c.kills, c.sink.Load(), len(c.sinkAt),
-		c.spilling.Load(), c.transfers.Load())
-	if !c.enough() || len(c.sinkAt) < sinkPositionsWanted {
-		t.Error("too few reads, positions, kills, transfers that spill, or sink positions")
+	for _, kind := range readKinds {
+		t.Logf("%d reads of %s at %d positions", c.count(kind), kind, c.positions(kind))
+	}
+	t.Logf("%d reads over HTTP from apps that were killed %d times, %d of them at a failpoint; %d stalls; "+
+		"%d transfers of %d spill; torn %d", c.remote.Load(), c.kills, c.exits, c.stalls,
+		c.spilling.Load(), c.transfers.Load(), c.torn.Load())
+	if !c.enough() {
+		t.Error("too few reads, positions, kills, stalls, or transfers that spill")
 	}
 }
 
@@ -84,14 +98,13 @@ type tornTest struct {
 }
 
 // app runs the bank in this process until stop.
-func (x *tornTest) app(ctx context.Context, round int) (b *bank, stop func()) {
+func (x *tornTest) app(ctx context.Context, round int) (b *bank, app *tailrace.App, stop func()) {
 	x.t.Helper()
 	b, err := newBank(x.db.URL, x.wh.URL)
 	if err != nil {
 		x.t.Fatal(err)
 	}
-	app, err := tailrace.New(b.config(x.dir, round), b.topology)
-	if err != nil {
+	if app, err = tailrace.New(b.config(x.dir, round), b.topology); err != nil {
 		x.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -101,7 +114,7 @@ func (x *tornTest) app(ctx context.Context, round int) (b *bank, stop func()) {
 		cancel()
 		x.t.Fatalf("%v: %v", err, <-done)
 	}
-	return b, func() {
+	return b, app, func() {
 		cancel()
 		if err := <-done; err != nil {
 			x.t.Errorf("app: %v", err)
@@ -113,9 +126,9 @@ func (x *tornTest) app(ctx context.Context, round int) (b *bank, stop func()) {
 // small one is not.
 func (x *tornTest) seeSpills(ctx context.Context) {
 	x.t.Helper()
-	_, stop := x.app(ctx, 0)
+	_, _, stop := x.app(ctx, 0)
 	stop() // The snapshot is in.
-	b, stop := x.app(ctx, 0)
+	b, _, stop := x.app(ctx, 0)
 	defer stop()
 	r := rand.New(rand.NewPCG(1, 2))
 	for _, n := range []int{10, bankSpills} {
@@ -131,27 +144,18 @@ func (x *tornTest) seeSpills(ctx context.Context) {
 	}
 }
 
-// stall locks the target's table for a moment.
-func (x *tornTest) stall() {
-	_, err := x.wh.Pool.Exec(context.Background(),
-		"begin; lock table left_branches in access exclusive mode; select pg_sleep(0.5); commit")
-	if err != nil {
-		x.t.Error(err)
-	}
-}
-
 // round runs the app for a while with readers of its views, and ends it.
 func (x *tornTest) round(ctx context.Context, round int) {
-	b, stop := x.app(ctx, round)
+	b, app, stop := x.app(ctx, round)
 	defer stop()
 	c := x.tally
-	until, deadline := c.positions()+positionsWanted/8, time.Now().Add(20*time.Second)
+	until, deadline := c.fewest()+positionsWanted/8, time.Now().Add(20*time.Second)
 	var group sync.WaitGroup
 	for range 2 {
 		group.Go(func() {
-			for c.positions() < until && time.Now().Before(deadline) && !x.t.Failed() {
+			for c.fewest() < until && time.Now().Before(deadline) && !x.t.Failed() {
 				at := c.readViews(ctx, b)
-				for range 4 {
+				for i := 0; i < 20 && c.behind(reads(), ofView, ofViews); i++ {
 					c.readViews(ctx, b)
 				}
 				// So that the readers leave the machine to the app.
@@ -164,8 +168,8 @@ func (x *tornTest) round(ctx context.Context, round int) {
 			}
 		})
 	}
-	if round == 2 {
-		x.stall()
+	if round%8 == 2 {
+		x.stall(app)
 	}
 	group.Wait()
 }
@@ -173,38 +177,71 @@ func (x *tornTest) round(ctx context.Context, round int) {
 // tornTally makes reads and transfers, and counts them.
 type tornTally struct {
 	t                   *testing.T
-	views, remote, sink atomic.Int64
+	remote, torn        atomic.Int64
 	transfers, spilling atomic.Int64
-	kills               int
+	kills, exits        int // exits are the kills at a failpoint
+	stalls              int
 	mu                  sync.Mutex
-	viewAt              map[string]bool
-	sinkAt              map[string]bool
+	reads               map[string]int // by kind
+	at                  map[string]map[string]bool
 }
 
 func newTornTally(t *testing.T) *tornTally {
-	return &tornTally{t: t, viewAt: map[string]bool{}, sinkAt: map[string]bool{}}
+	c := &tornTally{t: t, reads: map[string]int{}, at: map[string]map[string]bool{}}
+	for _, kind := range readKinds {
+		c.at[kind] = map[string]bool{}
+	}
+	return c
 }
 
-func (c *tornTally) positions() int {
+// positions is at how many positions reads of a kind were made.
+func (c *tornTally) positions(kind string) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.viewAt)
+	return len(c.at[kind])
+}
+
+// fewest is at how many positions each kind of read was made at least.
+func (c *tornTally) fewest() int {
+	n := math.MaxInt
+	for _, kind := range readKinds {
+		n = min(n, c.positions(kind))
+	}
+	return n
+}
+
+// count is how many reads of the kinds were made.
+func (c *tornTally) count(kinds ...string) (n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, kind := range kinds {
+		n += c.reads[kind]
+	}
+	return n
+}
+
+// behind reports whether reads of the kinds are fewer a position than they have to be
+// in the end.
+func (c *tornTally) behind(wanted int, kinds ...string) bool {
+	return c.count(kinds...)*positionsWanted < wanted*c.fewest()
 }
 
 func (c *tornTally) enough() bool {
-	return c.positions() >= positionsWanted && c.views.Load() >= int64(reads()) &&
-		c.spilling.Load() >= spillsWanted && c.kills >= killsWanted
+	return c.fewest() >= positionsWanted && c.count(ofView, ofViews) >= reads() &&
+		c.count(ofSink) >= sinkReadsWanted() && c.spilling.Load() >= spillsWanted &&
+		c.kills >= killsWanted && c.stalls >= stallsWanted
 }
 
 // saw counts a read of what adds up to total at a position.
-func (c *tornTally) saw(what, position string, total int64) {
+func (c *tornTally) saw(kind, position string, total int64) {
 	if total != bankTotal {
-		c.t.Errorf("torn: %s at %s: the total is %d, not %d", what, position, total, bankTotal)
+		c.torn.Add(1)
+		c.t.Errorf("torn: %s at %s: the total is %d, not %d", kind, position, total, bankTotal)
 	}
-	c.views.Add(1)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.viewAt[position] = true
+	c.reads[kind]++
+	c.at[kind][position] = true
 }
 
 func (c *tornTally) transferUntil(db *pgservertest.DB, r *rand.Rand, stop chan struct{}) {
@@ -245,7 +282,7 @@ func (c *tornTally) readViews(ctx context.Context, b *bank) view.Position {
 	}
 	rows := b.both.Range(ctx, view.Span[int32]{})
 	n := total(rows)
-	c.saw("the view", rows.Position().String(), n)
+	c.saw(ofView, rows.Position().String(), n)
 	m, err := view.At(ctx, b.left, b.right, b.both)
 	if err != nil {
 		c.t.Error(err)
@@ -253,28 +290,8 @@ func (c *tornTally) readViews(ctx context.Context, b *bank) view.Position {
 	}
 	defer m.Close()
 	at := m.Position().String()
-	c.saw("two views", at, total(b.left.At(m).Range(ctx, view.Span[int32]{}))+
+	c.saw(ofViews, at, total(b.left.At(m).Range(ctx, view.Span[int32]{}))+
 		total(b.right.At(m).Range(ctx, view.Span[int32]{})))
-	c.saw("the view beside them", at, total(b.both.At(m).Range(ctx, view.Span[int32]{})))
+	c.saw(ofView, at, total(b.both.At(m).Range(ctx, view.Span[int32]{})))
 	return m.Position()
-}
-
-// readSink reads both tables of the target with its progress in one statement.
-func (c *tornTally) readSink(wh *pgservertest.DB, stop chan struct{}) {
-	for {
-		select {
-		case <-stop:
-			return
-		default:
-		}
-		row := wh.Strings(`select coalesce((select sum(cents) from left_branches)
-			+ (select sum(cents) from right_branches), 0)::bigint,
-			coalesce((select positions->>'bank' from tailrace_progress where app = 'bank'), '')`)[0]
-		if row[0] != fmt.Sprint(bankTotal) {
-			c.t.Errorf("torn: the sink tables at %s add up to %s, not %d", row[1], row[0], bankTotal)
-			return
-		}
-		c.sink.Add(1)
-		c.sinkAt[row[1]] = true
-	}
 }

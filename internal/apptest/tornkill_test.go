@@ -4,15 +4,18 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"os"
 	"os/exec"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
+	"github.com/tailrace/tailrace/internal/await"
 	"github.com/tailrace/tailrace/internal/failpoint"
 )
 
@@ -25,25 +28,37 @@ var killPoints = []string{
 // killedRound runs the app in a process of its own, reads its views over HTTP, and kills
 // it.
 func (x *tornTest) killedRound(r *rand.Rand, round int) {
-	points := ""
+	points, reads := "", 100+r.Int64N(400)
 	if point := killPoints[round/2%len(killPoints)]; point != "" {
-		points = fmt.Sprintf("%s=exit@%d", point, 10+r.IntN(100))
+		points, reads = fmt.Sprintf("%s=exit@%d", point, 3+r.IntN(20)), math.MaxInt64/2
 	}
 	p := x.startProcess(points, round)
-	defer p.kill()
 	select {
 	case addr := <-p.ready:
-		p.read(x.tally, addr, 100+r.Int64N(400), func() {
-			if round == 3 {
-				x.stall()
+		p.read(x.tally, addr, reads, func() {
+			if round%8 == 3 {
+				x.stall(nil)
 			}
 		})
 	case <-p.done:
-		if points == "" {
-			x.t.Errorf("the app ended by itself:\n%s", &p.log)
-		}
 	case <-time.After(time.Minute):
 		x.t.Errorf("the app is not ready:\n%s", &p.log)
+	}
+	p.kill()
+	x.judge(p, points)
+}
+
+// judge sees that a process ended because it was killed, or at its failpoint.
+func (x *tornTest) judge(p *process, points string) {
+	state := p.cmd.ProcessState
+	status, _ := state.Sys().(syscall.WaitStatus)
+	switch {
+	case points == "" && p.killed.Load() && status.Signaled() && status.Signal() == syscall.SIGKILL:
+	case points != "" && state.ExitCode() == failpoint.ExitStatus:
+		x.tally.exits++
+	default:
+		x.t.Errorf("the app ended with %s (failpoints %q):\n%s", state, points, &p.log)
+		return
 	}
 	x.tally.kills++
 }
@@ -54,6 +69,8 @@ type process struct {
 	ready chan string   // its address, once
 	done  chan struct{} // closed when it has ended
 	log   strings.Builder
+	// killed says that it was still running when it was killed.
+	killed atomic.Bool
 }
 
 func (x *tornTest) startProcess(failpoints string, round int) *process {
@@ -84,7 +101,9 @@ func (x *tornTest) startProcess(failpoints string, round int) *process {
 
 // kill ends the process at once, by its id.
 func (p *process) kill() {
-	_ = p.cmd.Process.Kill() // it may have ended by itself, at a failpoint
+	if p.cmd.Process.Kill() == nil { // it may have ended by itself, at a failpoint
+		p.killed.Store(true)
+	}
 	<-p.done
 }
 
@@ -92,10 +111,10 @@ func (p *process) kill() {
 // runs.
 func (p *process) read(c *tornTally, addr string, n int64, during func()) {
 	var group sync.WaitGroup
-	until := c.remote.Load() + n
+	until, limit := c.remote.Load()+n, time.Now().Add(await.Limit)
 	for range 2 {
 		group.Go(func() {
-			for c.remote.Load() < until && !c.t.Failed() {
+			for c.remote.Load() < until && !c.t.Failed() && time.Now().Before(limit) {
 				if err := c.readHTTP(addr); err != nil {
 					select {
 					case <-p.done: // At a failpoint, amid an answer.
@@ -103,6 +122,9 @@ func (p *process) read(c *tornTally, addr string, n int64, during func()) {
 						c.t.Errorf("the app lives and does not answer: %v", err)
 					}
 					return
+				}
+				if !c.behind(reads(), ofView, ofViews) {
+					time.Sleep(time.Millisecond) // how often it reads: leaves the machine to the app
 				}
 			}
 			p.kill()
@@ -137,8 +159,8 @@ func (c *tornTally) readHTTP(addr string) error {
 		}
 		return n
 	}
-	c.saw("two views over HTTP", body.Position, total("left")+total("right"))
-	c.saw("the view over HTTP", body.Position, total("both"))
+	c.saw(ofViews, body.Position, total("left")+total("right"))
+	c.saw(ofView, body.Position, total("both"))
 	c.remote.Add(2)
 	return nil
 }
