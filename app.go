@@ -101,7 +101,8 @@ func (a *App) Run(ctx context.Context) (err error) {
 		close(a.ended)
 		a.mu.Unlock()
 	}()
-	dir, err := state.OpenDir(a.cfg.StateDir, state.Identity{App: a.cfg.App}, state.Options{Logger: a.log})
+	dir, err := state.OpenDir(a.cfg.StateDir, state.Identity{App: a.cfg.App},
+		state.Options{Logger: a.log, BatchBytes: a.cfg.batchBytes()})
 	if err != nil {
 		return err
 	}

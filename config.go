@@ -182,3 +182,12 @@ func (c *Config) connectors(
 	}
 	return in, out
 }
+
+// batchBytes is the size from which a commit is written as sorted tables, so that what is
+// kept in memory for it goes with a small Memory; 0 is the default.
+func (c *Config) batchBytes() int {
+	if c.Memory == 0 {
+		return 0
+	}
+	return int(min(max(c.Memory/2, 1<<20), 16<<20))
+}

@@ -3,6 +3,8 @@ package state
 import (
 	"errors"
 	"fmt"
+
+	"github.com/tailrace/tailrace/internal/failpoint"
 )
 
 // Ordered is a store of byte keys in byte order, with values, for indexes: what is
@@ -87,7 +89,7 @@ func (o *Ordered) relieve() error {
 	}
 	o.spilled = true
 	o.clearOverlay()
-	return o.closeScratch()
+	return errors.Join(o.closeScratch(), failpoint.Hit(failpoint.StateSpill))
 }
 
 // release closes the iterators and gives the memory back when the store is no longer

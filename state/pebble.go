@@ -14,6 +14,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/bloom"
 	"github.com/cockroachdb/pebble/v2/sstable"
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/tailrace/tailrace/internal/failpoint"
 )
 
 // FormatMajorVersion is the format of the Pebble files that this release writes. A
@@ -339,12 +341,19 @@ func (p *pebbleDB) DiskUsage() uint64 { return p.db.Metrics().DiskSpaceUsage() }
 func (p *pebbleDB) ingest(paths []string) error {
 	// What earlier commits wrote without sync goes to disk first: a crash must not
 	// lose a commit and keep a later one.
-	if !p.popts.DisableWAL {
-		if err := p.db.LogData(nil, pebble.Sync); err != nil {
-			return err
-		}
+	if p.popts.DisableWAL {
+		return p.db.Ingest(context.Background(), paths)
 	}
-	return p.db.Ingest(context.Background(), paths)
+	if err := p.db.LogData(nil, pebble.Sync); err != nil {
+		return err
+	}
+	if err := failpoint.Hit(failpoint.StateIngest); err != nil {
+		return err
+	}
+	if err := p.db.Ingest(context.Background(), paths); err != nil {
+		return err
+	}
+	return failpoint.Hit(failpoint.StateIngested)
 }
 
 func isNotExist(err error) bool { return errors.Is(err, vfsNotExist) }

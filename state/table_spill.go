@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 
+	"github.com/tailrace/tailrace/internal/failpoint"
 	"github.com/tailrace/tailrace/record"
 )
 
@@ -71,7 +72,7 @@ func (t *Table[K, V]) spillAll(s Scratch) error {
 	t.rebuild(func(s uint32, _ *tableEntry[K, V]) bool { return s+1 == edited })
 	t.arena, t.order = nil, nil
 	t.mem.settle()
-	return nil
+	return failpoint.Hit(failpoint.StateSpill)
 }
 
 func (t *Table[K, V]) appendSpilled(dst []byte, e *tableEntry[K, V]) []byte {

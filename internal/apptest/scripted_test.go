@@ -21,6 +21,8 @@ type scripted struct {
 	log       []sources.TxRows // a whole transaction each, the snapshot first
 	piece     int
 	pieces    int
+	// gate, if it is not nil, holds back all but the snapshot until it is closed.
+	gate <-chan struct{}
 }
 
 func (s *scripted) Drop(context.Context, sources.DropRequest) error { return nil }
@@ -63,6 +65,18 @@ func (s *scriptedSession) Next(ctx context.Context) (*sources.Batch, error) {
 		return nil, ctx.Err()
 	}
 	n := min(len(s.left), s.pieces)
+	if s.gate != nil {
+		if !s.left[0].Tx.Snapshot {
+			select {
+			case <-s.gate:
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		}
+		if first := slices.IndexFunc(s.left, func(p sources.TxRows) bool { return !p.Tx.Snapshot }); first > 0 {
+			n = min(n, first)
+		}
+	}
 	b := &sources.Batch{Txs: s.left[:n]}
 	s.left = s.left[n:]
 	return b, nil

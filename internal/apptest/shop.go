@@ -20,18 +20,20 @@ import (
 // ShopSchema makes the tables of the shop, replica identity default. bio and note
 // are stored out of line and uncompressed, so an update that does not touch them
 // leaves them out of the log.
-const ShopSchema = `
+const ShopSchema = pairsSchema + `
 create table customers (id bigint primary key, name text not null, region text, bio text);
 alter table customers alter bio set storage external;
 create table orders (id bigint primary key, customer_id bigint, status text not null, note text);
 alter table orders alter note set storage external;
 create table lines (order_id bigint, no int, cents bigint not null, qty numeric, weight double precision,
 	primary key (order_id, no));
--- Rows of pair_a and pair_b with the same id always carry the same stamp when a
--- transaction commits, and exist together.
-create table pair_a (id bigint primary key, stamp bigint not null);
-create table pair_b (id bigint primary key, stamp bigint not null);
 create table outbox (id bigint primary key, customer_id bigint not null, what text not null);`
+
+// pairsSchema makes two tables whose rows with the same id always carry the same stamp
+// when a transaction commits, and exist together.
+const pairsSchema = `
+create table pair_a (id bigint primary key, stamp bigint not null);
+create table pair_b (id bigint primary key, stamp bigint not null);`
 
 // Row types of the shop.
 type (

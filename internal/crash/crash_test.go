@@ -1,15 +1,10 @@
 package crash
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"maps"
 	"math/rand/v2"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -21,7 +16,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/tailrace/tailrace/internal/apptest"
 	"github.com/tailrace/tailrace/internal/await"
@@ -57,25 +51,25 @@ func setting(name string, or int) int {
 	return or
 }
 
-// appSlot is the slot of the app that is killed.
-const appSlot = "tailrace_crash_shop"
-
 // suite is one run of the crash test.
 type suite struct {
 	t         *testing.T
-	db, wh    *pgservertest.DB
-	pool      *pgxpool.Pool // for writers, whose errors are expected
+	db        *pgservertest.DB // on a server that is killed
+	depot, wh *pgservertest.DB
 	app       *app
-	tables    *app // a second app without events, whose state directory is lost at times
+	tables    *app             // a second app without events, whose state directory is lost at times
+	tablesWh  *pgservertest.DB // its warehouse
 	stamp     atomic.Int64
 	writing   sync.RWMutex // held for writing while the writers pause
-	committed atomic.Int64
+	// committed and stocked are how many transactions of the shop and of the depot were
+	// committed.
+	committed, stocked atomic.Int64
 	// caughtUp is the position at the end of the last check, when nobody wrote.
 	caughtUp record.LSN
 	log      []logTx
-	identity string
 
 	done                          int // cycles
+	kills, behind                 int // of the server, and those that took acknowledgements back
 	applied                       int // cycles in which transactions were applied since the last kill
 	lost, duplicated, torn, wipes int
 }
@@ -85,23 +79,11 @@ type suite struct {
 // TAILRACE_CRASH_CYCLES and TAILRACE_CRASH_FIRST choose the cycles.
 func TestCrash(t *testing.T) {
 	cycles, first := setting("TAILRACE_CRASH_CYCLES", 60), setting("TAILRACE_CRASH_FIRST", 1)
-	dir := t.TempDir()
-	hits := filepath.Join(dir, "hits")
-	s := &suite{t: t, db: pgservertest.New(t, pgservertest.Private(nil)), wh: pgservertest.New(t)}
-	s.app = &app{name: "crash", dir: dir, source: s.db.URL, warehouse: s.wh.URL, events: "yes", hits: hits}
-	wh := pgservertest.New(t)
-	s.tables = &app{name: "tables", dir: t.TempDir(), source: s.db.URL, warehouse: wh.URL, hits: hits}
+	s := newSuite(t)
 	defer func() { // Also if a check ended the test.
 		fmt.Printf("cycles %d, lost %d, duplicated %d, torn %d, wipes %d\n",
 			s.done, s.lost, s.duplicated, s.torn, s.wipes)
 	}()
-	s.db.Exec(apptest.ShopSchema)
-	s.db.String("select pg_create_logical_replication_slot('oracle', 'test_decoding')::text")
-	var err error
-	if s.pool, err = pgxpool.New(context.Background(), s.db.URL); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.pool.Close)
 	for range 30 {
 		s.db.Exec(apptest.RandomTx(rand.New(rand.NewPCG(uint64(first), 0)), s.stamp.Add(1)))
 	}
@@ -109,24 +91,48 @@ func TestCrash(t *testing.T) {
 	s.db.Exec("insert into outbox select -i, i, 'before ' || i from generate_series(1, 5000) i; analyze outbox")
 	defer s.startWriters(uint64(first))()
 	s.snapshotCycles()
+	s.tableBoundaries()
 	for n := first; n < first+cycles && !t.Failed(); n++ {
 		if (n-first)%30 == 0 {
-			s.loseState(wh)
+			s.loseState()
 		}
 		s.cycle(n)
 		s.done++
 	}
-	s.checkHits(cycles)
+	s.checkPoints(first, cycles)
 	if 2*s.applied < cycles {
 		t.Errorf("only %d of %d cycles had applied transactions since the last kill", s.applied, cycles)
 	}
 }
 
-// startWriters runs two writers until the returned function is called.
+func newSuite(t *testing.T) *suite {
+	hits := filepath.Join(t.TempDir(), "hits")
+	s := &suite{t: t, db: pgservertest.New(t, pgservertest.Private(nil)), wh: pgservertest.New(t),
+		depot: pgservertest.New(t), tablesWh: pgservertest.New(t)}
+	s.app = &app{name: "crash", dir: t.TempDir(), source: s.db.URL, depot: s.depot.URL, warehouse: s.wh.URL,
+		events: "yes", hits: hits, checked: map[string]int{}}
+	s.tables = &app{name: "tables", dir: t.TempDir(), source: s.db.URL, warehouse: s.tablesWh.URL, hits: hits,
+		checked: map[string]int{}}
+	s.db.Exec(apptest.ShopSchema)
+	s.depot.Exec(apptest.DepotSchema)
+	s.db.String("select pg_create_logical_replication_slot('oracle', 'test_decoding')::text")
+	return s
+}
+
+// startWriters runs two writers of the shop and one of the depot until the returned
+// function is called.
 func (s *suite) startWriters(seed uint64) (stop func()) {
 	done := make(chan struct{})
 	var group sync.WaitGroup
-	for i := range 2 {
+	for i, w := range []struct {
+		db  *pgservertest.DB
+		tx  func(*rand.Rand, int64) string
+		yes *atomic.Int64
+	}{
+		{s.db, apptest.RandomTx, &s.committed},
+		{s.db, apptest.RandomTx, &s.committed},
+		{s.depot, apptest.DepotTx, &s.stocked},
+	} {
 		r := rand.New(rand.NewPCG(seed, uint64(i+1)))
 		group.Go(func() {
 			for {
@@ -138,13 +144,10 @@ func (s *suite) startWriters(seed uint64) (stop func()) {
 				s.writing.RLock()
 				// A transaction that fails, because the server was killed or another writer
 				// was in the way, is rolled back or not: the log tells.
-				_, err := s.pool.Exec(
-					context.Background(),
-					"set deadlock_timeout = 20;"+apptest.RandomTx(r, s.stamp.Add(1)),
-				)
+				_, err := w.db.Pool.Exec(context.Background(), "set deadlock_timeout = 20;"+w.tx(r, s.stamp.Add(1)))
 				s.writing.RUnlock()
 				if err == nil {
-					s.committed.Add(1)
+					w.yes.Add(1)
 				}
 				time.Sleep(2 * time.Millisecond) // how often it writes: leaves the machine to the app
 			}
@@ -154,34 +157,66 @@ func (s *suite) startWriters(seed uint64) (stop func()) {
 }
 
 // snapshotCycles crashes at each point of the first start, at which there is no
-// checkpoint yet, and then of a reconciling target.
+// checkpoint yet.
 func (s *suite) snapshotCycles() {
-	for _, point := range []string{
-		failpoint.SlotCreated, failpoint.SnapshotRows, failpoint.SnapshotTable, failpoint.SnapshotSwitch,
-		failpoint.SnapshotDone,
+	for _, at := range []struct {
+		point string
+		hit   int
+	}{
+		{failpoint.SlotCreated, 1}, {failpoint.SlotCreated, 2}, // a database has one each
+		{failpoint.SnapshotRows, 1}, {failpoint.SnapshotTable, 1}, {failpoint.SnapshotSwitch, 1},
+		{failpoint.SnapshotDone, 1},
 	} {
-		s.crashAt(s.app, point, 1)
+		s.crashAt(s.app, at.point, at.hit)
 	}
 	s.check("the first start")
 }
 
+// tableBoundaries crashes the first start of the second app, which reads one database,
+// after each of its tables, and then lets it fill its warehouse.
+func (s *suite) tableBoundaries() {
+	tables := []string{"customers", "orders", "lines", "pair_a", "pair_b"}
+	for i := range tables {
+		s.crashAt(s.tables, failpoint.SnapshotTable, i+1)
+	}
+	before := s.hits()[failpoint.SnapshotTable]
+	s.checkTables("the first start of tables", s.tables.start(s.t, failpoint.SnapshotTable+"=count"))
+	if n := s.hits()[failpoint.SnapshotTable] - before; n != len(tables) {
+		s.t.Errorf("a snapshot passes the end of %d tables, the app was killed at those of %d", n, len(tables))
+	}
+}
+
 // loseState makes the second app's state anew over the rows that its former one left in
 // the target, with a crash while it puts them right.
-func (s *suite) loseState(wh *pgservertest.DB) {
+func (s *suite) loseState() {
+	s.checkSlots(s.tables, "before the loss of the state directory")
 	if err := os.RemoveAll(filepath.Join(s.tables.dir, "state")); err != nil {
 		s.t.Fatal(err)
 	}
+	s.tables.identity = ""
+	if s.tablesWh.String("select least((select count(*) from docs), (select count(*) from pairs)) > 0") != "t" {
+		s.t.Error("the target of the app whose state is lost has no rows")
+	}
 	s.crashAt(s.tables, failpoint.SinkReconcile, 1)
+	s.checkSlots(s.tables, "after the crash of a reconciling target")
+	s.writing.Lock()
+	s.db.Exec("delete from orders where id % 3 = 0") // Rows that have to go from the target.
+	s.writing.Unlock()
+	s.checkTables("after the loss of the state directory", s.tables.start(s.t, ""))
+	s.checkSlots(s.tables, "after the loss of the state directory")
+}
+
+// checkTables pauses the writers until the second app's target equals SQL, and kills it.
+func (s *suite) checkTables(when string, c *child) {
+	s.t.Helper()
 	s.writing.Lock()
 	defer s.writing.Unlock()
-	s.db.Exec("delete from orders where id % 3 = 0") // Rows that have to go from the target.
-	c := s.tables.start(s.t, "")
-	s.compareSink("after the loss of the state directory", wh)
+	s.compareSink(when, s.tablesWh)
 	if s.t.Failed() {
 		c.dump()
 		s.t.Logf("log of the app:\n%s", c.log)
 	}
-	c.kill()
+	c.kill(s.t)
 }
 
 // giant is a transaction that is larger than the app's memory and comes in pieces.
@@ -191,7 +226,7 @@ func (s *suite) giant(r *rand.Rand) {
 		"insert into orders values (%d, 1, 'paid') on conflict do nothing;"+
 		"insert into lines select %d, 1000 + i, i from generate_series(1, 40000) i; commit", order, order)
 	for {
-		_, err := s.pool.Exec(context.Background(), sql)
+		_, err := s.db.Pool.Exec(context.Background(), sql)
 		if err == nil {
 			return
 		}
@@ -209,38 +244,7 @@ func (s *suite) crashAt(a *app, point string, hit int) {
 	if point == failpoint.BatchSync {
 		how = "late" // An acknowledgement that should not have been given reaches the server.
 	}
-	s.awaitCrash(a.start(s.t, fmt.Sprintf("%s=%s@%d", point, how, hit)), point)
-}
-
-func (s *suite) awaitCrash(c *child, point string) {
-	s.t.Helper()
-	select {
-	case <-c.done:
-	case <-time.After(30 * time.Second):
-		c.dump()
-		s.t.Fatalf("the app did not reach %s:\n%s", point, c.log)
-	}
-	if code := c.cmd.ProcessState.ExitCode(); code != failpoint.ExitStatus {
-		s.t.Fatalf("at %s the app ended with status %d:\n%s", point, code, c.log)
-	}
-}
-
-// cyclePoints are the crash points that cycles go through in turn; the others are
-// met by killing at random moments.
-var cyclePoints = []string{
-	failpoint.Received,
-	failpoint.MidTransaction,
-	failpoint.BatchSync,
-	failpoint.BatchApplied,
-	failpoint.BeforeAck,
-	failpoint.AfterAck,
-	failpoint.SinkApplied,
-	failpoint.SinkCommit,
-	failpoint.SinkCommitted,
-	failpoint.FileWritten,
-	failpoint.FileTorn,
-	failpoint.JoinerSync,
-	failpoint.Joining,
+	a.start(s.t, fmt.Sprintf("%s=%s@%d", point, how, hit)).exited(s.t, point)
 }
 
 // cycle lets the app run, ends it in one of several ways, and compares.
@@ -248,60 +252,100 @@ func (s *suite) cycle(n int) {
 	r := rand.New(rand.NewPCG(uint64(n), 99))
 	before := s.committed.Load()
 	switch n % 3 {
-	case 0: // at a failpoint
-		point, hit := cyclePoints[n/3%len(cyclePoints)], 1+r.IntN(3)
-		switch point {
-		case failpoint.MidTransaction:
-			s.giant(r)
-			hit = 1 + r.IntN(2)
-		case failpoint.JoinerSync: // at the snapshot's commit, or at the first that follows
-			s.app.beside++
-			hit = 1 + r.IntN(2)
-		case failpoint.Joining:
-			s.app.beside++
-			hit = 1
-		}
-		s.crashAt(s.app, point, hit)
+	case 0:
+		s.endAtPoint(n, r)
 	case 1: // at a random moment
 		if r.IntN(3) == 0 {
 			s.app.beside++
 		}
 		c := s.app.start(s.t, "")
 		time.Sleep(time.Duration(50+r.IntN(900)) * time.Millisecond) // the random moment itself
-		c.kill()
-	case 2: // after the database server
-		points := failpoint.AfterAckServer + "=count;" + failpoint.Reconnect + "=count"
-		if n%2 == 0 {
-			points = failpoint.AfterAckServer + "=count;" + failpoint.Reconnect + "=exit"
-		}
-		s.awaitSlot(false) // Its dead predecessor's connection lingers for a moment.
-		c := s.app.start(s.t, points)
-		if !s.awaitSlot(true) {
-			c.dump()
-			s.t.Fatalf("the app does not read the log:\n%s", c.log)
-		}
-		time.Sleep(time.Duration(r.IntN(500)) * time.Millisecond) // a random moment
-		s.killServer()
-		if n%2 == 0 {
-			s.awaitCrash(c, failpoint.Reconnect)
-			break
-		}
-		time.Sleep(time.Duration(r.IntN(300)) * time.Millisecond) // a random moment
-		c.kill()
+		c.kill(s.t)
+	case 2:
+		s.endAfterServer(n, r)
 	}
 	when := fmt.Sprintf("cycle %d", n)
-	if at := s.checkSlot(when); at > s.caughtUp && s.committed.Load() > before {
+	if at := s.checkSlots(s.app, when); at > s.caughtUp && s.committed.Load() > before {
 		s.applied++
 	}
 	s.check(when)
 }
 
-// awaitSlot waits until a connection reads the app's slot, or none does.
+// endAtPoint ends the app at the cycle's failpoint.
+func (s *suite) endAtPoint(n int, r *rand.Rand) {
+	point, hit := cyclePoint(n), 1+r.IntN(3)
+	switch point {
+	case failpoint.MidTransaction, failpoint.StateSpill:
+		s.giant(r)
+		hit = 1 + r.IntN(2)
+	case failpoint.StateIngest, failpoint.StateIngested:
+		s.giant(r)
+		hit = 1
+	case failpoint.JoinerSync: // at the snapshot's commit, or at the first that follows
+		s.app.beside++
+		hit = 1 + r.IntN(2)
+	case failpoint.Joining:
+		s.app.beside++
+		hit = 1
+	}
+	s.crashAt(s.app, point, hit)
+}
+
+// endAfterServer kills the database server, and then the app, which in every second such
+// cycle ends itself before it reads the log again.
+func (s *suite) endAfterServer(n int, r *rand.Rand) {
+	points := failpoint.AfterAckServer + "=count;" + failpoint.Reconnect + "=count"
+	if reconnects(n) {
+		points = failpoint.AfterAckServer + "=count;" + failpoint.Reconnect + "=exit"
+	}
+	s.awaitSlot(false) // Its dead predecessor's connection lingers for a moment.
+	from := s.confirmed(s.app, "shop")
+	c := s.app.start(s.t, points)
+	if !s.awaitSlot(true) {
+		c.dump()
+		s.t.Fatalf("the app does not read the log:\n%s", c.log)
+	}
+	if !await.Within(await.Limit, func() bool { return s.confirmed(s.app, "shop") > from }) {
+		c.dump()
+		s.t.Fatalf("the app acknowledges nothing:\n%s", c.log)
+	}
+	time.Sleep(time.Duration(r.IntN(500)) * time.Millisecond) // a random moment
+	acknowledged := s.confirmed(s.app, "shop")
+	s.killServer()
+	if reconnects(n) {
+		c.exited(s.t, failpoint.Reconnect)
+		s.kills++
+		if s.confirmed(s.app, "shop") < acknowledged {
+			s.behind++
+		}
+		return
+	}
+	time.Sleep(time.Duration(r.IntN(300)) * time.Millisecond) // a random moment
+	c.kill(s.t)
+}
+
+// confirmed is what the server says that an app has acknowledged.
+func (s *suite) confirmed(a *app, database string) record.LSN {
+	s.t.Helper()
+	at, err := record.ParseLSN(s.database(database).String(
+		"select confirmed_flush_lsn from pg_replication_slots where slot_name = '" + a.slot(database) + "'"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return at
+}
+
+func (s *suite) database(name string) *pgservertest.DB {
+	if name == "depot" {
+		return s.depot
+	}
+	return s.db
+}
+
+// awaitSlot waits until a connection reads the app's slot of the shop, or none does.
 func (s *suite) awaitSlot(active bool) bool {
-	return await.Within(30*time.Second, func() bool {
-		return s.db.String("select active from pg_replication_slots where slot_name = '"+appSlot+"'") ==
-			strconv.FormatBool(active)[:1]
-	})
+	query := "select active from pg_replication_slots where slot_name = '" + s.app.slot("shop") + "'"
+	return await.Within(await.Limit, func() bool { return s.db.String(query) == strconv.FormatBool(active)[:1] })
 }
 
 func (s *suite) killServer() {
@@ -312,7 +356,6 @@ func (s *suite) killServer() {
 		s.t.Fatal(err)
 	}
 	s.db.Pool.Reset() // its connections died with the server
-	s.pool.Reset()
 }
 
 // check pauses the writers, starts the app, waits until it has caught up, compares
@@ -323,7 +366,7 @@ func (s *suite) check(when string) {
 	defer s.writing.Unlock()
 	c := s.app.start(s.t, "")
 	defer func() {
-		if c.kill(); s.t.Failed() {
+		if c.kill(s.t); s.t.Failed() {
 			s.t.Logf("log of the app:\n%s", c.log)
 		}
 	}()
@@ -339,9 +382,11 @@ func (s *suite) check(when string) {
 	}
 	// A commit of its own: the end of the log may lie within what a transaction that was
 	// rolled back has written, which stays so while nobody writes.
-	lsn := s.db.String("select pg_logical_emit_message(true, 'checked', '')")
+	const message = "select pg_logical_emit_message(true, 'checked', '')"
+	lsn := "shop:" + s.db.String(message)
 	s.compareViews(when, addr, lsn)
 	s.compareSink(when, s.wh)
+	s.compareStock(when, addr, lsn+",depot:"+s.depot.String(message))
 	s.compareEvents(when, "events.jsonl")
 	if s.app.beside > 0 {
 		s.checkBeside(when, addr, lsn)
@@ -373,7 +418,7 @@ func (s *suite) checkBeside(when, addr, lsn string) {
 	s.same(when+", table", table, want)
 	s.compareEvents(when, s.app.besideName()+".jsonl")
 	left := "select count(*) from pg_replication_slots where slot_name like 'tailrace_crash_%' and slot_name <> '" +
-		appSlot + "'"
+		s.app.slot("shop") + "'"
 	if !await.Within(await.Limit, func() bool { return s.db.String(left) == "0" }) {
 		s.t.Errorf("%s: slots of newcomers are left", when)
 	}
@@ -386,275 +431,38 @@ func (s *suite) noteTorn(c *child) {
 	}
 }
 
-// checkSlot looks at the state directory at rest: the slot never confirms more than
-// the checkpoint holds, and the directory stays the same one. It returns the checkpoint.
-func (s *suite) checkSlot(when string) record.LSN {
-	dir, err := state.OpenDir(
-		filepath.Join(s.app.dir, "state"),
-		state.Identity{App: s.app.name},
-		state.Options{},
-	)
+// checkSlots looks at an app's state directory at rest: its slots never confirm more than
+// the checkpoint of any topology holds, and the directory stays the same one. It returns the
+// checkpoint of the shop.
+func (s *suite) checkSlots(a *app, when string) record.LSN {
+	s.t.Helper()
+	dir, err := state.OpenDir(filepath.Join(a.dir, "state"), state.Identity{App: a.name}, state.Options{})
 	if err != nil {
 		s.t.Fatalf("%s: %v", when, err)
 	}
 	defer dir.Close()
-	if s.identity != "" && dir.Incarnation() != s.identity {
+	if a.identity != "" && dir.Incarnation() != a.identity {
 		s.wipes++
 		s.t.Errorf("%s: the state directory was made anew", when)
 	}
-	s.identity = dir.Incarnation()
+	a.identity = dir.Incarnation()
 	points, err := engine.Checkpoints(dir)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	at, ok := points["shop"]["shop"]
-	if !ok {
-		return 0
-	}
-	confirmed, err := record.ParseLSN(s.db.String(
-		"select confirmed_flush_lsn from pg_replication_slots where slot_name = '" + appSlot + "'"))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	if uint64(confirmed) > at {
-		s.lost++ // at least: the server may have removed it
-		s.t.Errorf("%s: the slot confirms %s, the checkpoint holds %s", when, confirmed, record.LSN(at))
-	}
-	return record.LSN(at)
-}
-
-func (s *suite) compareViews(when, addr, lsn string) {
-	rows := s.get("http://" + addr + "/views/docs?limit=10000&timeout=30s&wait_for=" + lsn)
-	var got [][]string
-	for _, row := range rows {
-		v := row.Value
-		got = append(got, []string{fmt.Sprint(row.Key), v["status"], v["customer"], v["note_len"],
-			v["bio_len"], v["lines"], v["cents"]})
-	}
-	s.same(when+", view docs", got, s.db.Strings(apptest.DocsSQL))
-	got = nil
-	for _, row := range s.get("http://" + addr + "/views/regions?limit=10000&wait_for=" + lsn) {
-		got = append(got, []string{row.Key, row.Value["lines"], row.Value["cents"]})
-	}
-	s.same(when+", view regions", got, s.db.Strings(apptest.RegionsSQL))
-}
-
-// viewRow is a row as HTTP gives it, values as text.
-type viewRow struct {
-	Key   string
-	Value map[string]string
-}
-
-func (s *suite) get(url string) []viewRow {
-	resp, err := http.Get(url)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != http.StatusOK {
-		s.t.Fatalf("%s: %s: %s: %v", url, resp.Status, body, err)
-	}
-	var page struct {
-		Rows []struct {
-			Key   any            `json:"key"`
-			Value map[string]any `json:"value"`
-		} `json:"rows"`
-	}
-	if err := json.Unmarshal(body, &page); err != nil {
-		s.t.Fatal(err)
-	}
-	var out []viewRow
-	for _, row := range page.Rows {
-		r := viewRow{Key: asText(row.Key), Value: map[string]string{}}
-		for k, v := range row.Value {
-			r.Value[k] = asText(v)
-		}
-		out = append(out, r)
-	}
-	return out
-}
-
-func asText(v any) string {
-	switch v := v.(type) {
-	case nil:
-		return pgservertest.Null
-	case float64:
-		return strconv.FormatFloat(v, 'f', -1, 64)
-	}
-	return fmt.Sprint(v)
-}
-
-// compareSink waits until the target's tables equal SQL; what was lost or doubled
-// never does. Both of the target's tables come with one transaction.
-func (s *suite) compareSink(when string, wh *pgservertest.DB) {
-	docs, pairs := s.db.Strings(apptest.DocsSQL), s.db.Strings(apptest.PairsSQL)
-	var gotDocs, gotPairs [][]string
-	await.Within(30*time.Second, func() bool {
-		if wh.String("select to_regclass('docs') is null or to_regclass('pairs') is null") == "t" {
-			return false // the target has not been opened yet
-		}
-		gotDocs = wh.Strings("select key, status, customer, note_len, bio_len, lines, cents from docs order by key")
-		gotPairs = wh.Strings("select key, stamp from pairs order by key")
-		return slices.EqualFunc(gotDocs, docs, slices.Equal) && slices.EqualFunc(gotPairs, pairs, slices.Equal)
-	})
-	s.same(when+", sink docs", gotDocs, docs)
-	s.same(when+", sink pairs", gotPairs, pairs)
-}
-
-// logTx is what a transaction of the log did to the outbox.
-type logTx struct {
-	end      record.LSN
-	inserted map[string]string // what by id
-	deleted  []string
-}
-
-// readLog takes the log's new transactions.
-func (s *suite) readLog() {
-	var tx logTx
-	for _, row := range s.db.Strings("select lsn, data from pg_logical_slot_get_changes('oracle', null, null, " +
-		"'include-xids', '0', 'skip-empty-xacts', '1')") {
-		if row[1] == "BEGIN" {
-			tx = logTx{inserted: map[string]string{}}
-		}
-		if row[1] == "COMMIT" {
-			end, err := record.ParseLSN(row[0])
-			if err != nil {
-				s.t.Fatal(err)
+	for database, topologies := range a.reads() {
+		for _, topology := range topologies {
+			at, ok := points[topology][database]
+			if !ok {
+				continue
 			}
-			// A slot goes back to where it was last persisted when its server is killed, and
-			// gives what came after once more.
-			if tx.end = end; len(s.log) == 0 || end > s.log[len(s.log)-1].end {
-				s.log = append(s.log, tx)
-			}
-		}
-		if rest, ok := strings.CutPrefix(row[1], "table public.outbox: INSERT: id[bigint]:"); ok {
-			id, rest, _ := strings.Cut(rest, " ")
-			_, what, _ := strings.Cut(rest, "what[text]:'")
-			tx.inserted[id] = strings.TrimSuffix(what, "'")
-		}
-		if id, ok := strings.CutPrefix(row[1], "table public.outbox: DELETE: id[bigint]:"); ok {
-			tx.deleted = append(tx.deleted, id)
-		}
-	}
-}
-
-// demanded are the events that the log demands, given the position of the snapshot:
-// the rows that were there, and every insert after it, also of a row that its own
-// transaction deleted.
-func (s *suite) demanded(snapshot record.LSN) []string {
-	var out []string
-	for _, tx := range s.log {
-		for id, what := range tx.inserted {
-			if tx.end > snapshot || !slices.Contains(tx.deleted, id) {
-				out = append(out, what)
+			a.checked[database]++
+			if confirmed := s.confirmed(a, database); uint64(confirmed) > at {
+				s.lost++ // at least: the server may have removed it
+				s.t.Errorf("%s: the slot %s confirms %s, the checkpoint of %s holds %s", when, a.slot(database),
+					confirmed, topology, record.LSN(at))
 			}
 		}
 	}
-	return out
-}
-
-// compareEvents compares the file with the log: each event once, in commit order.
-func (s *suite) compareEvents(when, file string) {
-	s.readLog()
-	var got, want, lost, doubled []string
-	await.Within(10*time.Second, func() bool {
-		events, snapshot := s.readEvents(when, file)
-		got, want = events, s.demanded(snapshot)
-		lost, doubled = difference(want, got), difference(got, want)
-		return len(lost)+len(doubled) == 0 || s.t.Failed()
-	})
-	if len(lost)+len(doubled) > 0 {
-		s.lost, s.duplicated = s.lost+len(lost), s.duplicated+len(doubled)
-		s.t.Errorf("%s: %s: %d in the file, %d in the log; lost %q, doubled %q",
-			when, file, len(got), len(want), lost, doubled)
-	}
-}
-
-// readEvents returns the file's events and the position of the first, which is the
-// snapshot's. The lines' positions never go back, and no id comes twice.
-func (s *suite) readEvents(when, file string) (out []string, snapshot record.LSN) {
-	f, err := os.Open(filepath.Join(s.app.dir, file))
-	if err != nil {
-		return nil, 0
-	}
-	defer f.Close()
-	ids := map[string]bool{}
-	last := record.LSN(0)
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		var e struct {
-			ID, Position string
-			Value        struct{ What string }
-		}
-		if json.Unmarshal(lines.Bytes(), &e) != nil {
-			break // the line that is being written
-		}
-		at, err := record.ParseLSN(e.Position)
-		if err != nil || at < last {
-			s.torn++
-			s.t.Errorf("%s: event %s at %s comes after %s: %v", when, e.ID, e.Position, last, err)
-		}
-		if last = at; snapshot == 0 {
-			snapshot = at
-		}
-		if ids[e.ID] {
-			s.t.Errorf("%s: event %s is in the file twice", when, e.ID)
-		}
-		ids[e.ID] = true
-		out = append(out, e.Value.What)
-	}
-	return out, snapshot
-}
-
-// difference returns what a has more of than b.
-func difference(a, b []string) []string {
-	count := map[string]int{}
-	for _, x := range a {
-		count[x]++
-	}
-	for _, x := range b {
-		count[x]--
-	}
-	maps.DeleteFunc(count, func(_ string, n int) bool { return n <= 0 })
-	return slices.Sorted(maps.Keys(count))
-}
-
-func (s *suite) same(what string, got, want [][]string) {
-	s.t.Helper()
-	if !slices.EqualFunc(got, want, slices.Equal) {
-		lost, doubled := difference(lines(want), lines(got)), difference(lines(got), lines(want))
-		s.lost, s.duplicated = s.lost+len(lost), s.duplicated+len(doubled)
-		s.t.Errorf("%s: %d rows, SQL has %d:\n got %v\nwant %v", what, len(got), len(want), got, want)
-	}
-}
-
-func lines(rows [][]string) []string {
-	out := make([]string, len(rows))
-	for i, row := range rows {
-		out[i] = strings.Join(row, "|")
-	}
-	return out
-}
-
-// checkHits fails where a crash point was never reached.
-func (s *suite) checkHits(cycles int) {
-	data, err := os.ReadFile(s.app.hits)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	hits := map[string]int{}
-	for line := range strings.Lines(string(data)) {
-		name, _, _ := strings.Cut(strings.TrimSpace(line), " ")
-		hits[name]++
-	}
-	s.t.Logf("crash points: %v; %d of %d cycles applied transactions", hits, s.applied, cycles)
-	if cycles < 3*len(cyclePoints) {
-		return // too few cycles to go through all points
-	}
-	for _, point := range failpoint.Points() {
-		if hits[point] == 0 {
-			s.t.Errorf("crash point %s was never reached", point)
-		}
-	}
+	return record.LSN(points["shop"]["shop"])
 }

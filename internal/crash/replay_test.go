@@ -204,7 +204,7 @@ func (r *replayed) round(key int, point, letters string) {
 	if n := strings.Count(r.get(addr+"/deadletters"), "\n"); n != 2 {
 		t.Fatalf("%s: %d letters:\n%s", point, n, c.log)
 	}
-	c.kill()
+	c.kill(t)
 	c, addr = r.start("mended")
 	if got := r.ratio(addr, key); got != "20" {
 		t.Errorf("%s: after a restart the parked key has %s", point, got)
@@ -212,14 +212,9 @@ func (r *replayed) round(key int, point, letters string) {
 	_ = r.post(addr+"/deadletters/drop", `{"ids":["none"]}`) // waits for the commit of the start
 	r.get(addr + "/arm?point=" + point)
 	_ = r.post(addr+"/deadletters/replay", `{"all":true}`) // the app dies over it, with or without an answer
-	select {
-	case <-c.done:
-	case <-time.After(30 * time.Second):
-		c.dump()
-		t.Fatalf("the app did not reach %s:\n%s", point, c.log)
-	}
+	c.exited(t, point)
 	c, addr = r.start("mended")
-	defer c.kill()
+	defer c.kill(t)
 	left := strings.Count(r.get(addr+"/deadletters"), "\n")
 	got := r.ratio(addr, key)
 	if !(left == 2 && got == "20" && letters != "go" || left == 0 && got == "-1" && letters != "stay") {

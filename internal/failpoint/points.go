@@ -7,8 +7,15 @@ import "slices"
 const (
 	// Received: a whole transaction has been received, nothing of it applied (DP1).
 	Received = "dp1-received"
-	// MidTransaction: part of a large transaction is applied and spilled (DP2).
+	// MidTransaction: a piece of a large transaction is applied, and more is to come (DP2).
 	MidTransaction = "dp2-mid-transaction"
+	// StateSpill: a store has moved what a transaction wrote to scratch space (DP2).
+	StateSpill = "dp2-spill"
+	// StateIngest: the sorted tables of a large commit are written, and not yet the
+	// database's (DP2).
+	StateIngest = "dp2-ingest"
+	// StateIngested: they are the database's, and nobody else knows it yet (DP2).
+	StateIngested = "dp2-ingested"
 	// BatchSync: the state batch is built, its synced commit not yet asked for (DP3).
 	BatchSync = "dp3-batch-sync"
 	// BatchApplied: the state batch can be read, and is not known to be durable (DP3).
@@ -59,8 +66,8 @@ const (
 // points are the names that a specification may use, so that a misspelt one is an
 // error instead of a run that tests nothing.
 var points = []string{
-	Received, MidTransaction, BatchSync, BatchApplied, BeforeAck, AfterAck, AfterAckServer, SinkApplied,
-	SinkCommit, SinkCommitted, SnapshotTable, SnapshotRows, SnapshotSwitch, SnapshotDone,
+	Received, MidTransaction, StateSpill, StateIngest, StateIngested, BatchSync, BatchApplied, BeforeAck,
+	AfterAck, AfterAckServer, SinkApplied, SinkCommit, SinkCommitted, SnapshotTable, SnapshotRows, SnapshotSwitch, SnapshotDone,
 	SlotCreated, Reconnect, SinkReconcile, FileWritten, FileTorn, JoinerSync, Joining,
 }
 
