@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -34,8 +35,8 @@ cache (` + pgserver.CacheEnv + ` names another directory for it).`,
   tailrace demo --for 20s --rate 500 --writers 8`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if opts.For < 0 || opts.Writers < 0 || opts.Orders < 0 {
-				return inputError{errors.New("--for, --writers and --orders must not be negative")}
+			if opts.For < 0 || opts.Writers < 0 || opts.Orders < 0 || opts.Patience < 0 {
+				return inputError{errors.New("--for, --writers, --orders and --patience must not be negative")}
 			}
 			opts.Out = c.OutOrStdout()
 			opts.Terminal = !plain && isTerminal(opts.Out)
@@ -66,6 +67,8 @@ cache (` + pgserver.CacheEnv + ` names another directory for it).`,
 	f.IntVar(&opts.Writers, "writers", 4, "how many write at the same time")
 	f.IntVar(&opts.Orders, "orders", 2000, "how many orders the shop begins with")
 	f.StringVar(&opts.Addr, "addr", "127.0.0.1:0", "address to serve the views at; port 0 takes a free one")
+	f.DurationVar(&opts.Patience, "patience", 20*time.Second,
+		"how long the comparison waits for what a target has not taken yet")
 	f.BoolVar(&plain, "plain", false, "print lines also on a terminal")
 	f.BoolVarP(&verbose, "verbose", "v", false, "show the log")
 	return c

@@ -21,6 +21,8 @@ type scripted struct {
 	log       []sources.TxRows // a whole transaction each, the snapshot first
 	piece     int
 	pieces    int
+	// torn makes a transaction of each piece.
+	torn bool
 	// gate, if it is not nil, holds back all but the snapshot until it is closed.
 	gate <-chan struct{}
 }
@@ -40,6 +42,13 @@ func (s *scripted) Open(_ context.Context, req sources.OpenRequest) (sources.Ses
 			out.left = append(out.left, sources.TxRows{Tx: &tx, Rows: rows[:n], Last: n == len(rows)})
 			if rows = rows[n:]; len(rows) == 0 {
 				break
+			}
+			if s.torn && !tx.Snapshot {
+				part := &out.left[len(out.left)-1]
+				before := tx
+				before.Position = tx.CommitStart + 1
+				part.Tx, part.Last = &before, true
+				tx.CommitStart++
 			}
 		}
 	}

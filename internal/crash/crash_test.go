@@ -417,8 +417,8 @@ func (s *suite) checkBeside(when, addr, lsn string) {
 	})
 	s.same(when+", table", table, want)
 	s.compareEvents(when, s.app.besideName()+".jsonl")
-	left := "select count(*) from pg_replication_slots where slot_name like 'tailrace_crash_%' and slot_name <> '" +
-		s.app.slot("shop") + "'"
+	left := "select count(*) from pg_replication_slots where slot_name like 'tailrace_crash_%' " +
+		"and slot_name <> '" + s.app.slot("shop") + "'"
 	if !await.Within(await.Limit, func() bool { return s.db.String(left) == "0" }) {
 		s.t.Errorf("%s: slots of newcomers are left", when)
 	}

@@ -42,14 +42,14 @@ type Options struct {
 	Addr string
 	// Terminal says that Out is one: the views are then drawn again and again in place.
 	Terminal bool
+	// Patience is how long the comparison waits for what a target has not taken yet.
+	// Defaults to 20 s.
+	Patience time.Duration
 	Out      io.Writer
 	Logger   *slog.Logger
 
 	// tamper damages what is to be compared; tests see by it that the demo notices.
 	tamper func(ctx context.Context, d *demo) error
-	// patience is how long the comparison waits for what targets have not taken yet.
-	// Defaults to 20 s.
-	patience time.Duration
 }
 
 // ErrDifferences says that what Tailrace shows is not what SQL gives.
@@ -76,8 +76,8 @@ func Run(ctx context.Context, opts Options) (result Result, err error) {
 	if opts.Orders <= 0 {
 		opts.Orders = 2000
 	}
-	if opts.patience <= 0 {
-		opts.patience = 20 * time.Second
+	if opts.Patience <= 0 {
+		opts.Patience = 20 * time.Second
 	}
 	if opts.Addr == "" {
 		opts.Addr = "127.0.0.1:0"

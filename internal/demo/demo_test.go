@@ -83,7 +83,7 @@ func TestDamage(t *testing.T) {
 				return err
 			}
 			r, err := Run(t.Context(), Options{For: time.Second, Orders: 100, Out: &bytes.Buffer{}, tamper: damage,
-				patience: 5 * time.Second})
+				Patience: 5 * time.Second})
 			if !errors.Is(err, ErrDifferences) || len(r.Differences) != c.count ||
 				!strings.Contains(strings.Join(r.Differences, "\n"), c.want) {
 				t.Errorf("error %v, differences %v, want %d with %q", err, r.Differences, c.count, c.want)

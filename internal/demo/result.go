@@ -87,7 +87,7 @@ func (d *demo) until(ctx context.Context, try func() (rows int, differences []st
 	[]string, error) {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
-	over := time.After(d.opts.patience)
+	over := time.After(d.opts.Patience)
 	for {
 		rows, differences, err := try()
 		if err != nil || len(differences) == 0 {
