@@ -66,9 +66,10 @@ const (
 // points are the names that a specification may use, so that a misspelt one is an
 // error instead of a run that tests nothing.
 var points = []string{
-	Received, MidTransaction, StateSpill, StateIngest, StateIngested, BatchSync, BatchApplied, BeforeAck,
-	AfterAck, AfterAckServer, SinkApplied, SinkCommit, SinkCommitted, SnapshotTable, SnapshotRows, SnapshotSwitch, SnapshotDone,
-	SlotCreated, Reconnect, SinkReconcile, FileWritten, FileTorn, JoinerSync, Joining,
+	Received, MidTransaction, StateSpill, StateIngest, StateIngested, BatchSync, BatchApplied,
+	BeforeAck, AfterAck, AfterAckServer, SinkApplied, SinkCommit, SinkCommitted, SnapshotTable,
+	SnapshotRows, SnapshotSwitch, SnapshotDone, SlotCreated, Reconnect, SinkReconcile,
+	FileWritten, FileTorn, JoinerSync, Joining,
 }
 
 // Points returns the names of all crash points.
