@@ -90,6 +90,9 @@ func connectReplication(ctx context.Context, cfg *pgx.ConnConfig) (*pgconn.PgCon
 	rc := cfg.Config.Copy()
 	rc.RuntimeParams["replication"] = "database"
 	c, err := pgconn.ConnectConfig(ctx, rc)
+	if sqlState(err) == "42501" {
+		return nil, replicationRefused(ctx, cfg, err)
+	}
 	if err != nil {
 		return nil, connectError(cfg, err)
 	}
@@ -98,6 +101,18 @@ func connectReplication(ctx context.Context, cfg *pgx.ConnConfig) (*pgconn.PgCon
 		return nil, connectError(cfg, err)
 	}
 	return c, nil
+}
+
+// replicationRefused tells which right is missing: to replicate, or to connect at all.
+func replicationRefused(ctx context.Context, cfg *pgx.ConnConfig, refused error) error {
+	c, err := connect(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	c.Close(ctx)
+	return fmt.Errorf("postgres: connect to %s:%d database %q as %q to replicate: %w: "+
+		"run: ALTER ROLE %s REPLICATION;: %w", cfg.Host, cfg.Port, cfg.Database, cfg.User, refused,
+		ident(cfg.User), sources.ErrConfig)
 }
 
 // disableTransactionTimeout does what the settings cannot: a server before 17 refuses

@@ -205,6 +205,9 @@ func (o *opening) checkSlot() []Problem {
 		"set Config.Slot to another name, or, if nobody needs it: SELECT pg_drop_replication_slot(%s);",
 		literal(o.cfg.Slot),
 	)
+	if o.req.Resume != 0 {
+		drop += " What was written since our own slot was there cannot be had any more: " + beginAnew
+	}
 	if err := o.slot.mine(o.server.database); err != nil {
 		return []Problem{
 			{Subject: "slot " + o.cfg.Slot, Text: strings.TrimPrefix(err.Error(), "postgres: "), Fix: drop,

@@ -46,7 +46,7 @@ var setups = []setup{
 	{
 		name: "table missing",
 		kind: sources.ErrSchema,
-		says: []string{`"public"."nope"`, "public.nope", "is not in database"},
+		says: []string{"public.nope", "is not in database", "create it, or correct the name"},
 		want: func(f *fixture) { f.want("public.nope", "id;x") },
 	},
 	{name: "no schema", kind: sources.ErrSchema, says: []string{"table t:", "the name is not schema.table"},
@@ -275,15 +275,10 @@ func checkProblem(t *testing.T, err, kind error, says ...string) {
 	if !errors.As(err, &setup) || !errors.Is(err, kind) {
 		t.Fatalf("error is %v", err)
 	}
-	said := false
 	for _, s := range says {
-		said = said || strings.Contains(err.Error(), s)
-		if !strings.Contains(err.Error(), s) && s != says[0] {
+		if !strings.Contains(err.Error(), s) {
 			t.Errorf("error doesn't say %q: %v", s, err)
 		}
-	}
-	if !said {
-		t.Errorf("error says none of %q: %v", says, err)
 	}
 }
 

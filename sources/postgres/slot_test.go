@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -39,54 +40,76 @@ func withState(t *testing.T, opts ...pgservertest.Option) *fixture {
 	return f
 }
 
-// Every state of the slot that cannot go on has its name and remedy.
+// beginAnew is what `tailrace drop` does, and the loss of the state directory.
+func (f *fixture) beginAnew() {
+	f.t.Helper()
+	if err := postgres.Source(f.cfg).
+		Drop(f.t.Context(), sources.DropRequest{App: "app", Database: "shop"}); err != nil {
+		f.t.Fatal(err)
+	}
+	f.req.Resume, f.req.System, f.published = 0, "", nil
+}
+
+var slotSQL = regexp.MustCompile(`SELECT pg_(drop_replication_slot|terminate_backend)\([^)]*\);`)
+
+// Every state of the slot that cannot go on has its name and remedy, and goes on, or begins
+// anew, once that was applied: sql says that the message has SQL, which is run first.
 func TestSlotStates(t *testing.T) {
 	t.Parallel()
-	other := func(f *fixture) string { return "other_" + f.db.Name }
+	anew := (*fixture).beginAnew
+	const tellsAnew = "run tailrace drop (App.Destroy), remove the state directory and begin with a new snapshot"
+	gap := func(kind error) []error { return []error{kind, sources.ErrDataGap} }
+	foreign := []error{postgres.ErrSlotForeign, sources.ErrConfig}
+	var second sources.Session
 	for _, c := range []struct {
 		name string
 		do   func(f *fixture)
 		kind []error
-		says string
+		says []string
+		sql  bool
+		mend func(f *fixture)
 	}{
 		{"missing", func(f *fixture) { f.exec("SELECT pg_drop_replication_slot($1)", f.cfg.Slot) },
-			[]error{postgres.ErrSlotMissing, sources.ErrDataGap}, "begin with a new snapshot"},
+			gap(postgres.ErrSlotMissing), []string{tellsAnew}, false, anew},
 		{"ahead", func(f *fixture) {
 			f.exec("INSERT INTO t VALUES (2, 2)")
 			f.exec("SELECT pg_replication_slot_advance($1, pg_current_wal_lsn())", f.cfg.Slot)
-		}, []error{postgres.ErrSlotAhead, sources.ErrDataGap}, "has been confirmed up to"},
+		}, gap(postgres.ErrSlotAhead), []string{"has been confirmed up to", tellsAnew}, true, anew},
 		{"other plugin", func(f *fixture) {
 			f.exec("SELECT pg_drop_replication_slot($1)", f.cfg.Slot)
 			f.exec("SELECT pg_create_logical_replication_slot($1, 'test_decoding')", f.cfg.Slot)
-		}, []error{postgres.ErrSlotForeign, sources.ErrConfig}, `plugin "test_decoding"`},
+		}, foreign, []string{`plugin "test_decoding"`, tellsAnew}, true, anew},
 		{"physical", func(f *fixture) {
 			f.exec("SELECT pg_drop_replication_slot($1)", f.cfg.Slot)
 			f.exec("SELECT pg_create_physical_replication_slot($1)", f.cfg.Slot)
-		}, []error{postgres.ErrSlotForeign, sources.ErrConfig}, "physical"},
+		}, foreign, []string{"physical", tellsAnew}, true, anew},
 		{"other database", func(f *fixture) {
 			g := newFixture(f.t)
 			f.exec("SELECT pg_drop_replication_slot($1)", f.cfg.Slot)
 			g.exec("SELECT pg_create_logical_replication_slot($1, 'pgoutput')", f.cfg.Slot)
-		}, []error{postgres.ErrSlotForeign, sources.ErrConfig}, "belongs to database"},
+		}, foreign, []string{"belongs to database", tellsAnew}, true, anew},
 		{"went back", func(f *fixture) { f.req.Resume += 1 << 40 },
-			[]error{sources.ErrWrongSystem}, "restored from a backup"},
+			[]error{sources.ErrWrongSystem}, []string{"restored from a backup", tellsAnew}, false, anew},
 		{"another system", func(f *fixture) { f.req.System = "7000000000000000000/" + f.db.Name },
-			[]error{sources.ErrWrongSystem}, "7000000000000000000/"},
+			[]error{sources.ErrWrongSystem},
+			[]string{"7000000000000000000/", "connect to the former, or " + tellsAnew}, false, anew},
 		{"publication missing", func(f *fixture) { f.exec("DROP PUBLICATION " + f.cfg.Slot) },
-			[]error{postgres.ErrPublicationMissing, sources.ErrDataGap}, "was not published"},
+			gap(postgres.ErrPublicationMissing), []string{"was not published", tellsAnew}, false, anew},
 		{"in use", func(f *fixture) {
 			g := *f
-			s := g.open()
-			g.readUntil(s, sourcetest.NewModel(f.t), func() bool {
+			second = g.open()
+			g.readUntil(second, sourcetest.NewModel(f.t), func() bool {
 				// Not by opening another session, which might get the slot first.
 				return f.db.String("SELECT active FROM pg_replication_slots WHERE slot_name = '"+f.cfg.Slot+"'") == "t"
 			})
-		}, []error{sources.ErrInUse}, "SELECT pg_terminate_backend("},
+		}, []error{sources.ErrInUse}, []string{"stop the other instance of this app"}, true,
+			func(*fixture) { second.Close() }},
 		{"foreign orphan", func(f *fixture) {
-			f.req.Resume, f.req.System = 0, ""
-			f.cfg.Slot = other(f)
+			f.req.Resume, f.req.System, f.published = 0, "", nil
+			f.cfg.Slot = "other_" + f.db.Name
 			f.exec("SELECT pg_create_logical_replication_slot($1, 'pgoutput')", f.cfg.Slot)
-		}, []error{postgres.ErrSlotForeign, sources.ErrConfig}, "nothing shows that this app made it"},
+		}, foreign, []string{"nothing shows that this app made it", "set Config.Slot to another name"}, true,
+			func(*fixture) {}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -98,15 +121,31 @@ func TestSlotStates(t *testing.T) {
 					t.Errorf("error is %v, want %v", err, kind)
 				}
 			}
-			if err == nil || !strings.Contains(err.Error(), c.says) {
-				t.Errorf("error doesn't say %q: %v", c.says, err)
+			for _, says := range c.says {
+				if err == nil || !strings.Contains(err.Error(), says) {
+					t.Errorf("error doesn't say %q: %v", says, err)
+				}
 			}
+			if sql := slotSQL.FindString(fmt.Sprint(err)); (sql != "") != c.sql {
+				t.Errorf("error has the SQL %q: %v", sql, err)
+			} else if sql != "" {
+				f.exec(sql)
+			}
+			c.mend(f)
+			f.cfg.SlotWait = 10 * time.Second
+			f.exec("INSERT INTO t VALUES (3, 3)")
+			s, m := f.open(), sourcetest.NewModel(t)
+			if f.req.Resume != 0 { // It goes on from the row that withState has read.
+				m.Tables["public.t"] = map[string]map[string]string{"1|": {"id": "1", "x": "1"}}
+			}
+			f.readTo(s, m, f.head())
+			f.same(m, "public.t", "id", "x")
 		})
 	}
 }
 
-// A slot that lost its log is named, at the start and while running, and so is too
-// much retained log, by policy.
+// Too much retained log is told, or ends the session, by policy, and a slot that lost its
+// log is named.
 func TestRetainedWAL(t *testing.T) {
 	t.Parallel()
 	f := withState(t, pgservertest.Private(map[string]string{"fsync": "off", "max_slot_wal_keep_size": "1MB",
@@ -114,9 +153,40 @@ func TestRetainedWAL(t *testing.T) {
 	f.exec("CREATE TABLE noise (x text)")
 	noise := func() { f.exec("INSERT INTO noise SELECT repeat('x', 1000) FROM generate_series(1, 2000)") }
 
-	f.cfg.MaxRetainedWAL, f.cfg.RetainedPolicy = 1<<20, postgres.RetainedStop
-	f.cfg.MonitorInterval = 20 * time.Millisecond
+	// The default: it warns, once in a while, and goes on.
+	f.cfg.MaxRetainedWAL, f.cfg.MonitorInterval = 1<<20, 20*time.Millisecond
+	before, lines := f.req.Logger, make(chan string, 100)
+	f.req.Logger = slog.New(slog.NewTextHandler(lineWriter(lines), nil))
 	s := f.open()
+	noise()
+	told := func(line string) bool {
+		return strings.Contains(line, "level=WARN") && strings.Contains(line, "MaxRetainedWAL")
+	}
+	for line := <-lines; !told(line); line = <-lines {
+		continue
+	}
+	f.exec("INSERT INTO t VALUES (2, 2)")
+	m := sourcetest.NewModel(t)
+	m.Tables["public.t"] = map[string]map[string]string{"1|": {"id": "1", "x": "1"}}
+	f.readTo(s, m, f.head())
+	f.same(m, "public.t", "id", "x")
+	head := f.head()
+	await.That(t, "the monitor has looked again", func() bool {
+		f.obs.mu.Lock()
+		defer f.obs.mu.Unlock()
+		return f.obs.head >= head
+	})
+	f.resume(s, m.Position)
+	s.Close()
+	for len(lines) > 0 {
+		if line := <-lines; told(line) {
+			t.Errorf("it is told again: %s", line)
+		}
+	}
+	f.req.Logger = before
+
+	f.cfg.RetainedPolicy = postgres.RetainedStop
+	s = f.open()
 	noise()
 	if err := f.readError(s); !errors.Is(err, postgres.ErrRetainedWAL) || errors.Is(err, sources.ErrDataGap) {
 		t.Errorf("policy stop: %v", err)
