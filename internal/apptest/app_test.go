@@ -23,6 +23,7 @@ import (
 	pgsink "github.com/tailrace/tailrace/sinks/postgres"
 	"github.com/tailrace/tailrace/sources"
 	"github.com/tailrace/tailrace/sources/postgres"
+	"github.com/tailrace/tailrace/state"
 	"github.com/tailrace/tailrace/topology"
 	"github.com/tailrace/tailrace/view"
 )
@@ -41,15 +42,21 @@ type sum struct {
 func newSum(t *testing.T, name string, db *sources.Database, f func(item) int64) sum {
 	t.Helper()
 	b := topology.New(name)
-	items := sources.Table[int64, item](b, db, "public.items")
-	total := operators.Aggregate("total",
-		operators.GroupBy(items, func(int64, item) string { return "all" }), aggregate.Sum(f))
-	out := sum{view: sinks.View(total, name+"-view")}
+	out := sum{view: addSum(b, name, db, f)}
 	var err error
 	if out.topology, err = b.Build(); err != nil {
 		t.Fatal(err)
 	}
 	return out
+}
+
+// addSum adds up all items.
+func addSum(
+	b *topology.Builder, name string, db *sources.Database, f func(item) int64,
+) *view.View[string, int64] {
+	items := sources.Table[int64, item](b, db, "public.items")
+	return sinks.View(operators.Aggregate("total",
+		operators.GroupBy(items, func(int64, item) string { return "all" }), aggregate.Sum(f)), name+"-view")
 }
 
 func amount(i item) int64 { return i.Amount }
@@ -213,14 +220,10 @@ func TestSchemaChange(t *testing.T) {
 	db.Exec(itemsSchema, "insert into items values (1, 10, 'x')")
 	source := pgSource("shop", db)
 	plain := newSum(t, "plain", source, amount)
-	b := topology.New("wide")
-	type extra struct{ Extra *string }
-	extras := sinks.View(sources.Table[int64, extra](b, source, "public.items"), "extras")
-	uses, err := b.Build()
-	if err != nil {
-		t.Fatal(err)
-	}
-	app := start(t, tailrace.Config{App: "schema", StateDir: t.TempDir() + "/state"}, plain.topology, uses)
+	type extra struct{ Extra string }
+	uses, extras := rowsOf[extra](t, "wide", source, "public.items")
+	cfg := tailrace.Config{App: "schema", StateDir: t.TempDir() + "/state"}
+	app := start(t, cfg, plain.topology, uses)
 	if err := app.app.WaitReady(deadline(t)); err != nil {
 		t.Fatal(err, app.stop())
 	}
@@ -229,7 +232,8 @@ func TestSchemaChange(t *testing.T) {
 	db.Exec("alter table items drop column extra", "insert into items values (3, 30)")
 	plain.equal(t, db, "shop")
 	held := app.app.Status().Held["wide"]
-	if !errors.Is(held, sources.ErrSchema) || !strings.Contains(held.Error(), "extra") {
+	if !errors.Is(held, sources.ErrSchema) || !strings.Contains(held.Error(), "extra") ||
+		!strings.Contains(held.Error(), "raise the topology's Version") {
 		t.Errorf("the topology that uses the column is held by %v", held)
 	}
 	if _, ok, _, err := extras.Get(deadline(t), 2); !ok || err != nil {
@@ -241,6 +245,15 @@ func TestSchemaChange(t *testing.T) {
 	if err := app.stop(); err != nil {
 		t.Error(err)
 	}
+	db.Exec("alter table items add column extra text default 'z'", "insert into items values (4, 40, 'w')")
+	source = pgSource("shop", db)
+	plain = newSum(t, "plain", source, amount)
+	uses, extras = rowsOf[extra](t, "wide", source, "public.items", topology.Version(1))
+	app = start(t, cfg, plain.topology, uses)
+	ready(t, app)
+	db.Exec("delete from items where id = 1")
+	plain.equal(t, db, "shop")
+	asSQL(t, db, extras, "select id, '{' || extra || '}' from items order by id")
 }
 
 // misfit is an app of two topologies, of which one cannot read its table at times.
@@ -571,6 +584,21 @@ func TestRefusals(t *testing.T) {
 	}
 	if err := holder.stop(); err != nil {
 		t.Error(err)
+	}
+	thief := start(t, tailrace.Config{App: "refused", StateDir: shared}, sumOf("t"))
+	if err := thief.waitEnd(t); !errors.Is(err, state.ErrMismatch) ||
+		!strings.Contains(err.Error(), `holds the state of app "holder", not "refused": give each app a directory`) {
+		t.Errorf("a directory of another app: got %v", err)
+	}
+	db.Exec("insert into items values (1, 1), (2, 2)")
+	owner := newSum(t, "t", pgSource("shop", db), amount)
+	var log logLines
+	holder = start(t, tailrace.Config{App: "holder", StateDir: shared,
+		Logger: log.logger()}, owner.topology)
+	ready(t, holder)
+	owner.equal(t, db, "shop")
+	if again := log.with(t, "rows_per_second"); len(again) > 0 {
+		t.Errorf("the owner has begun anew: %v", again)
 	}
 	slots := db.Strings("select slot_name from pg_replication_slots where slot_name like '%refused%'")
 	if len(slots) > 0 {

@@ -64,7 +64,7 @@ func (c *fileConnector) Open(_ context.Context, req sinks.OpenRequest) (sinks.Wr
 	w.check = checkpoint{App: req.App, Target: req.Target, Incarnation: req.Incarnation}
 	if err := w.open(); err != nil {
 		w.release()
-		return nil, fmt.Errorf("sinks/file: target %q: %w", req.Target, err)
+		return nil, fmt.Errorf("sinks/file: target %q: %w", req.Target, withRemedy(err))
 	}
 	return w, nil
 }

@@ -3,11 +3,13 @@ package file
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 
 	"github.com/tailrace/tailrace/internal/failpoint"
 	"github.com/tailrace/tailrace/sinks"
@@ -142,9 +144,17 @@ func (w *Writer) Progress(context.Context) (seq uint64, ok bool, err error) {
 func (w *Writer) Apply(ctx context.Context, epochs []sinks.Epoch) error {
 	next := w.check
 	if err := w.write(ctx, epochs, &next); err != nil {
-		return fmt.Errorf("sinks/file: target %q: %w", w.check.Target, err)
+		return fmt.Errorf("sinks/file: target %q: %w", w.check.Target, withRemedy(err))
 	}
 	return nil
+}
+
+// withRemedy says what helps where there is no room; the target counts as down until then.
+func withRemedy(err error) error {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return fmt.Errorf("%w: free space on its file system: it is tried again", err)
+	}
+	return err
 }
 
 func (w *Writer) write(ctx context.Context, epochs []sinks.Epoch, next *checkpoint) error {
