@@ -120,7 +120,8 @@ func NewServer(addr string, h http.Handler, opts ServerOptions) (*Server, error)
 		Handler:           s.checked(h, mux),
 		ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: opts.Timeout, WriteTimeout: opts.Timeout,
 		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes, TLSConfig: opts.TLS,
-		ErrorLog: slog.NewLogLogger(opts.Logger.Handler(), slog.LevelDebug),
+		DisableGeneralOptionsHandler: true, // OPTIONS * sees the checks as well
+		ErrorLog:                     slog.NewLogLogger(opts.Logger.Handler(), slog.LevelDebug),
 		BaseContext: func(net.Listener) context.Context {
 			return context.WithValue(context.Background(), shutdownKey{}, shutdown)
 		},

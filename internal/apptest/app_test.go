@@ -67,9 +67,11 @@ type started struct {
 	stop func() error
 }
 
-// start runs an app until stop or the test's end. Its error is for the test to judge.
+// start runs an app until stop or the test's end, and reads its log along. Its error is for
+// the test to judge.
 func start(t *testing.T, cfg tailrace.Config, topologies ...*topology.Topology) started {
 	t.Helper()
+	cfg.Logger = watched(t, cfg.Logger)
 	app, err := tailrace.New(cfg, topologies...)
 	if err != nil {
 		t.Fatal(err)
@@ -154,6 +156,7 @@ func (s sum) equal(t *testing.T, db *pgservertest.DB, source string) {
 }
 
 func pgSource(name string, db *pgservertest.DB) *sources.Database {
+	passwords.Store(db.Server.Password(), true)
 	return sources.NewDatabase(name, postgres.Source(postgres.Config{URL: db.URL}))
 }
 

@@ -455,6 +455,10 @@ func TestHostileNames(t *testing.T) {
 				KeyColumns: []string{"id"}, Changes: true, Snapshot: true},
 		)
 	}
+	f.exec("CREATE TABLE t AS SELECT 1 AS victim")
+	const tables = "SELECT string_agg(concat(relname, ' ', relkind, ' ', relnatts), ', ' ORDER BY relname) " +
+		"FROM pg_class WHERE relnamespace = 'public'::regnamespace"
+	before := f.db.String(tables)
 	f.cfg.Publication = `pub"'; DROP TABLE t --`
 	s := f.open()
 	m := sourcetest.NewModel(t)
@@ -469,10 +473,15 @@ func TestHostileNames(t *testing.T) {
 			t.Errorf("table %q has %q", n, got)
 		}
 	}
-	bad := f.cfg
-	bad.Slot = "a;b"
-	if _, err := postgres.Source(bad).Open(t.Context(), f.req); !errors.Is(err, sources.ErrConfig) {
-		t.Errorf("slot a;b: %v", err)
+	for _, slot := range []string{
+		"a;b", "a b", `a"b`, "a'b", "a\x00b", "a-b", "Upper", "\u00fc", "pg_catalog.x", strings.Repeat("s", 64),
+		"a;drop table t--", "a\n", `a") LOGICAL pgoutput; DROP TABLE t; --`,
+	} {
+		bad := f.cfg
+		bad.Slot = slot
+		if _, err := postgres.Source(bad).Open(t.Context(), f.req); !errors.Is(err, sources.ErrConfig) {
+			t.Errorf("slot %q: %v", slot, err)
+		}
 	}
 	for _, name := range []string{"public.nul\x00", "public." + strings.Repeat("n", 64), "pg_catalog.pg_class"} {
 		g := &fixture{t: t, db: f.db, cfg: f.cfg, obs: f.obs}
@@ -481,6 +490,9 @@ func TestHostileNames(t *testing.T) {
 		if _, err := g.tryOpen(); !errors.Is(err, sources.ErrSchema) && !errors.Is(err, sources.ErrConfig) {
 			t.Errorf("table %q: %v", name, err)
 		}
+	}
+	if after := f.db.String(tables); after != before {
+		t.Errorf("there were the tables %s, and are %s", before, after)
 	}
 }
 
