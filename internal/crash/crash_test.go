@@ -366,6 +366,9 @@ func (s *suite) check(when string) {
 	defer s.writing.Unlock()
 	c := s.app.start(s.t, "")
 	defer func() {
+		if s.t.Failed() {
+			c.dump() // where it stands
+		}
 		if c.kill(s.t); s.t.Failed() {
 			s.t.Logf("log of the app:\n%s", c.log)
 		}
