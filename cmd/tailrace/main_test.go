@@ -15,10 +15,13 @@ import (
 	"github.com/tailrace/tailrace/examples/revenue/revenue"
 	"github.com/tailrace/tailrace/internal/example/exampletest"
 	"github.com/tailrace/tailrace/internal/pgserver/pgservertest"
+	"github.com/tailrace/tailrace/operators"
+	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/sinks"
 	sinkpg "github.com/tailrace/tailrace/sinks/postgres"
 	"github.com/tailrace/tailrace/sources"
 	"github.com/tailrace/tailrace/sources/postgres"
+	"github.com/tailrace/tailrace/topology"
 )
 
 func TestMain(m *testing.M) {
@@ -69,7 +72,7 @@ func TestAgainstApp(t *testing.T) {
 	stateDir := filepath.Join(t.TempDir(), "state")
 	app, err := tailrace.New(tailrace.Config{
 		App: "cli", StateDir: stateDir, Addr: "127.0.0.1:0", VerifySQL: true,
-	}, topo)
+	}, topo, picky(s))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,6 +85,7 @@ func TestAgainstApp(t *testing.T) {
 	if err := app.Host().WaitFor(wait, nil); err != nil {
 		t.Fatal(err)
 	}
+	s.Exec(`INSERT INTO orders (id, status, cents) VALUES (-1, 'odd', 0), (-2, 'odd', 0), (-3, 'odd', 0)`)
 	s.SameTable(t, app, revenue.SQL, warehouse, `SELECT key, orders, cents FROM revenue_per_customer`)
 	scripts := func(dir string) {
 		t.Run(dir, func(t *testing.T) {
@@ -121,6 +125,22 @@ func TestAgainstApp(t *testing.T) {
 	if got := warehouse.String(`SELECT count(*) > 0 FROM revenue_per_customer`); got != "t" {
 		t.Error("drop removed results")
 	}
+}
+
+// picky sets orders aside whose status it does not know.
+func picky(s *exampletest.DB) *topology.Topology {
+	b := topology.New("picky")
+	type order struct{ Status string }
+	orders := sources.Stream[int64, order](b,
+		sources.NewDatabase("shop", postgres.Source(postgres.Config{URL: s.URL})), "public.orders")
+	known := operators.FilterContext(orders, func(_ record.Context, _ int64, o order) (bool, error) {
+		if o.Status == "odd" {
+			return false, errors.New("an odd status")
+		}
+		return true, nil
+	}).OnError(func(record.Context, *topology.Failure) topology.Verdict { return topology.DeadLetter })
+	operators.Foreach(known, func(record.Context, int64, order) error { return nil })
+	return b.MustBuild()
 }
 
 // refuse has a change wait for the warehouse until the function that it returns is called:
