@@ -399,9 +399,11 @@ func TestTwoDatabases(t *testing.T) {
 	cfg := tailrace.Config{App: "two", StateDir: t.TempDir() + "/state"}
 	for round := range 3 {
 		b := topology.New("both")
-		joined := operators.OuterJoin("join",
-			sources.Table[int64, item](b, pgSource("one", left), "public.items"),
-			sources.Table[int64, item](b, pgSource("other", right), "public.items"),
+		one := sources.Table[int64, item](b, pgSource("one", left), "public.items")
+		other := sources.Table[int64, item](b, pgSource("other", right), "public.items")
+		sinks.View(one, "one")
+		sinks.View(other, "other")
+		joined := operators.OuterJoin("join", one, other,
 			func(l item, _ bool, r item, _ bool) int64 { return l.Amount + r.Amount })
 		v := sinks.View(joined, "joined")
 		topo, err := b.Build()
@@ -451,8 +453,28 @@ func TestTwoDatabases(t *testing.T) {
 		if n != len(want) {
 			t.Errorf("round %d: %d rows, want %d", round, n, len(want))
 		}
+		verifyBoth(t, app)
 		if err := app.stop(); err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// verifyBoth has an app compare a view of each of two databases with SQL, and find the rows
+// that the other one's SQL has not.
+func verifyBoth(t *testing.T, app started) {
+	t.Helper()
+	const rows = "select id as key, amount from items"
+	got, err := app.app.Verify(deadline(t), tailrace.Check{View: "other", SQL: rows, Database: "other"},
+		tailrace.Check{View: "one", SQL: rows, Database: "one"},
+		tailrace.Check{View: "one", SQL: rows + " where id <> 10", Database: "one"},
+		tailrace.Check{View: "one", SQL: rows, Database: "other"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, wrong := range []bool{false, false, true, true} {
+		if (len(got[i].Differences) > 0) != wrong {
+			t.Errorf("check %d of %q: %d differences", i, got[i].View, len(got[i].Differences))
 		}
 	}
 }
