@@ -1,6 +1,7 @@
-// Command tailrace shows what Tailrace does (demo), compares views of a running app with
-// SQL (verify), shows what a state directory holds (plan), lists and replays dead letters
-// (deadletters), and cleans up after an app (drop). Topologies are Go programs; see https://pkg.go.dev/github.com/tailrace/tailrace.
+// Command tailrace shows what Tailrace does (demo), compares views of a running app
+// with SQL (verify), shows what a state directory holds (plan), lists and replays dead
+// letters (deadletters), and cleans up after an app (drop). Topologies are Go
+// programs; see https://pkg.go.dev/github.com/tailrace/tailrace.
 package main
 
 import (
