@@ -301,7 +301,7 @@ func (s *snapshotter) deliver(
 				ordinal++
 			}
 			rows := len(b.rows)
-			if err := send(ctx, out, b.seal(func(*batch) {})); err != nil {
+			if err := s.handOn(ctx, out, b.seal(func(*batch) {})); err != nil {
 				return err
 			}
 			s.progress.add(t.table.req.Name, rows)

@@ -1,0 +1,54 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/tailrace/tailrace/sources"
+)
+
+// yieldAfter is how long a snapshot of which nothing is read keeps the application from
+// locking a table.
+const yieldAfter = 5 * time.Second
+
+// handOn passes a piece on. While nobody takes it, the application goes first: where one of
+// its transactions waits for a table that the snapshot has locked, the session ends, and has
+// to be opened again.
+//
+// Who reads may itself wait for that transaction, and no server knows of it: to create
+// the slot of a second database, a server waits for all transactions that are open in any
+// of its databases, and an app that opens two reads neither before it has both.
+func (s *snapshotter) handOn(ctx context.Context, out chan<- *sources.Batch, b *sources.Batch) error {
+	timer := time.NewTimer(yieldAfter)
+	defer timer.Stop()
+	for {
+		select {
+		case out <- b:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-timer.C:
+		}
+		table, err := s.waitedFor(ctx)
+		if err != nil {
+			return err
+		}
+		if table != "" {
+			return fmt.Errorf("postgres: a transaction waits to lock table %s, of whose snapshot nothing has been "+
+				"read for %s: %w", table, yieldAfter, sources.ErrReopen)
+		}
+		timer.Reset(yieldAfter)
+	}
+}
+
+// waitedFor names a table that somebody waits to lock until the snapshot ends, "" if there
+// is none.
+func (s *snapshotter) waitedFor(ctx context.Context) (table string, err error) {
+	err = s.anchor.QueryRow(ctx, `SELECT coalesce(min(relation::regclass::text), '') FROM pg_locks
+		WHERE NOT granted AND locktype = 'relation' AND pg_backend_pid() = ANY (pg_blocking_pids(pid))`).Scan(&table)
+	if err != nil {
+		return "", fmt.Errorf("postgres: look for who waits for the snapshot: %w", err)
+	}
+	return table, nil
+}
