@@ -39,7 +39,8 @@ type Config struct {
 	TLS *tls.Config
 	// Production has New refuse what only warns otherwise: a PostgreSQL on another machine
 	// whose certificate and host are not verified (sslmode=verify-full), and an Addr that
-	// other machines reach without TLS. It is for direct mode. Defaults to false.
+	// other machines reach without TLS. How the brokers of a Kafka target are reached (its
+	// Options) is not looked into. It is for direct mode. Defaults to false.
 	Production bool
 	// VerifySQL serves POST /verify at Addr, by which `tailrace verify` compares a view
 	// with SQL: whoever may read the views may then run queries in the source databases,

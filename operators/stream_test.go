@@ -52,8 +52,9 @@ func newStreams() *streams {
 	b := topology.New("streams")
 	db := sources.NewDatabase("db", nil)
 	eventTime := sources.EventTime(func(e event) time.Time { return e.At })
-	s.events = sources.Stream[int64, event](b, db, "public.events", eventTime)
-	s.others = sources.Stream[int64, event](b, db, "public.others", eventTime)
+	inTime := sources.Lag[event](0) // so that heartbeats let time pass
+	s.events = sources.Stream[int64, event](b, db, "public.events", eventTime, inTime)
+	s.others = sources.Stream[int64, event](b, db, "public.others", eventTime, inTime)
 	s.table = sources.Table[int64, cell](b, db, "public.reference")
 	ref := func(e event) int64 { return e.Ref }
 	s.enriched = operators.Enrich("enriched", s.events, s.table, ref,

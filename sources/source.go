@@ -197,8 +197,8 @@ type Batch struct {
 
 // TxRows is a piece of one transaction.
 type TxRows struct {
-	// Tx describes the transaction. The same pointer is used for all pieces;
-	// Position and CommitTime are set at the latest in the last one.
+	// Tx describes the transaction. The same pointer is used for all pieces; CommitTime
+	// is set from the first one on, Position at the latest in the last one.
 	Tx   *record.Tx
 	Rows []record.Row
 	// Messages are logical messages, ordered with the rows by their ordinals.

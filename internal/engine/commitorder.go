@@ -21,11 +21,11 @@ type ahead struct {
 	quiet bool
 }
 
-// time is the commit time of the first transaction. Where it is not known yet the
-// transaction is a large one that is under way, or a snapshot, and comes first.
+// time is the commit time of the first transaction, and when it was taken of a snapshot.
+// What only says that nothing is to come goes first.
 func (a *ahead) time() int64 {
 	if len(a.batch.Txs) == 0 {
-		return math.MinInt64 // it only says that nothing is to come
+		return math.MinInt64
 	}
 	return a.batch.Txs[a.at].Tx.CommitTime
 }
@@ -69,6 +69,9 @@ func (e *Engine) nextInOrder(dbs []*databaseRun) (
 	d *databaseRun, in *sources.Batch, silent []*databaseRun, err error,
 ) {
 	until := int64(math.MaxInt64) // what the others have begins there
+	if !e.closed() {
+		until = math.MinInt64 // no more than what is open: the others were not asked
+	}
 	expected := false
 	for _, o := range dbs {
 		if o.ahead.batch == nil {

@@ -135,14 +135,17 @@ func TestSilentDatabaseIsWaitedForOnce(t *testing.T) {
 func TestOpenTransactionOfSeveralDatabases(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newOrdered(t, "a", "b")
-		o.sends(0, true, 5)
-		o.sends(1, true, 1)
+		o.sends(0, true, 5, 9)
+		o.sends(1, true, 7)
 		o.databases[0].open = &record.Tx{}
-		d, _, err := o.next(t.Context(), true, 0)
-		if err != nil || d.name != "a" {
-			t.Fatalf("took of %v (%v), want the database of the open transaction", d, err)
+		d, in, err := o.next(t.Context(), true, 0)
+		if err != nil || d.name != "a" || len(in.Txs) != 1 {
+			t.Fatalf("took %v of %v (%v), want the end of the open transaction alone", in, d, err)
 		}
 		o.databases[0].open = nil
+		if got, want := o.takes(), []string{"b7", "a9"}; !slices.Equal(got, want) {
+			t.Fatalf("behind it: took %q, want %q", got, want)
+		}
 		o.databases[0].batches <- readBatch{err: errors.New("broken")}
 		if _, _, err := o.next(t.Context(), true, 0); err == nil || err.Error() != "broken" {
 			t.Fatalf("got %v, want the session's error", err)

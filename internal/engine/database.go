@@ -323,6 +323,7 @@ func (e *Engine) setSession(d *databaseRun, s sources.Session) {
 }
 
 func (e *Engine) closeSessions() {
+	e.waiting = time.Time{} // nobody has waited for the sessions to come
 	for _, d := range e.databases {
 		e.closeSession(d)
 	}

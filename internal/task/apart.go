@@ -142,7 +142,7 @@ func (a *apart) advanceTimes(t *Task) {
 	for _, n := range a.Sub.Nodes {
 		before, after := int64(topology.NoTime), int64(topology.NoTime)
 		if n.Source != nil {
-			before, after = t.times[n.ID], max(t.times[n.ID], t.heartbeats[n.ID])
+			before, after = t.times[n.ID], max(t.times[n.ID], t.moved[n.ID])
 			if op, ok := a.ops[n.ID].(topology.SourceOperator); ok {
 				after = max(after, op.MaxTime())
 			}

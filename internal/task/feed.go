@@ -96,6 +96,9 @@ func (t *Task) feedRebuild(i int, tx *record.Tx, rows []record.Row) (done bool, 
 
 // Message feeds a logical message of the transaction begun last.
 func (t *Task) Message(tx *record.Tx, m record.Message) (err error) {
+	if !m.Transactional {
+		t.undated = tx // whoever reads it, its time is no commit's
+	}
 	in := topology.Input{Database: tx.Source, Messages: m.Prefix}
 	for _, i := range t.byTable[in] {
 		if err := t.feedMessage(i, tx, m); err != nil {

@@ -95,9 +95,9 @@ type Task struct {
 	again     bool             // the transaction begun last is replayed
 	replayed  map[*record.Tx]bool
 	times     []int64 // stream time by node id; only sources' are set
-	// heartbeats is how far heartbeats since the last step have moved the stream time
-	// of sources, by node id.
-	heartbeats []int64
+	// moved is how far heartbeats, and for sources of messages every commit of their
+	// database, have moved stream time since the last step.
+	moved []int64
 	// undated is the transaction that a message without one came as, nil if none has.
 	undated *record.Tx
 	timed   []timedNode
@@ -180,9 +180,9 @@ func (t *Task) restore(c Checkpoint) {
 	t.committed = c
 	t.positions, t.replay = c.Positions.Clone(), c.Replay.Clone()
 	t.replayed = nil
-	t.times, t.heartbeats = make([]int64, len(t.nodes)), make([]int64, len(t.nodes))
+	t.times, t.moved = make([]int64, len(t.nodes)), make([]int64, len(t.nodes))
 	for i, n := range t.nodes {
-		t.times[i], t.heartbeats[i] = topology.NoTime, topology.NoTime
+		t.times[i], t.moved[i] = topology.NoTime, topology.NoTime
 		if at, ok := c.StreamTimes[n.Name]; ok && n.Source != nil {
 			t.times[i] = at
 		}

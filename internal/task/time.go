@@ -19,7 +19,7 @@ type timedNode struct {
 func (t *Task) AdvanceTime(database string, at int64) {
 	for i, n := range t.nodes {
 		if n.Source != nil && n.Source.Input().Database == database {
-			t.heartbeats[i] = max(t.heartbeats[i], n.Source.HeartbeatTime(at))
+			t.moved[i] = max(t.moved[i], n.Source.HeartbeatTime(at))
 		}
 	}
 }
@@ -35,7 +35,7 @@ func (t *Task) noteCommit(tx *record.Tx) {
 			continue
 		}
 		if in := n.Source.Input(); in.Messages != "" && in.Database == tx.Source {
-			t.heartbeats[i] = max(t.heartbeats[i], tx.CommitTime)
+			t.moved[i] = max(t.moved[i], tx.CommitTime)
 		}
 	}
 }
@@ -44,8 +44,7 @@ func (t *Task) noteCommit(tx *record.Tx) {
 // no time of it, and when the server sends it is another time whenever it is sent again. So
 // it has that of the last commit before it, or, before the first, the one it came with.
 func (t *Task) dated(node int, tx *record.Tx) *record.Tx {
-	t.undated = tx
-	at := max(t.times[node], t.heartbeats[node])
+	at := max(t.times[node], t.moved[node])
 	if op, ok := t.source(node).(topology.SourceOperator); ok {
 		at = max(at, op.MaxTime())
 	}
@@ -65,7 +64,7 @@ func (t *Task) advanceTimes() {
 		return
 	}
 	for i, n := range t.nodes {
-		t.step.Before[i], t.step.After[i] = t.times[i], max(t.times[i], t.heartbeats[i])
+		t.step.Before[i], t.step.After[i] = t.times[i], max(t.times[i], t.moved[i])
 		if n.Source != nil {
 			if op, ok := t.source(i).(topology.SourceOperator); ok {
 				t.step.After[i] = max(t.step.After[i], op.MaxTime())
@@ -94,7 +93,7 @@ func (t *Task) timeBefore(n *topology.Node) int64 {
 func (t *Task) keepTimes() {
 	for i, n := range t.nodes {
 		if n.Source != nil && t.runs(n) {
-			t.times[i], t.heartbeats[i] = t.step.After[i], topology.NoTime
+			t.times[i], t.moved[i] = t.step.After[i], topology.NoTime
 		}
 	}
 	if t.apart != nil {

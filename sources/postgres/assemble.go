@@ -126,7 +126,7 @@ func (a *assembler) commit(m pgoutput.CommitMessage) error {
 	if a.skip {
 		return nil
 	}
-	tx.Position, tx.CommitTime = m.EndLSN, m.CommitTime
+	tx.Position = m.EndLSN
 	a.from = m.EndLSN
 	switch {
 	case a.cur.open():

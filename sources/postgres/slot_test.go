@@ -61,6 +61,7 @@ func TestSlotStates(t *testing.T) {
 	gap := func(kind error) []error { return []error{kind, sources.ErrDataGap} }
 	foreign := []error{postgres.ErrSlotForeign, sources.ErrConfig}
 	var second sources.Session
+	var taken *sourcetest.Model // by the second
 	for _, c := range []struct {
 		name string
 		do   func(f *fixture)
@@ -97,13 +98,16 @@ func TestSlotStates(t *testing.T) {
 			gap(postgres.ErrPublicationMissing), []string{"was not published", tellsAnew}, false, anew},
 		{"in use", func(f *fixture) {
 			g := *f
-			second = g.open()
-			g.readUntil(second, sourcetest.NewModel(f.t), func() bool {
+			second, taken = g.open(), sourcetest.NewModel(f.t)
+			g.readUntil(second, taken, func() bool {
 				// Not by opening another session, which might get the slot first.
 				return f.db.String("SELECT active FROM pg_replication_slots WHERE slot_name = '"+f.cfg.Slot+"'") == "t"
 			})
 		}, []error{sources.ErrInUse}, []string{"stop the other instance of this app"}, true,
-			func(*fixture) { second.Close() }},
+			func(f *fixture) {
+				second.Close() // which has acknowledged what others wrote meanwhile
+				f.req.Resume = max(f.req.Resume, taken.Position)
+			}},
 		{"foreign orphan", func(f *fixture) {
 			f.req.Resume, f.req.System, f.published = 0, "", nil
 			f.cfg.Slot = "other_" + f.db.Name
