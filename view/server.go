@@ -228,7 +228,7 @@ func (s *Server) refuse(r *http.Request) *httpError {
 	if !s.knows(r.Host) {
 		return &httpError{Status: http.StatusMisdirectedRequest, Code: "unknown_host",
 			Message: "this server does not answer for the host of the request",
-			Remedy:  "use the address it listens on, or add the name to ServerOptions.Hosts"}
+			Remedy:  "use the address it listens on"}
 	}
 	if p := r.URL.EscapedPath(); !strings.HasPrefix(p, "/") || path.Clean(p) != p {
 		return badRequest("the path is not clean", "leave out empty and dot segments, and the slash at the end")

@@ -108,7 +108,7 @@ func decodeInt128(src []byte) (int128, error) {
 func fitInteger[N Integer](a int128) (N, error) {
 	n := N(a.lo)
 	if int128Of(n) != a {
-		return 0, fmt.Errorf("%w: a sum does not fit %T; use SumDecimal", ErrOverflow, n)
+		return 0, fmt.Errorf("%w: a sum does not fit %T; return a wider type, or use SumDecimal", ErrOverflow, n)
 	}
 	return n, nil
 }
