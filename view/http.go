@@ -113,7 +113,9 @@ type handler struct {
 func (s *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err := s.guarded(w, r); err != nil {
 		if r.Context().Err() != nil {
-			return // The client has gone away.
+			// The client has gone away, or will send no more and seems to: it had better get
+			// nothing than an empty answer with status 200.
+			panic(http.ErrAbortHandler)
 		}
 		e := asHTTP(err)
 		if e.Status == http.StatusInternalServerError {

@@ -22,9 +22,13 @@ type ahead struct {
 }
 
 // time is the commit time of the first transaction, and when it was taken of a snapshot.
-// What only says that nothing is to come goes first.
+// What only says that nothing is to come goes first, and so does a message outside of a
+// transaction: it has the time at which it was sent, which tells nothing.
 func (a *ahead) time() int64 {
 	if len(a.batch.Txs) == 0 {
+		return math.MinInt64
+	}
+	if m := a.batch.Txs[a.at].Messages; len(m) > 0 && !m[0].Transactional {
 		return math.MinInt64
 	}
 	return a.batch.Txs[a.at].Tx.CommitTime
@@ -33,7 +37,7 @@ func (a *ahead) time() int64 {
 // take returns the transactions up to a commit time, the first one in any case.
 func (a *ahead) take(until int64) *sources.Batch {
 	b, from := a.batch, a.at
-	for a.at++; a.at < len(b.Txs) && b.Txs[a.at].Tx.CommitTime <= until; a.at++ {
+	for a.at++; a.at < len(b.Txs) && a.time() <= until; a.at++ {
 	}
 	if a.at < len(b.Txs) {
 		return &sources.Batch{Txs: b.Txs[from:a.at]}

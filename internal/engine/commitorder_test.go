@@ -79,6 +79,16 @@ func TestTransactionsOfSeveralDatabases(t *testing.T) {
 			},
 			[]string{"a1", "b2", "b3", "a5", "a6", "b7"},
 		},
+		"a message that has no time": {
+			func(o ordered) {
+				o.sends(0, true, 1, 1000, 4)
+				o.sends(1, true, 2, 3)
+				in := <-o.databases[0].batches
+				in.batch.Txs[1].Messages = []record.Message{{Prefix: "note"}}
+				o.databases[0].batches <- in
+			},
+			[]string{"a1", "a1000", "b2", "b3", "a4"},
+		},
 		"one that says nothing": {
 			func(o ordered) { o.sends(0, true, 1, 2) },
 			[]string{"1s", "a1", "a2"},
