@@ -69,6 +69,8 @@ type table struct {
 	virtual bool
 	// primary is the primary key, whatever the identity.
 	primary []string
+	// partitions are those of its partitions that are not logged, or without identity.
+	partitions []partition
 }
 
 // column is a column with what the catalog says beyond record.Column.
@@ -170,6 +172,9 @@ func readTables(ctx context.Context, c *pgx.Conn, reqs []sources.TableRequest) (
 	}
 	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("postgres: read the catalog: %w", err)
+	}
+	if err := readPartitions(ctx, c, byOID); err != nil {
+		return nil, err
 	}
 	return tables, readColumns(ctx, c, byOID)
 }

@@ -123,6 +123,7 @@ func checkTable(s *server, t *table) []Problem {
 		}
 	}
 	out = append(out, checkIdentity(t)...)
+	out = append(out, checkPartitions(t)...)
 	return append(out, checkRights(s, t)...)
 }
 
