@@ -83,6 +83,7 @@ type Task struct {
 	parkings []topology.ParkingControl
 	active   *int                     // the id of the node at work
 	byTable  map[topology.Input][]int // indexes of source nodes
+	messages map[string][]int         // those of sources of messages, by database
 	// byRelation is byTable for the relations met last: sources hand out one
 	// description of a table after another.
 	byRelation map[*record.Relation][]int
@@ -113,7 +114,7 @@ type Task struct {
 func New(cfg Config) (*Task, error) {
 	t := &Task{
 		topology: cfg.Topology, env: cfg.Env, nodes: cfg.Topology.Nodes(),
-		names: map[uint32]string{}, byTable: map[topology.Input][]int{},
+		names: map[uint32]string{}, byTable: map[topology.Input][]int{}, messages: map[string][]int{},
 		byRelation: map[*record.Relation][]int{},
 		oneStep:    cfg.OneStep || cfg.Topology.PerTransaction(), after: cfg.AfterStep,
 	}
@@ -155,6 +156,9 @@ func New(cfg Config) (*Task, error) {
 		if n.Source != nil && t.runs(n) {
 			in := n.Source.Input()
 			t.byTable[in] = append(t.byTable[in], i)
+			if in.Messages != "" {
+				t.messages[in.Database] = append(t.messages[in.Database], i)
+			}
 		}
 	}
 	t.step.Before = make([]int64, ids)

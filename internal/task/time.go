@@ -30,13 +30,8 @@ func (t *Task) noteCommit(tx *record.Tx) {
 	if tx == t.undated {
 		return
 	}
-	for i, n := range t.nodes {
-		if n.Source == nil {
-			continue
-		}
-		if in := n.Source.Input(); in.Messages != "" && in.Database == tx.Source {
-			t.moved[i] = max(t.moved[i], tx.CommitTime)
-		}
+	for _, i := range t.messages[tx.Source] {
+		t.moved[i] = max(t.moved[i], tx.CommitTime)
 	}
 }
 
