@@ -32,7 +32,9 @@ func (s *snapshotter) handOn(ctx context.Context, out chan<- *sources.Batch, b *
 		}
 		table, err := s.waitedFor(ctx)
 		if err != nil {
-			return err
+			// The readers hold their own locks, and may well come to the end.
+			s.o.log.Warn("the snapshot goes on without asking who waits for its tables", "error", err)
+			return send(ctx, out, b)
 		}
 		if table != "" {
 			return fmt.Errorf("postgres: a transaction waits to lock table %s, of whose snapshot nothing has been "+

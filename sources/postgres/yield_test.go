@@ -1,11 +1,14 @@
 package postgres_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"testing"
 	"time"
 
+	"github.com/tailrace/tailrace/internal/await"
 	"github.com/tailrace/tailrace/sources"
 	"github.com/tailrace/tailrace/sources/sourcetest"
 )
@@ -54,4 +57,49 @@ func TestUnreadSnapshotYields(t *testing.T) {
 	one.exec("INSERT INTO t VALUES (1, 'after')")
 	one.readTo(one.open(), m, one.head())
 	one.same(m, "public.t", "id", "x")
+}
+
+// TestSnapshotOutlivesItsAnchor ends the connection that asks who waits, while nothing is
+// read: the rows are with the readers, and come all the same.
+func TestSnapshotOutlivesItsAnchor(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.exec("CREATE TABLE t (id int PRIMARY KEY, x text)")
+	f.exec("INSERT INTO t SELECT i, repeat('x', 300) FROM generate_series(1, 50000) i")
+	f.want("public.t", "id;x")
+	asked := make(chan struct{}, 1)
+	f.req.Logger = slog.New(slog.NewTextHandler(onLine{"without asking", asked}, nil))
+	s := f.open()
+	await.That(t, "the snapshot's first rows", func() bool {
+		f.obs.mu.Lock()
+		defer f.obs.mu.Unlock()
+		return f.obs.rows["public.t"] > 0
+	})
+	f.exec("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted " +
+		"AND database = (SELECT oid FROM pg_database WHERE datname = current_database())")
+	select {
+	case <-asked:
+	case <-time.After(60 * time.Second):
+		t.Fatal("nobody asked who waits for the snapshot")
+	}
+	m := sourcetest.NewModel(t)
+	f.exec("INSERT INTO t VALUES (0, 'after')")
+	f.readTo(s, m, f.head())
+	f.same(m, "public.t", "id", "x")
+}
+
+// onLine tells of a line of a log that holds a text.
+type onLine struct {
+	text string
+	came chan<- struct{}
+}
+
+func (l onLine) Write(p []byte) (int, error) {
+	if bytes.Contains(p, []byte(l.text)) {
+		select {
+		case l.came <- struct{}{}:
+		default:
+		}
+	}
+	return len(p), nil
 }
