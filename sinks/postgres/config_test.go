@@ -72,6 +72,28 @@ func TestMisconfigured(t *testing.T) {
 	}
 }
 
+// TestDocumentedRights takes each right away that docs/postgres-setup.md grants: without any
+// of them the target does not open, and with all of them it does.
+func TestDocumentedRights(t *testing.T) {
+	t.Parallel()
+	db := pgservertest.New(t)
+	role := db.Writer()
+	for _, grant := range role.Grants {
+		db.Without(role, grant, func() {
+			_, err := tryOpen(t, postgres.Config{URL: role.URL, CreateTables: true}, sinktest.Accounts)
+			if err == nil {
+				t.Errorf("it opens without %s", grant)
+			} else if !errors.Is(err, sinks.ErrConfig) && !errors.Is(err, sinks.ErrTargetSchema) ||
+				!strings.Contains(err.Error(), role.Name) {
+				t.Errorf("without %s: %v", grant, err)
+			}
+		})
+	}
+	if _, err := tryOpen(t, postgres.Config{URL: role.URL, CreateTables: true}, sinktest.Accounts); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestInsecure connects to other machines without verifying them: that is warned of once,
 // and what an app in production refuses. Nothing is contacted.
 func TestInsecure(t *testing.T) {

@@ -28,12 +28,13 @@ func rowsOf(db *pgservertest.DB, o sinks.Output) []string {
 	return rows
 }
 
+// TestConformance writes with the documented rights only.
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	sinktest.ExerciseTables(t, func(t *testing.T) sinktest.Tables {
 		db := pgservertest.New(t)
 		return sinktest.Tables{
-			Connector: postgres.Target(postgres.Config{URL: db.URL, CreateTables: true,
+			Connector: postgres.Target(postgres.Config{URL: db.Writer().URL, CreateTables: true,
 				Lease: 600 * time.Millisecond}),
 			Rows: func(o sinks.Output) []string { return rowsOf(db, o) },
 		}

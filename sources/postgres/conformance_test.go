@@ -26,7 +26,8 @@ func TestConformance(t *testing.T) {
 	}
 }
 
-// newWorld is a database behind a proxy, read in small chunks so that much interleaves.
+// newWorld is a database behind a proxy, read in small chunks so that much interleaves. With
+// streaming the reader has the documented rights only, else it is a superuser.
 func newWorld(t *testing.T, streaming bool) sourcetest.World {
 	db := pgservertest.New(t)
 	for _, name := range []string{sourcetest.Accounts, sourcetest.Entries} {
@@ -39,14 +40,20 @@ func newWorld(t *testing.T, streaming bool) sourcetest.World {
 	}
 	t.Cleanup(func() { proxy.Close() })
 	slot := "s_" + db.Name
+	cfg := postgres.Config{
+		URL: through(db.URL, proxy.Addr()), Slot: slot, SlotWait: 500 * time.Millisecond, Streaming: streaming,
+		StatusInterval: 20 * time.Millisecond, SnapshotChunkRows: 500, SnapshotParallelism: 3,
+	}
+	if streaming {
+		cfg.URL = through(db.Reader(sourcetest.Accounts, sourcetest.Entries).URL, proxy.Addr())
+		cfg.ManagePublication = postgres.PublicationNever
+		db.Exec("CREATE PUBLICATION " + slot + " FOR TABLE " + sourcetest.Accounts + ", " + sourcetest.Entries)
+	}
 	return sourcetest.World{
-		Connector: postgres.Source(postgres.Config{
-			URL: through(db.URL, proxy.Addr()), Slot: slot, SlotWait: 500 * time.Millisecond, Streaming: streaming,
-			StatusInterval: 20 * time.Millisecond, SnapshotChunkRows: 500, SnapshotParallelism: 3,
-		}),
-		Table:  func(name string) string { return "public." + name },
-		Commit: func(changes ...sourcetest.Change) { commit(t, db, changes) },
-		Rows:   func(name string) map[string]map[string]string { return rowsOf(db, name) },
+		Connector: postgres.Source(cfg),
+		Table:     func(name string) string { return "public." + name },
+		Commit:    func(changes ...sourcetest.Change) { commit(t, db, changes) },
+		Rows:      func(name string) map[string]map[string]string { return rowsOf(db, name) },
 		Confirmed: func() uint64 {
 			lsn, err := record.ParseLSN(db.String("SELECT confirmed_flush_lsn FROM pg_replication_slots " +
 				"WHERE slot_name = '" + slot + "'"))

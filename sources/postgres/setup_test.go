@@ -418,6 +418,30 @@ func TestLeastPrivilege(t *testing.T) {
 	}
 }
 
+// TestDocumentedRights takes each right away that docs/postgres-setup.md grants: without any
+// of them the source does not open, and with all of them it does.
+func TestDocumentedRights(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.exec("CREATE TABLE orders (id int PRIMARY KEY, status text)")
+	f.exec("CREATE TABLE customers (id int PRIMARY KEY)")
+	f.exec("CREATE PUBLICATION p FOR TABLE orders, customers")
+	role := f.db.Reader("orders", "customers")
+	f.cfg.URL, f.cfg.Publication, f.cfg.ManagePublication = role.URL, "p", postgres.PublicationNever
+	f.want("public.orders", "id;status").want("public.customers", "id;")
+	for _, grant := range append(role.Grants, pgservertest.Replication) {
+		f.db.Without(role, grant, func() {
+			if s, err := f.tryOpen(); err == nil {
+				s.Close()
+				t.Errorf("it opens without %s", grant)
+			} else if !errors.Is(err, sources.ErrConfig) || !strings.Contains(err.Error(), role.Name) {
+				t.Errorf("without %s: %v", grant, err)
+			}
+		})
+	}
+	f.open().Close()
+}
+
 func asRole(raw, role, password string) string {
 	u := mustParse(raw)
 	u.User = userPassword(role, password)
