@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 )
@@ -66,7 +67,7 @@ func dialRaw(ctx context.Context, shop *shop, slot string) (*rawReceiver, error)
 func (r *rawReceiver) close() { _ = r.conn.Close() }
 
 func (r *rawReceiver) start(context.Context) error {
-	query := &pgproto3.Query{String: "START_REPLICATION SLOT " + r.slot +
+	query := &pgproto3.Query{String: "START_REPLICATION SLOT " + pgx.Identifier{r.slot}.Sanitize() +
 		" LOGICAL 0/0 (proto_version '1', publication_names 'shop')"}
 	if err := r.send(query); err != nil {
 		return err

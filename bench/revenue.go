@@ -85,7 +85,7 @@ func revenueRun(
 	if err := errors.Join(os.CopyFS(dir, os.DirFS(base)), shop.awaitFree(ctx, baseSlot)); err != nil {
 		return r, err
 	}
-	err = shop.exec(ctx, fmt.Sprintf("SELECT pg_copy_logical_replication_slot('%s', '%s')", baseSlot, runSlot))
+	err = shop.query(ctx, "SELECT pg_copy_logical_replication_slot($1, $2)", baseSlot, runSlot)
 	if err != nil {
 		return r, err
 	}

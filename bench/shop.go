@@ -124,17 +124,28 @@ func (s *shop) exec(ctx context.Context, statements ...string) error {
 	return nil
 }
 
+// query runs one statement with arguments.
+func (s *shop) query(ctx context.Context, sql string, args ...any) error {
+	conn, err := pgx.Connect(ctx, s.url)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	_, err = conn.Exec(ctx, sql, args...)
+	return err
+}
+
 // createSlot makes a pgoutput slot. Everything written from now on can be read from
 // it, again and again as long as nothing is confirmed.
 func (s *shop) createSlot(ctx context.Context, name string) error {
-	return s.exec(ctx, "SELECT pg_create_logical_replication_slot('"+name+"', 'pgoutput')")
+	return s.query(ctx, "SELECT pg_create_logical_replication_slot($1, 'pgoutput')", name)
 }
 
 func (s *shop) dropSlot(ctx context.Context, name string) error {
 	if err := s.awaitFree(ctx, name); err != nil {
 		return err
 	}
-	return s.exec(ctx, "SELECT pg_drop_replication_slot('"+name+"')")
+	return s.query(ctx, "SELECT pg_drop_replication_slot($1)", name)
 }
 
 // awaitFree waits until the server has noticed that the slot's last reader has gone.

@@ -115,7 +115,7 @@ func (d *demo) compareSinks(ctx context.Context, s, w *pgx.Conn, r *Result) erro
 			if err != nil {
 				return 0, nil, err
 			}
-			have, err := rowsOf(ctx, w, "SELECT * FROM "+t.name)
+			have, err := rowsOf(ctx, w, "SELECT * FROM "+pgx.Identifier{t.name}.Sanitize())
 			return len(want), differ("table "+t.name, want, have), err
 		})
 		if err != nil {

@@ -62,7 +62,7 @@ type rule func(*file) []Problem
 // textRules hold for every text file, goRules for Go files that were not generated.
 var (
 	textRules = []rule{names, unfinished, places}
-	goRules   = []rule{length, columns, functions, asciiComments, clock, sleeps, operators}
+	goRules   = []rule{length, columns, functions, asciiComments, clock, sleeps, operators, sqlTexts}
 )
 
 // Repository checks every file below root, except those that git keeps, that tests

@@ -24,6 +24,20 @@ func TestRepository(t *testing.T) {
 
 // TestExceptionsAreUsed keeps the lists of exceptions from outliving their reason.
 func TestExceptionsAreUsed(t *testing.T) {
+	for key, reason := range sqlPlaces {
+		name, function, _ := strings.Cut(key, ":")
+		text, err := os.ReadFile(filepath.FromSlash("../../" + name))
+		if err != nil || !strings.Contains(string(text), " "+function) || reason == "" {
+			t.Errorf("exception %s (%s): %v", key, reason, err)
+			continue
+		}
+		_, f := check(name, text)
+		delete(sqlPlaces, key)
+		if len(sqlTexts(f)) == 0 {
+			t.Errorf("exception %s: nothing there needs it", key)
+		}
+		sqlPlaces[key] = reason
+	}
 	for key, reason := range longFunctions {
 		name, function, _ := strings.Cut(key, ":")
 		text, err := os.ReadFile(filepath.FromSlash("../../" + name))
@@ -116,6 +130,41 @@ func TestRulesFindBreaches(t *testing.T) {
 				t.Errorf("found %v, want %s", problems, c.want)
 			}
 		})
+	}
+}
+
+// TestSQLTexts puts names and values into SQL, quoted and as they came.
+func TestSQLTexts(t *testing.T) {
+	for body, want := range map[string]string{
+		`c.Exec(ctx, "DROP TABLE "+name)`:                                        "a/a.go:4: f puts a text into SQL",
+		`c.Exec(ctx, "DROP TABLE "+quote(name))`:                                 "",
+		`c.Exec(ctx, "drop table "+name)`:                                        "a/a.go:4",
+		`c.Exec(ctx, "DELETE FROM t WHERE a = '"+name+"'")`:                      "a/a.go:4",
+		`fmt.Sprintf("DELETE FROM %s WHERE a = %d", quote(name), n)`:             "",
+		`fmt.Sprintf("DELETE FROM %s WHERE a = '%s'", "t", name)`:                "a/a.go:4",
+		`fmt.Sprintf("DELETE FROM %[2]s WHERE a = %[1]d", n, name)`:              "a/a.go:4",
+		`fmt.Fprintf(&sql, "SELECT %s FROM t;", o.list)`:                         "a/a.go:4",
+		"x := quote(name)\n\tc.Exec(ctx, `TRUNCATE `+x)":                         "",
+		"x := quote(name)\n\tx = name\n\tc.Exec(ctx, `TRUNCATE `+x)":             "a/a.go:6",
+		"for _, x := range names {\n\t\tc.Exec(ctx, `TRUNCATE `+x)\n\t}":         "a/a.go:5",
+		"for _, x := range []string{`a`} {\n\t\tc.Exec(ctx, `TRUNCATE `+x)\n\t}": "",
+		`c.Exec(ctx, "GRANT SELECT ON "+strings.Join(names, ", "))`:              "a/a.go:4",
+		`c.Exec(ctx, "SELECT 1 FROM t WHERE a = $1", name)`:                      "",
+		`fmt.Errorf("%s: ALTER ROLE %s LOGIN: %w", x, name, err)`:                "a/a.go:4",
+		`fmt.Errorf("%s: ALTER ROLE %s: %w", x, quote(name), e)`:                 "",
+		`fmt.Errorf("create a table for %s", name)`:                              "",
+	} {
+		text := "package a\n\nfunc f(name string, names []string, n int) {\n\t" + body + "\n}\n"
+		problems, _ := check("a/a.go", []byte(text))
+		switch {
+		case want == "" && len(problems) > 0:
+			t.Errorf("%s: found %v", body, problems)
+		case want != "" && (len(problems) != 1 || !strings.Contains(problems[0].String(), want)):
+			t.Errorf("%s: found %v, want %s", body, problems, want)
+		}
+		if inTest, _ := check("a/a_test.go", []byte(text)); len(inTest) > 0 {
+			t.Errorf("in a test: found %v", inTest)
+		}
 	}
 }
 

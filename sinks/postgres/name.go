@@ -53,7 +53,7 @@ func checkIdentifier(what, s string) error {
 }
 
 // sql returns the quoted name. This and quote are the only ways by which a name gets
-// into SQL.
+// into SQL (internal/lint).
 func (n name) sql() string {
 	if n.schema == "" {
 		return pgx.Identifier{n.table}.Sanitize()
@@ -62,3 +62,6 @@ func (n name) sql() string {
 }
 
 func quote(identifier string) string { return pgx.Identifier{identifier}.Sanitize() }
+
+// literal quotes a string for a statement that somebody else is to run; ours have parameters.
+func literal(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -198,8 +197,8 @@ func (w *writer) takeTables(ctx context.Context, tx pgx.Tx) ([]string, error) {
 	}
 	return nil, fmt.Errorf("%w: table %s belongs to app %q, target %q, and app %q, target %q would write it as "+
 		"well: give this output another table; or, where the other writes it no more, drop that app, or run: "+
-		"DELETE FROM %s WHERE app = '%s' AND target = '%s'", sinks.ErrTableTaken, table, app, target, w.app,
-		w.target, w.progress.sql(), strings.ReplaceAll(app, "'", "''"), strings.ReplaceAll(target, "'", "''"))
+		"DELETE FROM %s WHERE app = %s AND target = %s", sinks.ErrTableTaken, table, app, target, w.app,
+		w.target, w.progress.sql(), literal(app), literal(target))
 }
 
 // progressRow is what the row says, if it is still ours.

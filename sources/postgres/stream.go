@@ -81,21 +81,21 @@ func (s *session) startCommand(from uint64) string {
 		names[i] = ident(p)
 	}
 	version := "1"
-	var more strings.Builder
+	more := ""
 	if s.cfg.Streaming && len(s.req.Messages) == 0 {
 		// A message of a subtransaction that was rolled back cannot be told from others
 		// in a streamed transaction, so messages and streaming exclude each other.
 		version = "2"
-		more.WriteString(", streaming 'on'")
+		more += ", streaming 'on'"
 	}
 	if len(s.req.Messages) > 0 || s.req.EventTime {
-		more.WriteString(", messages 'true'")
+		more += ", messages 'true'"
 	}
 	if s.cfg.LocalOnly {
-		more.WriteString(", origin 'none'")
+		more += ", origin 'none'"
 	}
 	return fmt.Sprintf("START_REPLICATION SLOT %s LOGICAL %s (proto_version '%s', publication_names %s%s)",
-		ident(s.cfg.Slot), record.LSN(from), version, literal(strings.Join(names, ",")), more.String())
+		ident(s.cfg.Slot), record.LSN(from), version, literal(strings.Join(names, ",")), more)
 }
 
 // checkAgain looks at the server before a stream begins: it may be another one by now.
