@@ -136,7 +136,7 @@ func TestRulesFindBreaches(t *testing.T) {
 // TestSQLTexts puts names and values into SQL, quoted and as they came.
 func TestSQLTexts(t *testing.T) {
 	for body, want := range map[string]string{
-		`c.Exec(ctx, "DROP TABLE "+name)`:                                        "a/a.go:4: f puts a text into SQL",
+		`c.Exec(ctx, "DROP TABLE "+name)`:                                        "a/a.go:4: f puts a text",
 		`c.Exec(ctx, "DROP TABLE "+quote(name))`:                                 "",
 		`c.Exec(ctx, "drop table "+name)`:                                        "a/a.go:4",
 		`c.Exec(ctx, "DELETE FROM t WHERE a = '"+name+"'")`:                      "a/a.go:4",
