@@ -16,6 +16,7 @@ import (
 
 	"github.com/tailrace/tailrace/internal/engine"
 	"github.com/tailrace/tailrace/internal/engine/kafka"
+	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/sinks"
 	"github.com/tailrace/tailrace/sources"
 	"github.com/tailrace/tailrace/state"
@@ -179,7 +180,7 @@ const closeTimeout = 10 * time.Second
 // WaitReady waits until the views can be read, those of new and rebuilt topologies too:
 // until the first snapshots are in and their topologies have come to where the others are,
 // or hardly at all where there is state from before. The views of others can be read
-// earlier; see Host. It fails where Run ends first; Run's error
+// earlier; see WaitFor. It fails where Run ends first; Run's error
 // says why.
 func (a *App) WaitReady(ctx context.Context) error {
 	select {
@@ -189,11 +190,7 @@ func (a *App) WaitReady(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	err := a.host.WaitFor(ctx, nil)
-	if errors.Is(err, view.ErrClosed) {
-		return ErrStopped
-	}
-	if err != nil {
+	if err := a.WaitFor(ctx, nil); err != nil {
 		return err
 	}
 	a.mu.Lock()
@@ -212,9 +209,26 @@ func (a *App) WaitReady(ctx context.Context) error {
 	}
 }
 
-// Host returns what serves the app's views, for reading several views at one
-// position in this process.
-func (a *App) Host() *view.Host { return a.host }
+// WaitFor waits until all views show the positions, as View.WaitFor does for one: take the
+// position after a commit (pg_current_wal_flush_lsn), wait for it, read. Nil positions wait
+// for the first commit. view.At reads several views at one position. It fails with the
+// context's error, view.ErrUnknownSource, or ErrStopped where Run has ended.
+func (a *App) WaitFor(ctx context.Context, positions record.Positions) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		select {
+		case <-a.ended:
+			cancel(ErrStopped)
+		case <-ctx.Done():
+		}
+	}()
+	err := a.host.WaitFor(ctx, positions)
+	if err != nil && (errors.Is(err, view.ErrClosed) || errors.Is(context.Cause(ctx), ErrStopped)) {
+		return ErrStopped
+	}
+	return err
+}
 
 // Handler serves the app's views, /metrics, /livez, /readyz, /plan and /deadletters, and
 // /verify with Config.VerifySQL, for mounting in a server of your own; Config.Addr makes

@@ -14,6 +14,7 @@ import (
 	"github.com/tailrace/tailrace"
 	"github.com/tailrace/tailrace/operators"
 	"github.com/tailrace/tailrace/operators/aggregate"
+	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/sinks"
 	"github.com/tailrace/tailrace/sources"
 	"github.com/tailrace/tailrace/state"
@@ -132,6 +133,9 @@ func TestFailedStart(t *testing.T) {
 			if err := app.WaitReady(t.Context()); !errors.Is(err, tailrace.ErrStopped) {
 				t.Errorf("WaitReady: %v", err)
 			}
+			if err := app.WaitFor(t.Context(), nil); !errors.Is(err, tailrace.ErrStopped) {
+				t.Errorf("WaitFor: %v", err)
+			}
 		})
 	}
 }
@@ -151,7 +155,10 @@ func TestReaderOutlastsTheApp(t *testing.T) {
 	if err := app.WaitReady(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	m, err := app.Host().At(t.Context())
+	if err := app.WaitFor(t.Context(), record.Positions{"nowhere": 1}); !errors.Is(err, view.ErrUnknownSource) {
+		t.Errorf("waiting for a database that is not there: %v", err)
+	}
+	m, err := view.At(t.Context(), v)
 	if err != nil {
 		t.Fatal(err)
 	}

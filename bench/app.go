@@ -57,7 +57,7 @@ func (r *running) reach(ctx context.Context, position record.LSN) error {
 	if err := r.ready(ctx); err != nil {
 		return err
 	}
-	return r.explain(r.app.Host().WaitFor(ctx, record.Positions{"shop": uint64(position)}))
+	return r.explain(r.app.WaitFor(ctx, record.Positions{"shop": uint64(position)}))
 }
 
 func (r *running) explain(err error) error {

@@ -47,7 +47,8 @@ func (o HostOptions) withDefaults() HostOptions {
 	return o
 }
 
-// Host shows the views of one app. Its reading methods are safe for concurrent
+// Host shows the views of one app. It is for drivers: programs read by the handles of their
+// views, and by App.WaitFor. Its reading methods are safe for concurrent
 // use; Publish and Advance are the committer's, one call at a time.
 type Host struct {
 	opts    HostOptions

@@ -82,7 +82,7 @@ func TestAgainstApp(t *testing.T) {
 	go func() { done <- app.Run(ctx) }()
 	wait, stop := context.WithTimeout(ctx, 30*time.Second)
 	defer stop()
-	if err := app.Host().WaitFor(wait, nil); err != nil {
+	if err := app.WaitFor(wait, nil); err != nil {
 		t.Fatal(err)
 	}
 	s.Exec(`INSERT INTO orders (id, status, cents) VALUES (-1, 'odd', 0), (-2, 'odd', 0), (-3, 'odd', 0)`)

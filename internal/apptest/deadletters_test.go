@@ -64,7 +64,7 @@ func TestDeadLetters(t *testing.T) {
 		before := written(t, db)
 		reached := target.wait(before + 1)
 		db.Exec(write[len(write)-1])
-		if err := app.app.Host().WaitFor(deadline(t), head(t, db)); err != nil {
+		if err := app.app.WaitFor(deadline(t), head(t, db)); err != nil {
 			t.Fatal(err, app.app.Status())
 		}
 		select {

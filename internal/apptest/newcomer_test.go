@@ -114,7 +114,7 @@ func TestNewcomersUnderLoad(t *testing.T) {
 	}
 	off()
 	app = begin()
-	if err := app.app.Host().WaitFor(deadline(t), nil); err != nil {
+	if err := app.app.WaitFor(deadline(t), nil); err != nil {
 		t.Fatal(err, app.stop())
 	}
 	began := time.Now()
@@ -325,7 +325,7 @@ func TestNewcomerLosesItsConnection(t *testing.T) {
 	})
 	defer off()
 	app = start(t, cfg, first.topology, second.topology, copied(t, source, target, "copy"))
-	if err := app.app.Host().WaitFor(deadline(t), nil); err != nil {
+	if err := app.app.WaitFor(deadline(t), nil); err != nil {
 		t.Fatal(err, app.stop())
 	}
 	for i := range 3 { // while it copies

@@ -164,7 +164,7 @@ func (p *parked) letters() (ids []string) {
 
 func (p *parked) reach() {
 	p.t.Helper()
-	if err := p.app.app.Host().WaitFor(deadline(p.t), head(p.t, p.db)); err != nil {
+	if err := p.app.app.WaitFor(deadline(p.t), head(p.t, p.db)); err != nil {
 		p.t.Fatal(err, p.app.app.Status())
 	}
 }

@@ -58,7 +58,7 @@ func TestReplay(t *testing.T) {
 			t.Fatal(err, app.stop())
 		}
 		db.Exec(sql...)
-		if err := app.app.Host().WaitFor(deadline(t), head(t, db)); err != nil {
+		if err := app.app.WaitFor(deadline(t), head(t, db)); err != nil {
 			t.Fatal(err, app.app.Status())
 		}
 		return app, get
@@ -164,7 +164,7 @@ func TestReplayOneByOne(t *testing.T) {
 		t.Fatal(err, app.stop())
 	}
 	db.Exec("insert into items values (1, 5), (2, 0), (3, 0), (4, 0), (5, 0)")
-	if err := app.app.Host().WaitFor(deadline(t), head(t, db)); err != nil {
+	if err := app.app.WaitFor(deadline(t), head(t, db)); err != nil {
 		t.Fatal(err, app.app.Status())
 	}
 	letters := func(want int) (ids []string) {

@@ -187,7 +187,7 @@ func (d *demo) run(ctx context.Context) (result Result, err error) {
 // something ends that should not.
 func (d *demo) show(ctx context.Context, ended, wrote chan error) error {
 	ready := make(chan error, 1)
-	go func() { ready <- d.app.Host().WaitFor(ctx, nil) }()
+	go func() { ready <- d.app.WaitFor(ctx, nil) }()
 	select {
 	case err := <-ended:
 		return fmt.Errorf("demo: the app ended: %w", errors.Join(err, errEnded))

@@ -116,7 +116,7 @@ func (d *DB) Settle(t *testing.T, app *tailrace.App) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	if err := app.Host().WaitFor(ctx, record.Positions{"shop": uint64(lsn)}); err != nil {
+	if err := app.WaitFor(ctx, record.Positions{"shop": uint64(lsn)}); err != nil {
 		t.Fatal(err)
 	}
 }
