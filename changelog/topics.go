@@ -60,6 +60,17 @@ func ForRepartition(app, name string, tasks int32) Config {
 		}}
 }
 
+// ForDeadLetters is the configuration of a topic of records that could not be decoded, of
+// which nothing is deleted before somebody has looked.
+func ForDeadLetters(topic string) Config {
+	return Config{Topic: topic, Partitions: 1, Settings: map[string]string{
+		cleanupPolicy:  "delete",
+		retentionTime:  "-1",
+		retentionBytes: "-1",
+		timestampType:  "CreateTime",
+	}}
+}
+
 // Existing is what a topic is like.
 type Existing struct {
 	Partitions int32

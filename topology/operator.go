@@ -66,6 +66,14 @@ type SourceOperator interface {
 	MaxTime() int64
 }
 
+// Prober is a SourceOperator that can tell whether it can use rows, without taking them.
+type Prober interface {
+	SourceOperator
+	// Probe returns the error that Feed would have with rows of one transaction and one
+	// relation, as far as it comes of decoding them.
+	Probe(tx *record.Tx, rows []record.Row) error
+}
+
 // Replayer is a SourceOperator whose rows are events. When state is rebuilt from a new
 // snapshot, the events that were committed before it and not taken yet are fed again.
 type Replayer interface {

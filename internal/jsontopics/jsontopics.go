@@ -14,9 +14,20 @@ import (
 )
 
 // Source reads each table from the topic that the prefix and its name make.
-func Source(prefix string) sources.Connector { return &connector{prefix} }
+func Source(prefix string) sources.Connector { return &connector{prefix: prefix} }
 
-type connector struct{ prefix string }
+// With is Source with a policy for records that cannot be decoded.
+func With(prefix string, policy sources.Undecodable) sources.Connector {
+	return &connector{prefix, policy}
+}
+
+type connector struct {
+	prefix      string
+	undecodable sources.Undecodable
+}
+
+// Undecodable implements sources.UndecodableReader.
+func (c *connector) Undecodable() sources.Undecodable { return c.undecodable }
 
 // Open implements sources.Connector; it is not for direct mode.
 func (c *connector) Open(context.Context, sources.OpenRequest) (sources.Session, error) {

@@ -154,6 +154,26 @@ func (t *Topics) Ensure(
 	return infos, explain(err)
 }
 
+// Make creates a topic if it is missing, and returns what it is like; how it was made by
+// others is theirs.
+func (t *Topics) Make(ctx context.Context, c changelog.Config) (changelog.Existing, error) {
+	for {
+		is, err := t.existing(ctx, []string{c.Topic})
+		if err != nil {
+			return changelog.Existing{}, explain(err)
+		}
+		if found, ok := is[c.Topic]; ok {
+			return found, nil
+		}
+		if err := t.create(ctx, c); err != nil {
+			return changelog.Existing{}, err
+		}
+		if err := t.waitForLeaders(ctx, []string{c.Topic}); err != nil {
+			return changelog.Existing{}, err
+		}
+	}
+}
+
 // existing describes those of the topics that are there.
 func (t *Topics) existing(ctx context.Context, names []string) (map[string]changelog.Existing, error) {
 	infos, err := t.log.Topics(ctx, names)

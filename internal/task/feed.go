@@ -47,6 +47,29 @@ func (t *Task) Rows(tx *record.Tx, rows []record.Row) error {
 	return nil
 }
 
+// Probe returns the error that Rows would have because a source of the topology cannot
+// decode the rows, without feeding them.
+func (t *Task) Probe(tx *record.Tx, rows []record.Row) error {
+	for i := range rows {
+		for _, n := range t.readers(tx, rows[i].Rel) {
+			if err := t.probe(n, tx, rows[i:i+1]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (t *Task) probe(i int, tx *record.Tx, rows []record.Row) (err error) {
+	op, ok := t.source(i).(topology.Prober)
+	if !ok {
+		return nil
+	}
+	*t.active = i
+	defer t.catch(i, &err)
+	return op.Probe(tx, rows)
+}
+
 // maxRelations bounds how many descriptions of tables are remembered.
 const maxRelations = 1024
 

@@ -3,6 +3,8 @@ package debezium
 import (
 	"errors"
 	"fmt"
+
+	"github.com/tailrace/tailrace/sources"
 )
 
 // Defaults of Config.
@@ -36,6 +38,9 @@ type Config struct {
 	// halves of a key change arrive in order: they become one update then, which keeps
 	// large values that the connector left out.
 	SinglePartition bool
+	// Undecodable says what Topics does with records that cannot be decoded. The zero value
+	// stops at the first.
+	Undecodable sources.Undecodable
 	// AcceptLossy are columns, as schema.table.column, that are read although the
 	// connector's format loses some of their values: see ErrLossy.
 	AcceptLossy []string

@@ -35,6 +35,9 @@ func (c *connector) Topic(table string) string {
 	return topicName(c.cfg.Prefix, table)
 }
 
+// Undecodable implements sources.UndecodableReader.
+func (c *connector) Undecodable() sources.Undecodable { return c.cfg.Undecodable }
+
 // table is what the configuration says of a table.
 func (c *connector) table(name string) Table {
 	for _, t := range c.cfg.Tables {

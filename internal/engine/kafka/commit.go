@@ -193,6 +193,7 @@ func (e *Engine) apply(work []*sealed, offsets map[kafka.Partition]kafka.Offset)
 			}
 		}
 		s.run.fed = 0
+		e.countAside(s.run)
 	}
 	return nil
 }

@@ -44,8 +44,12 @@ func (w *world) start(dir string, topo *topology.Topology) *memberRun {
 	e, err := New(Config{
 		App: w.app, Topologies: []*topology.Topology{topo}, Dir: d, Host: host, Brokers: w.cluster.Brokers(),
 		Sources: connectors(topo), Targets: targets(topo),
-		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
-		Limits: Limits{CommitInterval: 10 * time.Millisecond, SessionTimeout: 6 * time.Second},
+		Logger:  slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		Dropped: w.dropped,
+		Limits: Limits{
+			CommitInterval: 10 * time.Millisecond, SessionTimeout: 6 * time.Second,
+			TransactionTimeout: 3 * time.Second, // a restore waits for what a test has left open
+		},
 	})
 	if err != nil {
 		w.t.Fatal(err)

@@ -46,6 +46,7 @@ type world struct {
 	app     string
 	client  *kgo.Client
 	policy  topology.ErrorPolicy // of the join; it fails on negative cents
+	dropped func(topology, node, reason string, count int)
 }
 
 func newWorld(t *testing.T, partitions int32) *world {

@@ -27,6 +27,8 @@ type buffer struct {
 	// missing is since when others wait for records that the broker holds; zero if none do.
 	missing time.Time
 
+	aside setAside
+
 	txs    []record.Tx // a slab
 	source sources.TopicRecord
 }
@@ -41,7 +43,7 @@ func newBuffer(in *input, p kafka.Partition, d sources.TopicDecoder, o kafka.Off
 // reset goes back to the committed offset.
 func (b *buffer) reset() {
 	b.next, b.polled = b.committed, max(b.committed.Next, 0)
-	b.records, b.at, b.missing = nil, 0, time.Time{}
+	b.records, b.at, b.missing, b.aside = nil, 0, time.Time{}, setAside{}
 }
 
 // add takes what was polled.

@@ -97,6 +97,8 @@ type input struct {
 	database string
 	reader   sources.TopicReader
 	request  sources.TableRequest
+	// undecodable says what becomes of records that cannot be decoded.
+	undecodable sources.Undecodable
 }
 
 // table reports whether there are changes of a table in the topic.
@@ -153,7 +155,7 @@ func (e *Engine) plan() error {
 		sub.hash = strconv.FormatUint(h.Sum64(), 16)
 		slices.SortFunc(sub.inputs, func(a, b input) int { return strings.Compare(a.topic, b.topic) })
 	}
-	return errors.Join(append(errs, e.checkNames())...)
+	return errors.Join(append(errs, e.checkNames(), e.checkDeadLetters())...)
 }
 
 // shares are what a topology is divided into: one where there are no exchanges.
@@ -250,7 +252,10 @@ func (e *Engine) addInput(sub *subTopology, n *topology.Node, spec *sources.Spec
 		return fmt.Errorf("kafka: topology %q: database %q is read by %T, and not from topics; bind a connector "+
 			"of topics, such as Config.Bind(%q, debezium.Source(...))", owner, name, e.cfg.Sources[name], name)
 	}
-	sub.add(input{topic: reader.Topic(spec.Table.Name), database: name, reader: reader, request: spec.Table})
+	sub.add(input{
+		topic: reader.Topic(spec.Table.Name), database: name, reader: reader, request: spec.Table,
+		undecodable: e.policyOf(reader),
+	})
 	return nil
 }
 

@@ -84,6 +84,9 @@ func (e *Engine) prepare(ctx context.Context) (err error) {
 	if e.restorer, err = e.newRestorer(); err != nil {
 		return err
 	}
+	if err := e.makeDeadLetters(ctx, topics); err != nil {
+		return err
+	}
 	return e.makeTopics(ctx, topics)
 }
 

@@ -37,6 +37,9 @@ type taskRun struct {
 	fed   int               // records since the last commit
 	texts map[string]string // names in records of exchanges
 	logs  map[kafka.Partition]string
+	// app and put are for dead letters.
+	app string
+	put func(r *kgo.Record)
 }
 
 // part is what a task runs of one topology.
@@ -73,7 +76,7 @@ func (s *subTopology) owner(partition int32) string { return fmt.Sprintf("%s@%d"
 func (e *Engine) newTask(id taskID, owned map[kafka.Partition]kafka.Offset) (*taskRun, error) {
 	r := &taskRun{
 		id: id, sub: e.subs[id.sub], stores: map[string]*storeRun{}, texts: map[string]string{},
-		logs: map[kafka.Partition]string{},
+		logs: map[kafka.Partition]string{}, app: e.cfg.App, put: e.session.Produce,
 	}
 	var errs []error
 	r.sub.reads(id.partition, func(in *input, p kafka.Partition) {
@@ -197,7 +200,7 @@ func (r *taskRun) feed(b *buffer, rec *kgo.Record) error {
 	at := rec.Timestamp.UnixMicro()
 	rows, err := b.decoder.Decode(b.record(rec))
 	if err != nil {
-		return fmt.Errorf("kafka: %s offset %d: %w", b.partition, rec.Offset, err)
+		return r.refuse(b, rec, err)
 	}
 	if len(rows.Rows) == 0 {
 		return nil
@@ -211,11 +214,14 @@ func (r *taskRun) feed(b *buffer, rec *kgo.Record) error {
 	if rows.CommitTime != 0 {
 		tx.CommitTime = rows.CommitTime
 	}
+	if err := b.probe(tx, rows.Rows); err != nil {
+		return r.refuse(b, rec, err)
+	}
 	for _, p := range b.parts {
 		p.origins = append(p.origins, origin{partition: b.partition, offset: rec.Offset, at: rec.Timestamp})
 		p.task.Begin(tx)
 		if err := p.task.Rows(tx, rows.Rows); err != nil {
-			return err
+			return undecodable(err)
 		}
 		if err := p.task.End(tx); err != nil {
 			return err
@@ -231,10 +237,13 @@ func (s *share) takes(in *input) bool {
 	if in.exchange != nil {
 		return slices.Contains(s.reads(), in.exchange)
 	}
-	return slices.ContainsFunc(s.nodes(), func(n *topology.Node) bool {
-		spec, ok := n.Source.(*sources.Spec)
-		return ok && spec.Database.Name() == in.database && spec.Table.Name == in.request.Name
-	})
+	return slices.ContainsFunc(s.nodes(), func(n *topology.Node) bool { return readsInput(n, in) })
+}
+
+// readsInput reports whether a node is a source of what comes in an input.
+func readsInput(n *topology.Node, in *input) bool {
+	spec, ok := n.Source.(*sources.Spec)
+	return ok && spec.Database.Name() == in.database && spec.Table.Name == in.request.Name
 }
 
 // rollback drops what was computed since the last commit, and what was polled.
