@@ -175,6 +175,64 @@ func TestValueOutOfRange(t *testing.T) {
 	}
 }
 
+// TestRefusedByTarget has a row that a constraint of the target refuses: the app stops, says
+// which row of which table by which rule, and has written nothing of its transaction. With the
+// constraint changed a start goes on, and the target has what SQL has.
+func TestRefusedByTarget(t *testing.T) {
+	db, wh := pgservertest.New(t), pgservertest.New(t)
+	db.Exec(itemsSchema, "insert into items values (1, 10)")
+	wh.Exec("create table rows (key bigint primary key, amount bigint not null constraint small check (amount < 100))")
+	cfg := tailrace.Config{App: "refused", StateDir: t.TempDir() + "/state"}
+	build := func() *topology.Topology {
+		b := topology.New("rows")
+		items := sources.Table[int64, item](b, pgSource("shop", db), "public.items")
+		sinks.Table(items, sinks.NewTarget("warehouse", pgsink.Target(pgsink.Config{URL: wh.URL})), "rows")
+		topo, err := b.Build()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return topo
+	}
+	taken := func() string { return fmt.Sprint(wh.Strings("select key, amount from rows order by 1")) }
+	app := start(t, cfg, build())
+	ready(t, app)
+	await.That(t, "the target has the snapshot", func() bool { return taken() == "[[1 10]]" })
+	db.Exec("begin; insert into items values (2, 20), (7, 4711), (8, 80); commit", "delete from items where id = 1")
+	for range 2 { // also after a restart that mends nothing
+		err := app.wait(t)
+		var refused *pgsink.RejectedError
+		if !errors.Is(err, sinks.ErrRejected) || !errors.As(err, &refused) {
+			t.Fatalf("got %v", err)
+		}
+		if !slices.Equal(refused.Key, []string{"7"}) || refused.Constraint != "small" {
+			t.Errorf("it blames %+v", refused)
+		}
+		for _, s := range []string{`target "warehouse"`, `"rows"`, `constraint "small"`, "shop:", "start again"} {
+			if !strings.Contains(err.Error(), s) {
+				t.Errorf("the error does not say %s: %v", s, err)
+			}
+		}
+		if strings.Contains(err.Error(), "4711") {
+			t.Errorf("the error tells the value: %v", err)
+		}
+		if got := taken(); got != "[[1 10]]" {
+			t.Errorf("the target has %s", got)
+		}
+		app = start(t, cfg, build())
+	}
+	_ = app.wait(t) // the same again
+	wh.Exec("alter table rows drop constraint small")
+	app = start(t, cfg, build())
+	ready(t, app)
+	db.Exec("insert into items values (9, 90)")
+	await.That(t, "the target is equal to SQL", func() bool {
+		return taken() == fmt.Sprint(db.Strings("select id, amount from items order by 1"))
+	})
+	if err := app.stop(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestSinkOntoItsSource refuses an output that would be its topology's own input.
 func TestSinkOntoItsSource(t *testing.T) {
 	db := pgservertest.New(t)
