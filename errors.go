@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/tailrace/tailrace/internal/engine"
+	"github.com/tailrace/tailrace/internal/kafka"
 )
 
 // Errors of an app; test with errors.Is. Those of sources, sinks, state and views
@@ -18,6 +19,11 @@ var (
 	ErrStateLost = engine.ErrStateLost
 	// ErrKafkaMode says that something is not to be had in Kafka mode.
 	ErrKafkaMode = errors.New("tailrace: not in Kafka mode")
+	// ErrGroupRefused says that the group of an app in Kafka mode does not take this member:
+	// it has another topology, or speaks an older version of the protocol.
+	ErrGroupRefused = kafka.ErrRefused
+	// ErrGroupTopics says that topics that the group reads are not what it was started with.
+	ErrGroupTopics = kafka.ErrGroupTopics
 	// ErrRunning says that the app has been run before; make a new one.
 	ErrRunning = errors.New("tailrace: an app runs once")
 )

@@ -125,14 +125,15 @@ func lockSlot(ctx context.Context, c *pgx.Conn, cfg Config, log *slog.Logger) er
 	}
 }
 
-// dropOrphan removes the slot of an earlier start that ended before its state was
-// there.
+// dropOrphan removes a slot of ours that no state continues from: that of a start which ended
+// before its state was there, or of an app whose state directory is lost.
 func (o *opening) dropOrphan(ctx context.Context) error {
 	s, err := waitInactive(ctx, o.query, o.cfg.Slot, o.cfg.SlotWait, o.log)
 	if err != nil || s == nil {
 		return err
 	}
-	o.log.Warn("dropping the replication slot of a start that left no state", "slot", s.name)
+	o.log.Warn("dropping the app's replication slot, which no state continues from: an earlier start ended "+
+		"before its first commit, or the state directory is lost; a new slot and snapshot follow", "slot", s.name)
 	return dropSlot(ctx, o.query, o.cfg.Slot)
 }
 
