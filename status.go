@@ -16,7 +16,8 @@ type Status struct {
 	Joining []string
 	// Held are the topologies that stand still, and why.
 	Held map[string]error
-	// Targets are the targets that do not take what is queued, and why.
+	// Targets are the targets that do not take what is queued, and why: those also that are
+	// being opened, which waits for the lease of another instance.
 	Targets map[string]error
 	// Sources are the databases that cannot be reached, and why; in Kafka mode the group,
 	// while it has no session.

@@ -170,6 +170,7 @@ func TestNothingIsTold(t *testing.T) {
 			}
 		}
 	}
+	await.That(t, "the target is open", func() bool { return len(app.app.Status().Targets) == 0 })
 	look("at first", false)
 	// A connection that is lost, and a function that fails.
 	db.Exec("select pg_terminate_backend(active_pid) from pg_replication_slots where database = current_database()",

@@ -257,6 +257,7 @@ func (e *Engine) Run(asked context.Context) (err error) {
 		})
 	}
 	for _, t := range e.targets {
+		e.status.opening(t.name)
 		workers.Go(func() {
 			if err := e.deliver(ctx, t); err != nil {
 				cancel(fmt.Errorf("engine: target %q: %w", t.name, err))

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"maps"
 	"slices"
 	"sync"
@@ -92,6 +93,24 @@ func (s *status) joining(topologies []string) {
 
 func (s *status) targetError(target string, err error) {
 	s.set(func(s *Status) { s.Targets = with(s.Targets, target, err) })
+}
+
+// opening notes that a target is being opened, unless it is known why it is not open.
+func (s *status) opening(target string) {
+	s.set(func(s *Status) {
+		if s.Targets[target] == nil {
+			s.Targets = with(s.Targets, target, errOpening)
+		}
+	})
+}
+
+// opened takes that back; what else was wrong stays until the target takes something.
+func (s *status) opened(target string) {
+	s.set(func(s *Status) {
+		if errors.Is(s.Targets[target], errOpening) {
+			s.Targets = with(s.Targets, target, nil)
+		}
+	})
 }
 
 func (s *status) sourceError(database string, err error) {

@@ -186,6 +186,10 @@ func (e *Engine) deliver(ctx context.Context, t *targetRun) error {
 	}
 }
 
+// errOpening says that a target is not open yet: nothing reaches it, so the app is not ready.
+var errOpening = errors.New("engine: the target is being opened; where an instance with another state " +
+	"directory has written it, its lease has to end before")
+
 // errStorage says that the queue could not be read or trimmed, which the target is not to
 // blame for.
 var errStorage = errors.New("engine: the state directory")
@@ -203,6 +207,7 @@ var errLostProgress = errors.New("engine: the target's progress is not what it w
 
 // drain opens the target and delivers until an error.
 func (e *Engine) drain(ctx context.Context, t *targetRun, pause *time.Duration) (err error) {
+	e.status.opening(t.name)
 	w, err := t.connector.Open(ctx, sinks.OpenRequest{
 		App: e.cfg.App, Target: t.name, Incarnation: e.cfg.Dir.Incarnation(),
 		Outputs: e.outputList(t), Logger: e.log,
@@ -224,6 +229,7 @@ func (e *Engine) drain(ctx context.Context, t *targetRun, pause *time.Duration) 
 			return storage(err)
 		}
 	}
+	e.status.opened(t.name)
 	first := !ok
 	for {
 		var unreadable error

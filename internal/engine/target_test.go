@@ -7,6 +7,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/tailrace/tailrace/internal/await"
 	"github.com/tailrace/tailrace/sinks"
 	"github.com/tailrace/tailrace/state"
 )
@@ -58,6 +59,30 @@ func TestQueueKeepsEventsAcrossRetries(t *testing.T) {
 	}
 	if len(status.Targets) != 0 {
 		t.Errorf("the target takes everything again, and the status still has %v", status.Targets)
+	}
+}
+
+// TestTargetBeingOpened has a target that takes its time to open, as where a lease has to end:
+// the status says so until it is open.
+func TestTargetBeingOpened(t *testing.T) {
+	b := newBench(t, asTable)
+	b.source.tx(true, 1)
+	asked, proceed := make(chan bool), make(chan bool)
+	b.target.open = func() error {
+		asked <- true
+		<-proceed
+		return nil
+	}
+	if err := b.run(func(e *Engine) {
+		wait(t, asked)
+		if err := e.Status().Targets["warehouse"]; !errors.Is(err, errOpening) {
+			t.Errorf("while it is being opened the status has %v", err)
+		}
+		close(proceed)
+		wait(t, b.target.taken)
+		await.That(t, "the status says nothing", func() bool { return len(e.Status().Targets) == 0 })
+	}); err != nil {
+		t.Fatal(err)
 	}
 }
 
