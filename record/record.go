@@ -32,11 +32,21 @@ type Tx struct {
 	Origin string
 	// Snapshot says that the transaction is an initial snapshot.
 	Snapshot bool
+	// Headers are those of the record of a topic that the transaction is, where its
+	// connector passes them on (sources/kafka does). They are not to be changed.
+	Headers []Header `json:",omitempty"`
 	// Retry is set where inputs that an error policy has set aside are tried again: the
 	// number of the replay. Of inputs of a stream the transaction is a copy of theirs. For
 	// parked keys there is one that is none of the source's, with Source and Position up to
 	// which that has been processed.
 	Retry uint64 `json:",omitempty"`
+}
+
+// Header is a header of a record of a topic, byte for byte.
+type Header struct {
+	Key string
+	// Value is nil where the header has none.
+	Value []byte
 }
 
 // Tag places a stream record inside an epoch. Records are ordered by (Seq,

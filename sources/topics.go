@@ -1,8 +1,12 @@
 package sources
 
-import "github.com/tailrace/tailrace/record"
+import (
+	"time"
 
-// TopicReader is a Connector of tables whose changes lie in topics of a Kafka cluster: what
+	"github.com/tailrace/tailrace/record"
+)
+
+// TopicReader is a Connector of tables whose changes or rows lie in topics of a Kafka cluster: what
 // Kafka mode reads. Each record counts as a transaction of its own.
 type TopicReader interface {
 	Connector
@@ -48,4 +52,23 @@ type TopicRows struct {
 	XID uint32
 	// Snapshot says that the rows were there before the source's log was read.
 	Snapshot bool
+	// Headers are what of the record's headers belongs to the rows: the topology sees them
+	// as record.Tx.Headers, and events that come of them carry them on.
+	Headers []TopicHeader
+}
+
+// Start says where a topic is begun with that the app's group has no offsets in. The zero
+// value is its beginning.
+type Start struct {
+	// Latest begins behind what the topic holds then.
+	Latest bool
+	// Time begins with the first record of each partition whose timestamp is not before it.
+	Time time.Time
+}
+
+// StartReader is a TopicReader that does not always begin at the beginning. A table has to.
+type StartReader interface {
+	TopicReader
+	// Start says where a table's topic is begun with.
+	Start(table string) Start
 }

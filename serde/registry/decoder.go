@@ -30,6 +30,9 @@ type Error struct {
 	Err error
 	// Cause is what the registry or the library said, nil where it is not that.
 	Cause error
+	// Unreachable says that the registry has not given the schema, which it may the next
+	// time.
+	Unreachable bool
 }
 
 // Error names the topic, the schema and the remedy.
@@ -114,8 +117,9 @@ func (d *Decoder) schema(ctx context.Context, topic string, id int) (*compiled, 
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		return nil, fail("the registry does not give it; see that the address is that of the producer's "+
-			"registry and that the user may read", err)
+		return nil, &Error{Topic: topic, ID: id, Err: ErrSchema, Cause: err, Unreachable: true, Reason: "the " +
+			"registry does not give it; see that the address is that of the producer's registry and that the user " +
+			"may read"}
 	}
 	if len(s.References) > 0 {
 		return nil, fail("it refers to other schemas, which are not read; register it as a whole", nil)

@@ -31,6 +31,10 @@ type Config struct {
 	TransactionTopic string
 	// MetadataPrefix is add.fields.prefix of flattened records, default __.
 	MetadataPrefix string
+	// Plain says that records are no changes but rows: the value is a row as it is now, null
+	// deletes it, and the key is what Table.KeyColumns says. It is for topics of other
+	// producers; sources/kafka reads them with it. A row's member that is missing is NULL.
+	Plain bool
 	// Partial says that a column that is not in a record has kept its value, as with
 	// drop.fields.header.name. By default such a record is refused with ErrMissing.
 	Partial bool

@@ -38,6 +38,7 @@ const (
 	asGeometry  // well-known binary and its reference system
 	asCircle    // center, radius
 	asLine      // a, b, c
+	asAny       // as it comes
 )
 
 // encoding says how bytes are written.

@@ -58,6 +58,9 @@ func (d *Decoder) topicNamed(name string) *topic {
 
 func (d *Decoder) decode(t *topic, r *Record, ev *Event) error {
 	d.v.early = false
+	if d.cfg.Plain {
+		return d.plain(t, r, ev)
+	}
 	if r.Value == nil {
 		return d.tombstone(t, r, ev)
 	}
@@ -360,6 +363,9 @@ func (d *Decoder) absent(sh *shape, tuple record.Tuple) error {
 		c := &sh.columns[i]
 		if !c.read || c.seen == sh.stamp {
 			continue
+		}
+		if d.cfg.Plain {
+			continue // NULL
 		}
 		if !d.cfg.Partial {
 			return &Error{Table: sh.table.Name, Column: c.Name, Err: ErrMissing, Reason: "the record does not hold " +

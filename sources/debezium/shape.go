@@ -40,6 +40,8 @@ type schema struct {
 	prefix []byte
 	wire   *wire
 	format format
+	// convs are those of a key's members under Config.Plain.
+	convs map[string]*conv
 }
 
 // schemas are the schemas that a topic's records had, the last one first.
@@ -113,6 +115,8 @@ func (d *Decoder) newShape(t *Table, row *wire) (*shape, error) {
 	sh := &shape{table: t, index: map[string]int{}, learned: &d.learned}
 	var err error
 	switch {
+	case d.cfg.Plain:
+		err = d.plainShape(sh, row)
 	case len(t.Columns) > 0:
 		err = d.declaredColumns(sh, row)
 	case row == nil:

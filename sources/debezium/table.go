@@ -19,6 +19,8 @@ type Table struct {
 	Columns []Column
 	// Read are the columns that are read; nil means all. Others are not decoded.
 	Read []string
+	// KeyColumns are the columns that the records' keys hold, under Config.Plain.
+	KeyColumns []string
 	// InsertsOnly says that only inserts are looked at: changes and deletes come
 	// without values, and need no key.
 	InsertsOnly bool

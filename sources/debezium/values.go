@@ -76,6 +76,9 @@ func (v *values) read(c *conv, s *scanner) (record.Value, error) {
 
 // text reads a value that is not null.
 func (v *values) text(c *conv, s *scanner) ([]byte, error) {
+	if c.code == asAny {
+		return v.plainText(s)
+	}
 	switch first := s.peek(); first {
 	case '"':
 		return v.ofString(c, s)

@@ -18,17 +18,20 @@ import (
 // Between sub-topologies records and changes go through topics. A record of such a topic
 // is what one transaction has for one partition of an exchange, or a piece of it:
 //
-//	format u8 = 1, stream time i64,
+//	format u8 = 2, stream time i64,
 //	origin: topic, partition, offset, piece,
 //	transaction: source, position, commit start, xid, commit time i64, origin, snapshot u8,
+//	headers: number, then key, whether there is a value u8, value ...
 //	messages: key, value ...
+//
+// Format 1 has no headers.
 //
 // Numbers without a type are varints; texts, keys and values have their lengths before
 // them. The record's timestamp is that of the record of a source that caused it, so that
 // tasks behind an exchange read their inputs in the same order as those before it.
 
 // exchangeFormat begins each record of an exchange.
-const exchangeFormat = 1
+const exchangeFormat = 2
 
 // pieceSize is from how many bytes on what a transaction has for a partition goes on in
 // another record.
@@ -116,7 +119,16 @@ func (s *sender) begin(p *piece, m *task.Message, number uint64) {
 	if tx.Snapshot {
 		snapshot = 1
 	}
-	p.value = append(v, snapshot)
+	v = binary.AppendUvarint(append(v, snapshot), uint64(len(tx.Headers)))
+	for _, h := range tx.Headers {
+		v = appendBytes(v, h.Key)
+		if h.Value == nil {
+			v = append(v, 0)
+		} else {
+			v = appendBytes(append(v, 1), h.Value)
+		}
+	}
+	p.value = v
 }
 
 // finish sends a piece.
@@ -161,8 +173,8 @@ type exchanged struct {
 
 // readExchanged reads what is before the messages. texts are the names met so far.
 func readExchanged(r *kgo.Record, tx *record.Tx, texts map[string]string) (*exchanged, error) {
-	if len(r.Value) == 0 || r.Value[0] != exchangeFormat {
-		return nil, fmt.Errorf("%w: its format is not %d; has a newer release written it?",
+	if len(r.Value) == 0 || r.Value[0] == 0 || r.Value[0] > exchangeFormat {
+		return nil, fmt.Errorf("%w: its format is above %d; has a newer release written it?",
 			errExchange, exchangeFormat)
 	}
 	x := &exchanged{rest: r.Value[1:]}
@@ -186,7 +198,29 @@ func readExchanged(r *kgo.Record, tx *record.Tx, texts map[string]string) (*exch
 		return nil, fmt.Errorf("%w: it ends after %d bytes", errExchange, len(r.Value))
 	}
 	tx.Snapshot, x.rest = x.rest[0] == 1, x.rest[1:]
+	if r.Value[0] > 1 {
+		tx.Headers = x.headers()
+	}
+	if x.short {
+		return nil, fmt.Errorf("%w: it ends after %d bytes", errExchange, len(r.Value))
+	}
 	return x, nil
+}
+
+// headers reads those of the transaction.
+func (x *exchanged) headers() (out []record.Header) {
+	for n := x.number(); n > 0 && !x.short; n-- {
+		h := record.Header{Key: string(x.bytes())}
+		if x.short = x.short || len(x.rest) == 0; x.short {
+			break
+		}
+		has := x.rest[0] == 1
+		if x.rest = x.rest[1:]; has {
+			h.Value = x.bytes()
+		}
+		out = append(out, h)
+	}
+	return out
 }
 
 // next reads a message; ok is false behind the last one.

@@ -115,6 +115,11 @@ func (e *Engine) produceOutput(t *target, p *part, id uint32, ready *task.Ready,
 	r := &kgo.Record{
 		Topic: rec.Topic, Partition: kafka.AnyPartition, Key: rec.Key, Value: rec.Value, Timestamp: rec.Time,
 	}
+	if out.Event {
+		for _, h := range ready.Txs[out.Seq].Headers {
+			r.Headers = append(r.Headers, kgo.RecordHeader(h))
+		}
+	}
 	for _, h := range rec.Headers {
 		r.Headers = append(r.Headers, kgo.RecordHeader(h))
 	}

@@ -32,6 +32,7 @@ func TestPieces(t *testing.T) {
 	}
 	tx := &record.Tx{
 		Source: "db", Position: 1 << 40, CommitStart: 9, XID: 4, CommitTime: -5, Origin: "far", Snapshot: true,
+		Headers: []record.Header{{Key: "h", Value: []byte{0, 255}}, {Key: "none"}, {Key: "", Value: []byte{}}},
 	}
 	big := bytes.Repeat([]byte("v"), pieceSize)
 	type sent struct {
@@ -94,7 +95,8 @@ func TestPiecesCutOff(t *testing.T) {
 		pieces: map[route]*piece{}, topic: func(*topology.Exchange) string { return "" },
 		put: func(r *kgo.Record) { out = append(out, r) },
 	}
-	m := task.Message{Exchange: &topology.Exchange{}, Tx: &record.Tx{Source: "db", Origin: "o", Position: 999}}
+	m := task.Message{Exchange: &topology.Exchange{}, Tx: &record.Tx{Source: "db", Origin: "o", Position: 999,
+		Headers: []record.Header{{Key: "h", Value: []byte("value")}, {Key: "none"}}}}
 	m.Key, m.Value = []byte("key"), []byte("value")
 	if err := s.send(m); err != nil {
 		t.Fatal(err)

@@ -97,6 +97,8 @@ type input struct {
 	database string
 	reader   sources.TopicReader
 	request  sources.TableRequest
+	// start is where it begins without offsets.
+	start sources.Start
 	// undecodable says what becomes of records that cannot be decoded.
 	undecodable sources.Undecodable
 }
@@ -252,10 +254,19 @@ func (e *Engine) addInput(sub *subTopology, n *topology.Node, spec *sources.Spec
 		return fmt.Errorf("kafka: topology %q: database %q is read by %T, and not from topics; bind a connector "+
 			"of topics, such as Config.Bind(%q, debezium.Source(...))", owner, name, e.cfg.Sources[name], name)
 	}
-	sub.add(input{
+	in := input{
 		topic: reader.Topic(spec.Table.Name), database: name, reader: reader, request: spec.Table,
 		undecodable: e.policyOf(reader),
-	})
+	}
+	if from, ok := reader.(sources.StartReader); ok {
+		in.start = from.Start(spec.Table.Name)
+	}
+	if in.start != (sources.Start{}) && spec.Table.Changes {
+		return fmt.Errorf("%w: topology %q: %q is a table, which needs all that topic %q holds, and its Start is "+
+			"not the beginning; leave Start out, or read it with sources.Stream",
+			sources.ErrConfig, owner, n.Name, in.topic)
+	}
+	sub.add(in)
 	return nil
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/tailrace/tailrace/changelog"
 	"github.com/tailrace/tailrace/internal/kafka"
+	"github.com/tailrace/tailrace/sources"
 )
 
 // changelogTopic is the topic of a store's changelog.
@@ -131,6 +132,16 @@ func (e *Engine) makeTopics(ctx context.Context, topics *kafka.Topics) error {
 	if err != nil {
 		return err
 	}
-	_, err = topics.Ensure(ctx, configs, len(committed) == 0)
-	return err
+	if _, err = topics.Ensure(ctx, configs, len(committed) == 0); err != nil {
+		return err
+	}
+	starts := map[string]kafka.Start{}
+	for _, sub := range e.subs {
+		for _, in := range sub.inputs {
+			if in.start != (sources.Start{}) {
+				starts[in.topic] = kafka.Start{Latest: in.start.Latest, Time: in.start.Time}
+			}
+		}
+	}
+	return topics.CommitStarts(ctx, e.cfg.App, starts)
 }

@@ -199,6 +199,9 @@ func (r *taskRun) feed(b *buffer, rec *kgo.Record) error {
 	}
 	at := rec.Timestamp.UnixMicro()
 	rows, err := b.decoder.Decode(b.record(rec))
+	if errors.Is(err, sources.ErrReopen) {
+		return fmt.Errorf("%w: %s offset %d: %w", errSession, b.partition, rec.Offset, err)
+	}
 	if err != nil {
 		return r.refuse(b, rec, err)
 	}
@@ -213,6 +216,9 @@ func (r *taskRun) feed(b *buffer, rec *kgo.Record) error {
 	}
 	if rows.CommitTime != 0 {
 		tx.CommitTime = rows.CommitTime
+	}
+	for _, h := range rows.Headers {
+		tx.Headers = append(tx.Headers, record.Header(h))
 	}
 	if err := b.probe(tx, rows.Rows); err != nil {
 		return r.refuse(b, rec, err)
