@@ -1,7 +1,7 @@
 package apptest
 
 import (
-	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -64,19 +64,22 @@ func newLedger(t *testing.T, dir, url string, wh *pgservertest.DB) *ledger {
 	return l
 }
 
-// added are the keys of the events in the file, in order.
+// added are the keys of the events in the file, in order. The app may be writing it: a line
+// that has not ended yet is none.
 func (l *ledger) added(t *testing.T) []int64 {
 	t.Helper()
-	f, err := os.Open(l.events)
+	data, err := os.ReadFile(l.events)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
 	var keys []int64
-	for lines := bufio.NewScanner(f); lines.Scan(); {
+	for line := range bytes.Lines(data) {
+		if !bytes.HasSuffix(line, []byte("\n")) {
+			break
+		}
 		var ev struct{ Key int64 }
-		if err := json.Unmarshal(lines.Bytes(), &ev); err != nil {
-			t.Fatalf("%v in %s", err, lines.Text())
+		if err := json.Unmarshal(line, &ev); err != nil {
+			t.Fatalf("%v in %s", err, line)
 		}
 		keys = append(keys, ev.Key)
 	}

@@ -157,6 +157,9 @@ func (r *replayed) lines(stream string, key int) (ids, values []string) {
 		r.t.Fatal(err)
 	}
 	for line := range strings.Lines(string(text)) {
+		if !strings.HasSuffix(line, "\n") {
+			break // it is being written
+		}
 		var e struct {
 			ID, Stream string
 			Key        int
