@@ -93,6 +93,7 @@ func Aggregate[G comparable, V, R any](
 		// within a step would leave nothing behind.
 		PerTransaction: in.closes != nil || o.keepEmpty,
 		UsesTime:       in.closes != nil,
+		Windows:        in.windows,
 		Detail:         in.detail + o.String(),
 		// Of a stream each record would have to be taken back from its group.
 		TakesPolicy: in.table() != nil && len(in.inputs) == 1 && in.closes == nil && !in.windowed &&
@@ -122,8 +123,8 @@ func (o *aggregateOptions) check(closes bool) error {
 		errs = append(errs, errors.New("Retention was asked for, and no window ever closes; "+
 			"use it with Window, give the windows of WindowBy a Grace, or use TTL"))
 	}
-	if o.retention != nil && *o.retention < 0 {
-		errs = append(errs, fmt.Errorf("the retention is %v; it must not be negative", *o.retention))
+	if o.retention != nil {
+		errs = append(errs, checkSpan("retention", *o.retention, 0))
 	}
 	return errors.Join(errs...)
 }

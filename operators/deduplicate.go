@@ -22,6 +22,7 @@ import (
 func Deduplicate[K comparable, V any, I comparable](
 	name string, in topology.Stream[K, V], id func(K, V) I, within windows.JoinWindow,
 ) topology.Stream[K, V] {
+	given(in.Builder(), named("Deduplicate", name), function{"id", id})
 	b := in.Builder()
 	idCodec, err := state.KeyCodecOf[I]()
 	for _, err := range []error{err, within.Validate()} {

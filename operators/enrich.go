@@ -21,6 +21,8 @@ func Enrich[K comparable, V any, F comparable, R, O any](
 	name string, events topology.Stream[K, V], table topology.Table[F, R],
 	key func(V) F, joiner func(V, R) O,
 ) topology.Stream[K, O] {
+	given(builderOf(events, table), named("Enrich", name),
+		function{"key", key}, function{"joiner", joiner})
 	return addEnrich(name, "enrich", events, table,
 		func(_ record.Context, _ K, v V) (F, bool, error) { return key(v), true, nil },
 		onlyWithRow[K](joiner), true)
@@ -32,6 +34,8 @@ func LeftEnrich[K comparable, V any, F comparable, R, O any](
 	name string, events topology.Stream[K, V], table topology.Table[F, R],
 	key func(V) F, joiner func(v V, r R, hasRow bool) O,
 ) topology.Stream[K, O] {
+	given(builderOf(events, table), named("LeftEnrich", name),
+		function{"key", key}, function{"joiner", joiner})
 	return EnrichContext(name, events, table,
 		func(_ record.Context, _ K, v V) (F, bool, error) { return key(v), true, nil },
 		func(_ record.Context, _ K, v V, r R, has bool) (O, bool, error) {
@@ -47,6 +51,8 @@ func EnrichContext[K comparable, V any, F comparable, R, O any](
 	key func(ctx record.Context, k K, v V) (f F, ok bool, err error),
 	joiner func(ctx record.Context, k K, v V, r R, hasRow bool) (o O, emit bool, err error),
 ) topology.Stream[K, O] {
+	given(builderOf(events, table), named("EnrichContext", name),
+		function{"key", key}, function{"joiner", joiner})
 	return addEnrich(name, "enrich", events, table, key, joiner, false)
 }
 

@@ -41,6 +41,8 @@ func EnrichAsOf[K comparable, V any, F comparable, R, O any](
 	name string, events topology.Stream[K, V], table VersionedTable[F, R],
 	key func(V) F, joiner func(V, R) O, opts ...AsOfOption,
 ) topology.Stream[K, O] {
+	given(builderOf(events, table), named("EnrichAsOf", name),
+		function{"key", key}, function{"joiner", joiner})
 	return addEnrichAsOf(name, events, table,
 		func(_ record.Context, _ K, v V) (F, bool, error) { return key(v), true, nil },
 		onlyWithRow[K](joiner), true, opts)
@@ -52,6 +54,8 @@ func LeftEnrichAsOf[K comparable, V any, F comparable, R, O any](
 	name string, events topology.Stream[K, V], table VersionedTable[F, R],
 	key func(V) F, joiner func(v V, r R, hasRow bool) O, opts ...AsOfOption,
 ) topology.Stream[K, O] {
+	given(builderOf(events, table), named("LeftEnrichAsOf", name),
+		function{"key", key}, function{"joiner", joiner})
 	return EnrichAsOfContext(name, events, table,
 		func(_ record.Context, _ K, v V) (F, bool, error) { return key(v), true, nil },
 		func(_ record.Context, _ K, v V, r R, has bool) (O, bool, error) {
@@ -69,6 +73,8 @@ func EnrichAsOfContext[K comparable, V any, F comparable, R, O any](
 	joiner func(ctx record.Context, k K, v V, r R, hasRow bool) (o O, emit bool, err error),
 	opts ...AsOfOption,
 ) topology.Stream[K, O] {
+	given(builderOf(events, table), named("EnrichAsOfContext", name),
+		function{"key", key}, function{"joiner", joiner})
 	return addEnrichAsOf(name, events, table, key, joiner, false, opts)
 }
 
@@ -120,10 +126,10 @@ func addEnrichAsOf[K comparable, V any, F comparable, R, O any](
 }
 
 func checkGrace(grace, retention time.Duration) error {
-	switch {
-	case grace < 0:
-		return fmt.Errorf("the grace is %v; it must not be negative", grace)
-	case grace > retention:
+	if err := checkSpan("grace", grace, 0); err != nil {
+		return err
+	}
+	if grace > retention {
 		return fmt.Errorf("records wait for %v, but the table's history reaches back %v only; "+
 			"make the retention of Versioned at least as long", grace, retention)
 	}

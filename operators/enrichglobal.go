@@ -23,6 +23,8 @@ func EnrichGlobal[K comparable, V any, F comparable, R, O any](
 	name string, events topology.Stream[K, V], table topology.GlobalTable[F, R],
 	key func(K, V) F, joiner func(V, R) O,
 ) topology.Stream[K, O] {
+	given(builderOf(events, table), named("EnrichGlobal", name),
+		function{"key", key}, function{"joiner", joiner})
 	return addEnrich(name, enrichGlobalKind, events, table.Table(),
 		func(_ record.Context, k K, v V) (F, bool, error) { return key(k, v), true, nil },
 		onlyWithRow[K](joiner), true)
@@ -34,6 +36,8 @@ func LeftEnrichGlobal[K comparable, V any, F comparable, R, O any](
 	name string, events topology.Stream[K, V], table topology.GlobalTable[F, R],
 	key func(K, V) F, joiner func(v V, r R, hasRow bool) O,
 ) topology.Stream[K, O] {
+	given(builderOf(events, table), named("LeftEnrichGlobal", name),
+		function{"key", key}, function{"joiner", joiner})
 	return EnrichGlobalContext(name, events, table,
 		func(_ record.Context, k K, v V) (F, bool, error) { return key(k, v), true, nil },
 		func(_ record.Context, _ K, v V, r R, has bool) (O, bool, error) {
@@ -49,5 +53,7 @@ func EnrichGlobalContext[K comparable, V any, F comparable, R, O any](
 	key func(ctx record.Context, k K, v V) (f F, ok bool, err error),
 	joiner func(ctx record.Context, k K, v V, r R, hasRow bool) (o O, emit bool, err error),
 ) topology.Stream[K, O] {
+	given(builderOf(events, table), named("EnrichGlobalContext", name),
+		function{"key", key}, function{"joiner", joiner})
 	return addEnrich(name, enrichGlobalKind, events, table.Table(), key, joiner, false)
 }

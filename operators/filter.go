@@ -18,10 +18,12 @@ import (
 func Filter[K comparable, V any, H Handle[K, V]](in H, keep func(K, V) bool) H {
 	switch h := any(in).(type) {
 	case topology.Stream[K, V]:
+		given(h.Builder(), reading("Filter", h), function{"keep", keep})
 		return any(FilterContext(h, func(_ record.Context, k K, v V) (bool, error) {
 			return keep(k, v), nil
 		})).(H)
 	case topology.Table[K, V]:
+		given(h.Builder(), reading("Filter", h), function{"keep", keep})
 		return any(filterTable(h, keep)).(H)
 	}
 	panic("operators: unreachable: Handle is a Stream or a Table")
@@ -32,6 +34,7 @@ func Filter[K comparable, V any, H Handle[K, V]](in H, keep func(K, V) bool) H {
 func FilterContext[K comparable, V any](
 	in topology.Stream[K, V], keep func(record.Context, K, V) (bool, error),
 ) topology.Stream[K, V] {
+	given(in.Builder(), reading("FilterContext", in), function{"keep", keep})
 	return addStateless(in, "filter",
 		func(ctx record.Context, k K, v V, emit func(K, V)) error {
 			ok, err := keep(ctx, k, v)

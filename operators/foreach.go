@@ -13,6 +13,7 @@ import (
 // Nothing is retracted and nothing is late; records with NULL in key or value are
 // records like any other.
 func Foreach[K comparable, V any](in topology.Stream[K, V], f func(record.Context, K, V) error) {
+	given(in.Builder(), reading("Foreach", in), function{"f", f})
 	topology.Add(in.Builder(), topology.Node{
 		Kind:        "foreach",
 		Inputs:      []*topology.Node{in.Node()},

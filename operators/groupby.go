@@ -20,6 +20,7 @@ type Grouped[G comparable, V any] struct {
 	// records; nil where none ever closes.
 	windowed bool
 	closes   func(G) int64
+	windows  any // their windows.Definition
 	// merges says that groups can become one, as sessions do.
 	merges bool
 	// stores are what the running form keeps.
@@ -71,8 +72,10 @@ func GroupBy[K comparable, V any, G comparable, H Handle[K, V]](
 ) Grouped[G, V] {
 	switch h := any(in).(type) {
 	case topology.Table[K, V]:
+		given(h.Builder(), reading("GroupBy", h), function{"group", group})
 		return groupTable(h, group)
 	case topology.Stream[K, V]:
+		given(h.Builder(), reading("GroupBy", h), function{"group", group})
 		return groupStream(h, group)
 	}
 	panic("operators: unreachable: Handle is a Stream or a Table")

@@ -18,6 +18,7 @@ import (
 func Join[K comparable, L, R, O any](
 	name string, left topology.Table[K, L], right topology.Table[K, R], joiner func(L, R) O,
 ) topology.Table[K, O] {
+	given(builderOf(left, right), named("Join", name), function{"joiner", joiner})
 	return addJoin(name, "join", left, right, innerJoiner(joiner))
 }
 
@@ -31,6 +32,7 @@ func LeftJoin[K comparable, L, R, O any](
 	name string, left topology.Table[K, L], right topology.Table[K, R],
 	joiner func(l L, r R, hasRight bool) O,
 ) topology.Table[K, O] {
+	given(builderOf(left, right), named("LeftJoin", name), function{"joiner", joiner})
 	return addJoin(name, "left-join", left, right, leftJoiner(joiner))
 }
 
@@ -44,6 +46,7 @@ func OuterJoin[K comparable, L, R, O any](
 	name string, left topology.Table[K, L], right topology.Table[K, R],
 	joiner func(l L, hasLeft bool, r R, hasRight bool) O,
 ) topology.Table[K, O] {
+	given(builderOf(left, right), named("OuterJoin", name), function{"joiner", joiner})
 	return addJoin(name, "outer-join", left, right,
 		func(l *L, hasL bool, r *R, hasR bool, o *O) bool {
 			if hasL || hasR {

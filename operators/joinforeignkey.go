@@ -21,6 +21,8 @@ func JoinForeignKey[K, F comparable, L, R, O any](
 	name string, left topology.Table[K, L], right topology.Table[F, R],
 	fk func(L) F, joiner func(L, R) O,
 ) topology.Table[K, O] {
+	given(builderOf(left, right), named("JoinForeignKey", name),
+		function{"fk", fk}, function{"joiner", joiner})
 	return addForeignKey(name, "join-foreign-key", left, right, notNull(fk), innerJoiner(joiner))
 }
 
@@ -30,6 +32,8 @@ func JoinForeignKeyNull[K, F comparable, L, R, O any](
 	name string, left topology.Table[K, L], right topology.Table[F, R],
 	fk func(L) sql.Null[F], joiner func(L, R) O,
 ) topology.Table[K, O] {
+	given(builderOf(left, right), named("JoinForeignKeyNull", name),
+		function{"fk", fk}, function{"joiner", joiner})
 	return addForeignKey(name, "join-foreign-key", left, right, nullable(fk), innerJoiner(joiner))
 }
 
@@ -39,6 +43,8 @@ func LeftJoinForeignKey[K, F comparable, L, R, O any](
 	name string, left topology.Table[K, L], right topology.Table[F, R],
 	fk func(L) F, joiner func(l L, r R, hasRight bool) O,
 ) topology.Table[K, O] {
+	given(builderOf(left, right), named("LeftJoinForeignKey", name),
+		function{"fk", fk}, function{"joiner", joiner})
 	return addForeignKey(name, "left-join-foreign-key", left, right, notNull(fk), leftJoiner(joiner))
 }
 
@@ -48,14 +54,22 @@ func LeftJoinForeignKeyNull[K, F comparable, L, R, O any](
 	name string, left topology.Table[K, L], right topology.Table[F, R],
 	fk func(L) sql.Null[F], joiner func(l L, r R, hasRight bool) O,
 ) topology.Table[K, O] {
+	given(builderOf(left, right), named("LeftJoinForeignKeyNull", name),
+		function{"fk", fk}, function{"joiner", joiner})
 	return addForeignKey(name, "left-join-foreign-key", left, right, nullable(fk), leftJoiner(joiner))
 }
 
 func notNull[L any, F comparable](fk func(L) F) func(*L) (F, bool) {
+	if fk == nil {
+		return nil // which given reports
+	}
 	return func(l *L) (F, bool) { return fk(*l), true }
 }
 
 func nullable[L any, F comparable](fk func(L) sql.Null[F]) func(*L) (F, bool) {
+	if fk == nil {
+		return nil
+	}
 	return func(l *L) (F, bool) {
 		f := fk(*l)
 		return f.V, f.Valid

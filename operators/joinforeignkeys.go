@@ -56,6 +56,9 @@ func JoinForeignKeys2[K, F1, F2 comparable, L, R1, R2, O any](
 	name string, left topology.Table[K, L], first Reference[L, F1, R1], second Reference[L, F2, R2],
 	joiner func(l L, r1 sql.Null[R1], r2 sql.Null[R2]) O,
 ) topology.Table[K, O] {
+	given(builderOf(left, first.table, second.table), named("JoinForeignKeys2", name),
+		function{"first reference's fk", first.fk}, function{"second reference's fk", second.fk},
+		function{"joiner", joiner})
 	b := builderOf(left, first.table, second.table)
 	equal := bothOf[L, R1](b, joinForeignKeysKind, name)
 	one := foreignKeyStage[K, F1](b, name, equal.equalA, equal.equal)
@@ -87,6 +90,9 @@ func JoinForeignKeys3[K, F1, F2, F3 comparable, L, R1, R2, R3, O any](
 	name string, left topology.Table[K, L], first Reference[L, F1, R1], second Reference[L, F2, R2],
 	third Reference[L, F3, R3], joiner func(l L, r1 sql.Null[R1], r2 sql.Null[R2], r3 sql.Null[R3]) O,
 ) topology.Table[K, O] {
+	given(builderOf(left, first.table, second.table, third.table), named("JoinForeignKeys3", name),
+		function{"first reference's fk", first.fk}, function{"second reference's fk", second.fk},
+		function{"third reference's fk", third.fk}, function{"joiner", joiner})
 	type two = both[L, R1]
 	type three = both[two, R2]
 	b := builderOf(left, first.table, second.table, third.table)

@@ -18,6 +18,7 @@ import (
 func SelfJoinWindow[K comparable, V, O any](
 	name string, in topology.Stream[K, V], within windows.JoinWindow, joiner func(left, right V) O,
 ) topology.Stream[K, O] {
+	given(in.Builder(), named("SelfJoinWindow", name), function{"joiner", joiner})
 	b := in.Builder()
 	keyCodec, errK := state.KeyCodecOf[K]()
 	codec, errV := state.CodecOf[V]()

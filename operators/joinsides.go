@@ -41,6 +41,7 @@ func Join3[K comparable, A, B, C, O any](
 	name string, a topology.Table[K, A], b topology.Table[K, B], c topology.Table[K, C],
 	joiner func(A, B, C) O,
 ) topology.Table[K, O] {
+	given(builderOf(a, b, c), named("Join3", name), function{"joiner", joiner})
 	return JoinSides3(name, Required(a), Required(b), Required(c),
 		func(a sql.Null[A], b sql.Null[B], c sql.Null[C]) O { return joiner(a.V, b.V, c.V) })
 }
@@ -50,6 +51,7 @@ func Join4[K comparable, A, B, C, D, O any](
 	name string, a topology.Table[K, A], b topology.Table[K, B], c topology.Table[K, C],
 	d topology.Table[K, D], joiner func(A, B, C, D) O,
 ) topology.Table[K, O] {
+	given(builderOf(a, b, c, d), named("Join4", name), function{"joiner", joiner})
 	return JoinSides4(name, Required(a), Required(b), Required(c), Required(d),
 		func(a sql.Null[A], b sql.Null[B], c sql.Null[C], d sql.Null[D]) O {
 			return joiner(a.V, b.V, c.V, d.V)
@@ -64,6 +66,7 @@ func JoinSides3[K comparable, A, B, C, O any](
 	name string, a Side[K, A], b Side[K, B], c Side[K, C],
 	joiner func(a sql.Null[A], b sql.Null[B], c sql.Null[C]) O,
 ) topology.Table[K, O] {
+	given(builderOf(a.table, b.table, c.table), named("JoinSides3", name), function{"joiner", joiner})
 	on := builderOf(a.table, b.table, c.table)
 	left := bothOf[A, B](on, joinSidesKind, name)
 	equal := equalOf[O](on, joinSidesKind, name)
@@ -91,6 +94,8 @@ func JoinSides4[K comparable, A, B, C, D, O any](
 	name string, a Side[K, A], b Side[K, B], c Side[K, C], d Side[K, D],
 	joiner func(a sql.Null[A], b sql.Null[B], c sql.Null[C], d sql.Null[D]) O,
 ) topology.Table[K, O] {
+	given(builderOf(a.table, b.table, c.table, d.table), named("JoinSides4", name),
+		function{"joiner", joiner})
 	on := builderOf(a.table, b.table, c.table, d.table)
 	left := bothOf[A, B](on, joinSidesKind, name)
 	right := bothOf[C, D](on, joinSidesKind, name)

@@ -58,6 +58,7 @@ func JoinWindow[K comparable, L, R, O any](
 	name string, left topology.Stream[K, L], right topology.Stream[K, R],
 	within windows.JoinWindow, joiner func(L, R) O,
 ) topology.Stream[K, O] {
+	given(builderOf(left, right), named("JoinWindow", name), function{"joiner", joiner})
 	return JoinWindowContext(name, Inner, left, right, within,
 		func(_ record.Context, _ K, l L, _ bool, r R, _ bool) (O, bool, error) {
 			return joiner(l, r), true, nil
@@ -76,6 +77,7 @@ func LeftJoinWindow[K comparable, L, R, O any](
 	name string, left topology.Stream[K, L], right topology.Stream[K, R],
 	within windows.JoinWindow, joiner func(l L, r R, hasRight bool) O,
 ) topology.Stream[K, O] {
+	given(builderOf(left, right), named("LeftJoinWindow", name), function{"joiner", joiner})
 	return JoinWindowContext(name, Left, left, right, within,
 		func(_ record.Context, _ K, l L, _ bool, r R, hasRight bool) (O, bool, error) {
 			return joiner(l, r, hasRight), true, nil
@@ -89,6 +91,7 @@ func OuterJoinWindow[K comparable, L, R, O any](
 	name string, left topology.Stream[K, L], right topology.Stream[K, R],
 	within windows.JoinWindow, joiner func(l L, hasLeft bool, r R, hasRight bool) O,
 ) topology.Stream[K, O] {
+	given(builderOf(left, right), named("OuterJoinWindow", name), function{"joiner", joiner})
 	return JoinWindowContext(name, Outer, left, right, within,
 		func(_ record.Context, _ K, l L, hasLeft bool, r R, hasRight bool) (O, bool, error) {
 			return joiner(l, hasLeft, r, hasRight), true, nil
@@ -105,6 +108,7 @@ func JoinWindowContext[K comparable, L, R, O any](
 	within windows.JoinWindow, joiner WindowJoiner[K, L, R, O],
 ) topology.Stream[K, O] {
 	b := builderOf(left, right)
+	given(b, named("JoinWindowContext", name), function{"joiner", joiner})
 	keyCodec, errK := state.KeyCodecOf[K]()
 	leftCodec, errL := state.CodecOf[L]()
 	rightCodec, errR := state.CodecOf[R]()

@@ -13,6 +13,7 @@ import (
 func Map[K comparable, V any, K2 comparable, V2 any](
 	in topology.Stream[K, V], f func(K, V) (K2, V2),
 ) topology.Stream[K2, V2] {
+	given(in.Builder(), reading("Map", in), function{"f", f})
 	return addStateless(in, "map", func(_ record.Context, k K, v V, emit func(K2, V2)) error {
 		emit(f(k, v))
 		return nil
@@ -24,6 +25,7 @@ func Map[K comparable, V any, K2 comparable, V2 any](
 func MapContext[K comparable, V any, K2 comparable, V2 any](
 	in topology.Stream[K, V], f func(record.Context, K, V) (K2, V2, error),
 ) topology.Stream[K2, V2] {
+	given(in.Builder(), reading("MapContext", in), function{"f", f})
 	return addStateless(in, "map", func(ctx record.Context, k K, v V, emit func(K2, V2)) error {
 		k2, v2, err := f(ctx, k, v)
 		if err == nil {
@@ -40,6 +42,7 @@ func MapContext[K comparable, V any, K2 comparable, V2 any](
 func MapStreamValues[K comparable, V, R any](
 	in topology.Stream[K, V], f func(K, V) R,
 ) topology.Stream[K, R] {
+	given(in.Builder(), reading("MapStreamValues", in), function{"f", f})
 	return addStateless(in, "map-values", func(_ record.Context, k K, v V, emit func(K, R)) error {
 		emit(k, f(k, v))
 		return nil
@@ -52,6 +55,7 @@ func MapStreamValues[K comparable, V, R any](
 func Rekey[K comparable, V any, K2 comparable](
 	in topology.Stream[K, V], key func(K, V) K2,
 ) topology.Stream[K2, V] {
+	given(in.Builder(), reading("Rekey", in), function{"key", key})
 	return addStateless(in, "rekey", func(_ record.Context, k K, v V, emit func(K2, V)) error {
 		emit(key(k, v), v)
 		return nil
@@ -65,6 +69,7 @@ func Rekey[K comparable, V any, K2 comparable](
 func FlatMap[K comparable, V any, K2 comparable, V2 any](
 	in topology.Stream[K, V], f func(k K, v V, emit func(K2, V2)),
 ) topology.Stream[K2, V2] {
+	given(in.Builder(), reading("FlatMap", in), function{"f", f})
 	return addStateless(in, "flat-map", func(_ record.Context, k K, v V, emit func(K2, V2)) error {
 		f(k, v, emit)
 		return nil
@@ -76,6 +81,7 @@ func FlatMap[K comparable, V any, K2 comparable, V2 any](
 func FlatMapContext[K comparable, V any, K2 comparable, V2 any](
 	in topology.Stream[K, V], f func(ctx record.Context, k K, v V, emit func(K2, V2)) error,
 ) topology.Stream[K2, V2] {
+	given(in.Builder(), reading("FlatMapContext", in), function{"f", f})
 	return addStateless(in, "flat-map", f, true, topology.DividedOtherwise)
 }
 
@@ -86,6 +92,7 @@ func FlatMapContext[K comparable, V any, K2 comparable, V2 any](
 func Peek[K comparable, V any](
 	in topology.Stream[K, V], f func(record.Context, K, V),
 ) topology.Stream[K, V] {
+	given(in.Builder(), reading("Peek", in), function{"f", f})
 	return addStateless(in, "peek", func(ctx record.Context, k K, v V, emit func(K, V)) error {
 		f(ctx, k, v)
 		emit(k, v)

@@ -14,6 +14,7 @@ import (
 func MapValues[K comparable, V, R any](
 	in topology.Table[K, V], f func(K, V) R,
 ) topology.Table[K, R] {
+	given(in.Builder(), reading("MapValues", in), function{"f", f})
 	b := in.Builder()
 	codec, err := state.CodecOf[R]()
 	if err != nil {

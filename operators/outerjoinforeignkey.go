@@ -47,6 +47,8 @@ func OuterJoinForeignKey[K, F comparable, L, R, O any](
 	name string, left topology.Table[K, L], right topology.Table[F, R],
 	fk func(L) F, joiner func(l L, hasLeft bool, r R, hasRight bool) O,
 ) topology.Table[EitherKey[K, F], O] {
+	given(builderOf(left, right), named("OuterJoinForeignKey", name),
+		function{"fk", fk}, function{"joiner", joiner})
 	return addOuterForeignKey(name, left, right, notNull(fk), joiner)
 }
 
@@ -56,6 +58,8 @@ func OuterJoinForeignKeyNull[K, F comparable, L, R, O any](
 	name string, left topology.Table[K, L], right topology.Table[F, R],
 	fk func(L) sql.Null[F], joiner func(l L, hasLeft bool, r R, hasRight bool) O,
 ) topology.Table[EitherKey[K, F], O] {
+	given(builderOf(left, right), named("OuterJoinForeignKeyNull", name),
+		function{"fk", fk}, function{"joiner", joiner})
 	return addOuterForeignKey(name, left, right, nullable(fk), joiner)
 }
 

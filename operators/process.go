@@ -51,7 +51,9 @@ func Process[K comparable, V any, K2 comparable, V2 any](
 	b := in.Builder()
 	keyCodec, err := state.KeyCodecOf[K]()
 	plan := &Stores{}
-	open(plan)
+	if given(b, named("Process", name), function{"open", open}) {
+		open(plan)
+	}
 	for _, err := range append(plan.errs, err) {
 		if err != nil {
 			b.Errorf("topology: process %q: %w", name, err)

@@ -17,7 +17,7 @@ type SuppressOption func(*suppressOptions)
 type suppressOptions struct{ maxRecords int }
 
 // MaxRecords bounds how many changed keys are held back: beyond it those that have
-// waited longest go out early. By default there is no bound.
+// waited longest go out early. 0, the default, is no bound.
 func MaxRecords(n int) SuppressOption { return func(o *suppressOptions) { o.maxRecords = n } }
 
 // SuppressUntilTimeLimit holds each change of a table back until stream time is limit
@@ -41,8 +41,8 @@ func SuppressUntilTimeLimit[K comparable, V any](
 		opt(&o)
 	}
 	b := in.Builder()
-	if limit < 0 {
-		b.Errorf("topology: suppress %q: the time limit is %v; it must not be negative", name, limit)
+	if err := checkSpan("time limit", limit, 0); err != nil {
+		b.Errorf("topology: suppress %q: %w", name, err)
 	}
 	if o.maxRecords < 0 {
 		b.Errorf("topology: suppress %q: MaxRecords is %d; it must not be negative", name, o.maxRecords)
@@ -71,8 +71,8 @@ func SuppressUntilTimeLimit[K comparable, V any](
 // table: when the window closes, at its end plus grace. Changes of a window that has
 // closed are dropped and counted as late, so that what went out stays. A window that
 // is gone when it closes, as a session that was merged into another, does not go out.
-// Give the definition that the table was windowed with; one that closes earlier drops
-// what comes later.
+// Give the definition that the table was windowed with. Its grace may be another one:
+// where that closes windows earlier, what comes later is dropped.
 //
 // Any number of windows may close together: none is lost. What went out is kept for
 // good; TTL bounds it.
@@ -91,12 +91,39 @@ func SuppressUntilWindowCloses[K comparable, V any](
 	if err := definition.Validate(); err != nil {
 		in.Builder().Errorf("topology: suppress %q: %w", name, err)
 	}
+	if other := otherWindows(in.Node(), definition); other != nil {
+		in.Builder().Errorf("topology: suppress %q: the definition is %s, and the table's windows are %s; "+
+			"give the one that the table was windowed with", name, definition, other)
+	}
 	return addSuppress(name, in, "until window closes, "+definition.String(), "", nil,
 		func(rt *topology.Runtime, s suppression[windows.Windowed[K], V]) topology.Operator {
 			return &suppressWindows[K, V]{
 				suppression: s, definition: definition, lates: newLates(rt),
 			}
 		})
+}
+
+// otherWindows returns the definition of the windows in a table's keys if that is known and
+// is one of other windows than the given one.
+func otherWindows(n *topology.Node, definition windows.Definition) windows.Definition {
+	if n == nil || n.Shape != topology.ShapeTable {
+		return nil
+	}
+	if d, ok := n.Windows.(windows.Definition); ok {
+		if windows.Same(d, definition) {
+			return nil
+		}
+		return d
+	}
+	for _, in := range n.Inputs {
+		if in == nil || in.Key != n.Key {
+			continue
+		}
+		if other := otherWindows(in, definition); other != nil {
+			return other
+		}
+	}
+	return nil
 }
 
 func addSuppress[K comparable, V any](

@@ -340,13 +340,22 @@ func TestSuppressMistakes(t *testing.T) {
 		}))
 	operators.SuppressUntilWindowCloses("nil", windowed, nil)
 	operators.SuppressUntilWindowCloses("bad", windowed, windows.Tumbling(0))
+	counts := operators.Aggregate("counts", operators.Window(operators.GroupByKey(operators.ToStream("s", in)),
+		windows.Tumbling(time.Minute).Grace(time.Second)), aggregate.Count[record.Change[int64, cell]]())
+	minutes := operators.Filter(counts, func(windows.Windowed[int64], int64) bool { return true })
+	operators.SuppressUntilWindowCloses("other", minutes, windows.Tumbling(time.Hour))
+	operators.SuppressUntilWindowCloses("same", minutes, windows.Tumbling(time.Minute).Grace(2*time.Second))
 	_, err := b.Build()
 	for _, want := range []string{
 		"needs a name", "time limit is -1s", "MaxRecords is -1", "is nil", "size is 0",
+		`"other": the definition is tumbling 1h0m0s, and the table's windows are tumbling 1m0s grace 1s`,
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("the error is %v, want one with %q", err, want)
 		}
+	}
+	if err != nil && strings.Contains(err.Error(), `"same"`) {
+		t.Errorf("the windows are the same, and the error is %v", err)
 	}
 }
 

@@ -28,13 +28,10 @@ func TTL[K comparable, V any](
 	keyCodec, errK := state.KeyCodecOf[K]()
 	codec, errV := state.CodecOf[V]()
 	markCodec, errM := state.CodecOf[int64]()
-	for _, err := range []error{errK, errV, errM} {
+	for _, err := range []error{errK, errV, errM, checkSpan("time to live", ttl, time.Microsecond)} {
 		if err != nil {
 			b.Errorf("topology: ttl %q: %w", name, err)
 		}
-	}
-	if ttl <= 0 {
-		b.Errorf("topology: ttl %q: the time to live is %v; it must be positive", name, ttl)
 	}
 	return topology.AddTable[K, V](b, topology.Node{
 		Name:   name,

@@ -47,13 +47,10 @@ func Versioned[K comparable, V any](
 	keyCodec, errK := state.KeyCodecOf[K]()
 	codec, errV := state.CodecOf[V]()
 	latest, errL := state.CodecOf[version[V]]()
-	for _, err := range []error{errK, errV, errL} {
+	for _, err := range []error{errK, errV, errL, checkSpan("retention", retention, 0)} {
 		if err != nil {
 			b.Errorf("topology: versioned %q: %w", name, err)
 		}
-	}
-	if retention < 0 {
-		b.Errorf("topology: versioned %q: the retention is %v; it must not be negative", name, retention)
 	}
 	table := topology.AddTable[K, V](b, topology.Node{
 		Name:   name,

@@ -1,6 +1,7 @@
 package operators
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -80,6 +81,10 @@ func WindowBy[G comparable, V any](
 				"source to take the time from the row", inputNames(in.inputs)),
 		)
 	}
+	if at == nil {
+		out.problems = append(out.problems, errors.New("operators: WindowBy was given nil as the function that "+
+			"takes the time from the row; give it one"))
+	}
 	d, ok := def.(windows.Assigner)
 	if !ok {
 		if def != nil {
@@ -113,6 +118,7 @@ func windowed[G comparable, V any](
 		return out
 	}
 	out.detail = def.String()
+	out.windows = def
 	if in.detail != "" {
 		out.detail = in.detail + " " + out.detail
 	}

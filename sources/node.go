@@ -19,6 +19,7 @@ type Option[V any] func(*options[V])
 type options[V any] struct {
 	name      string
 	eventTime func(V) time.Time
+	timed     bool // EventTime was given
 	lag       time.Duration
 	lagging   bool
 	snapshot  bool
@@ -31,7 +32,7 @@ type options[V any] struct {
 // Since such times may lie behind the clock by any amount, an idle table then lets no
 // stream time pass: windows close when later rows come. Lag bounds that amount.
 func EventTime[V any](of func(V) time.Time) Option[V] {
-	return func(o *options[V]) { o.eventTime = of }
+	return func(o *options[V]) { o.eventTime, o.timed = of, true }
 }
 
 // Lag declares that a row's event time lies at most d behind its commit, so that
@@ -116,8 +117,13 @@ func newSpec[K comparable, V any](
 	if err != nil {
 		b.Errorf("topology: %s %q: %w", kind, o.name, err)
 	}
-	if o.lag < 0 {
-		b.Errorf("topology: %s %q: the lag is %v; it must not be negative", kind, o.name, o.lag)
+	if o.timed && o.eventTime == nil {
+		b.Errorf("topology: %s %q: EventTime was given nil; give it a function, or leave it out for the "+
+			"commit time", kind, o.name)
+	}
+	if o.lag < 0 || o.lag%time.Microsecond != 0 {
+		b.Errorf("topology: %s %q: the lag is %v; it must not be negative, and a multiple of a microsecond",
+			kind, o.name, o.lag)
 	}
 	spec := &Spec{
 		Database:     db,

@@ -76,6 +76,9 @@ type Node struct {
 	// NeedsName says that the user has to name the node: it keeps state or needs an
 	// internal topic when it is scaled out.
 	NeedsName bool
+	// Windows is the windows.Definition of the windows in the output's keys, nil if there
+	// are none.
+	Windows any
 	// Detail is what describe prints behind the name, such as a window.
 	Detail string
 	// Source is set on source nodes: what to read.

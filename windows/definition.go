@@ -29,6 +29,26 @@ type Assigner interface {
 	HasGrace() bool
 }
 
+// Same reports whether two definitions make the same windows, whatever their graces.
+// Definitions of other packages are told apart by what they print.
+func Same(a, b Definition) bool { return withoutGrace(a) == withoutGrace(b) }
+
+func withoutGrace(d Definition) string {
+	switch w := d.(type) {
+	case TumblingWindow:
+		return w.Grace(0).String()
+	case HoppingWindow:
+		return w.Grace(0).String()
+	case SlidingWindow:
+		return w.Grace(0).String()
+	case SessionWindow:
+		return w.Grace(0).String()
+	case CalendarWindow:
+		return w.Grace(0).String()
+	}
+	return d.String()
+}
+
 // Closed reports whether a window takes no more records at the given stream time.
 func Closed(d Definition, w Window, streamTime int64) bool {
 	closes := d.Closes(w)
@@ -39,13 +59,36 @@ func Closed(d Definition, w Window, streamTime int64) bool {
 type grace struct {
 	span  int64
 	given bool
+	spans
 }
 
-func graceOf(d time.Duration) grace { return grace{span: d.Microseconds(), given: true} }
+func graceOf(d time.Duration) grace {
+	g := grace{given: true}
+	g.span = g.of(d)
+	return g
+}
 
 func (g grace) validate() error {
 	if g.span < 0 {
 		return fmt.Errorf("windows: grace is %v; it must not be negative", micros(g.span))
+	}
+	return g.spans.validate()
+}
+
+// spans remembers the first span of a definition that event times cannot tell.
+type spans struct{ finer time.Duration }
+
+// of returns a span in microseconds.
+func (s *spans) of(d time.Duration) int64 {
+	if d%time.Microsecond != 0 && s.finer == 0 {
+		s.finer = d
+	}
+	return d.Microseconds()
+}
+
+func (s spans) validate() error {
+	if s.finer != 0 {
+		return fmt.Errorf("windows: %v was given; times are whole microseconds, so give a multiple of one", s.finer)
 	}
 	return nil
 }

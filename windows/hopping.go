@@ -12,6 +12,7 @@ import (
 type HoppingWindow struct {
 	size, advance, offset int64
 	grace                 grace
+	spans
 }
 
 // Hopping makes windows of the given size, one beginning at every multiple of advance,
@@ -20,7 +21,9 @@ type HoppingWindow struct {
 // Kafka Streams. Records later than a window's end plus grace are dropped from it and
 // counted; grace defaults to 0.
 func Hopping(size, advance time.Duration) HoppingWindow {
-	return HoppingWindow{size: size.Microseconds(), advance: advance.Microseconds()}
+	var h HoppingWindow
+	h.size, h.advance = h.of(size), h.of(advance)
+	return h
 }
 
 // Grace says how long after its end a window still takes records, measured by
@@ -32,7 +35,7 @@ func (h HoppingWindow) Grace(d time.Duration) HoppingWindow {
 
 // Offset shifts the alignment, and the epoch with it.
 func (h HoppingWindow) Offset(d time.Duration) HoppingWindow {
-	h.offset = d.Microseconds()
+	h.offset = h.of(d)
 	return h
 }
 
@@ -59,7 +62,7 @@ func (h HoppingWindow) Validate() error {
 		errs = append(errs, fmt.Errorf("windows: each record would be in %d windows, more than %d; enlarge the "+
 			"advance, or use Sliding", h.size/h.advance, maxOverlap))
 	}
-	return errors.Join(append(errs, h.grace.validate())...)
+	return errors.Join(append(errs, h.spans.validate(), h.grace.validate())...)
 }
 
 // Assign appends the windows that contain a time, in ascending order.

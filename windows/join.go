@@ -9,31 +9,36 @@ import (
 // JoinWindow says how far apart in event time the records of two streams may lie to be
 // joined: a left record joins the right ones from Before before its own time up to
 // After after it, both ends included. Make it with Within.
-type JoinWindow struct{ before, after, grace int64 }
+type JoinWindow struct {
+	before, after, grace int64
+	spans
+}
 
 // Within joins records that are at most d apart, whichever comes first. Grace is 0.
 func Within(d time.Duration) JoinWindow {
-	return JoinWindow{before: d.Microseconds(), after: d.Microseconds()}
+	var w JoinWindow
+	w.before, w.after = w.of(d), w.of(d)
+	return w
 }
 
 // Before says how much earlier than the left record the right one may be. Together
 // with After it may be negative: Before(-time.Minute) asks for right records that are
 // at least a minute later.
 func (w JoinWindow) Before(d time.Duration) JoinWindow {
-	w.before = d.Microseconds()
+	w.before = w.of(d)
 	return w
 }
 
 // After says how much later than the left record the right one may be.
 func (w JoinWindow) After(d time.Duration) JoinWindow {
-	w.after = d.Microseconds()
+	w.after = w.of(d)
 	return w
 }
 
 // Grace says how long after its end a record's window still takes records that come
 // out of order, measured by stream time. It defaults to 0.
 func (w JoinWindow) Grace(d time.Duration) JoinWindow {
-	w.grace = d.Microseconds()
+	w.grace = w.of(d)
 	return w
 }
 
@@ -47,7 +52,7 @@ func (w JoinWindow) Validate() error {
 	if w.grace < 0 {
 		errs = append(errs, fmt.Errorf("windows: grace is %v; it must not be negative", micros(w.grace)))
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, w.spans.validate())...)
 }
 
 // String prints the window, as describe shows it.

@@ -11,6 +11,7 @@ import (
 type SessionWindow struct {
 	gap   int64
 	grace grace
+	spans
 }
 
 // Session makes a window of all records of a key that follow one another at most gap
@@ -19,7 +20,11 @@ type SessionWindow struct {
 //
 // A session takes records up to and including stream time last record plus gap plus
 // grace; grace defaults to 0.
-func Session(gap time.Duration) SessionWindow { return SessionWindow{gap: gap.Microseconds()} }
+func Session(gap time.Duration) SessionWindow {
+	var s SessionWindow
+	s.gap = s.of(gap)
+	return s
+}
 
 // Grace says how long after its end and the gap a session still takes records,
 // measured by stream time.
@@ -34,7 +39,7 @@ func (s SessionWindow) Validate() error {
 	if s.gap <= 0 {
 		errs = append(errs, fmt.Errorf("windows: gap is %v; it must be at least a microsecond", micros(s.gap)))
 	}
-	return errors.Join(append(errs, s.grace.validate())...)
+	return errors.Join(append(errs, s.spans.validate(), s.grace.validate())...)
 }
 
 // Around returns from and to when a session's records may be for a record at the given

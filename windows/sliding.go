@@ -11,6 +11,7 @@ import (
 type SlidingWindow struct {
 	difference int64
 	grace      grace
+	spans
 }
 
 // Sliding makes a window for each group of records of a key that lie at most
@@ -22,7 +23,9 @@ type SlidingWindow struct {
 // A window takes records up to and including stream time end plus grace; grace
 // defaults to 0.
 func Sliding(difference time.Duration) SlidingWindow {
-	return SlidingWindow{difference: difference.Microseconds()}
+	var s SlidingWindow
+	s.difference = s.of(difference)
+	return s
 }
 
 // Grace says how long after its end a window still takes records, measured by
@@ -39,7 +42,7 @@ func (s SlidingWindow) Validate() error {
 		errs = append(errs, fmt.Errorf("windows: difference is %v; it must not be negative",
 			micros(s.difference)))
 	}
-	return errors.Join(append(errs, s.grace.validate())...)
+	return errors.Join(append(errs, s.spans.validate(), s.grace.validate())...)
 }
 
 // Difference is the largest distance of two records of a window, in microseconds.

@@ -12,13 +12,16 @@ import (
 type TumblingWindow struct {
 	size, offset int64
 	grace        grace
+	spans
 }
 
 // Tumbling divides time into windows of the given size, aligned to the Unix epoch
 // in UTC. Records later than their window's end plus grace are dropped and
 // counted; grace defaults to 0.
 func Tumbling(size time.Duration) TumblingWindow {
-	return TumblingWindow{size: size.Microseconds()}
+	var t TumblingWindow
+	t.size = t.of(size)
+	return t
 }
 
 // Grace says how long after its end a window still takes records, measured by
@@ -30,7 +33,7 @@ func (t TumblingWindow) Grace(d time.Duration) TumblingWindow {
 
 // Offset shifts the alignment, for instance by a fixed zone's distance to UTC.
 func (t TumblingWindow) Offset(d time.Duration) TumblingWindow {
-	t.offset = d.Microseconds()
+	t.offset = t.of(d)
 	return t
 }
 
@@ -40,7 +43,7 @@ func (t TumblingWindow) Validate() error {
 	if t.size <= 0 {
 		errs = append(errs, fmt.Errorf("windows: size is %v; it must be at least a microsecond", micros(t.size)))
 	}
-	return errors.Join(append(errs, t.grace.validate())...)
+	return errors.Join(append(errs, t.spans.validate(), t.grace.validate())...)
 }
 
 // Of returns the window that a time falls into. The first and the last window that

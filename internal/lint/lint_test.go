@@ -196,11 +196,12 @@ var (
 // TestOperatorsAreShown gives operators what they need, and takes it away.
 func TestOperatorsAreShown(t *testing.T) {
 	files := map[string]string{
-		"operators/a.go": "package a\n\n// Alpha is all.\nfunc Alpha(in topology.Stream) {}\n\n" +
+		"operators/a.go": "package operators\n\n// Alpha is all.\nfunc Alpha(in topology.Stream) {}\n\n" +
 			"// AlphaNull is Alpha with NULLs.\nfunc AlphaNull(in topology.Stream) {}\n",
 		"operators/aggregate/b.go": "package b\n\n// Beta adds.\nfunc Beta() Aggregator[int, int] { return nil }\n",
 		"operators/a_test.go":      "package a\n\nfunc ExampleAlpha() {}\n\nfunc ExampleBeta() {}\n",
 		"internal/kstreams/c.go":   "package c\n\nvar _ = operators.AlphaNull\n",
+		"docs/from.md":             "`operators.Alpha`\n",
 		semanticsPage:              "| `Alpha`, `AlphaNull` | `Beta` | `ExampleAlpha` |\n",
 	}
 	problems := func(without, change string) string {
@@ -228,6 +229,7 @@ func TestOperatorsAreShown(t *testing.T) {
 			"operators/aggregate/b.go:4: Beta has no example"},
 		{"internal/kstreams/c.go", "package c\n", "operators/a.go:4: Alpha has no family in internal/kstreams\n" +
 			"operators/a.go:7: AlphaNull has no family in internal/kstreams"},
+		{"docs/from.md", "`operators.Gamma`\n", "docs/from.md: there is no operators.Gamma"},
 		{semanticsPage, "| `Alpha` | `AlphaNull` |\n",
 			"operators/aggregate/b.go:4: Beta has no row in docs/semantics.md"},
 	} {

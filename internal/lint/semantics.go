@@ -38,10 +38,13 @@ type algebra struct {
 	tests     map[string]bool // tests and examples, by name
 	families  map[string]bool // operators that the families call
 	pages     map[string]string
+	// api is what the packages export that pages speak of, such as operators.Join.
+	api map[string]bool
 }
 
 func newAlgebra() *algebra {
-	return &algebra{tests: map[string]bool{}, families: map[string]bool{}, pages: map[string]string{}}
+	return &algebra{tests: map[string]bool{}, families: map[string]bool{}, pages: map[string]string{},
+		api: map[string]bool{}}
 }
 
 // add takes what a file has.
@@ -68,6 +71,43 @@ func (a *algebra) add(f *file) {
 		})
 	case dir == "operators" || dir == "operators/aggregate":
 		a.addOperators(f)
+	}
+	if f.syntax != nil && !strings.HasSuffix(f.path, "_test.go") && namedOnPages[dir] {
+		a.addExported(f)
+	}
+}
+
+// namedOnPages are the packages whose exported names pages give as package.Name.
+var namedOnPages = map[string]bool{
+	"operators": true, "operators/aggregate": true, "windows": true, "sources": true, "sinks": true,
+	"topology": true, "topology/topologytest": true,
+}
+
+// addExported notes the names that a file exports, without methods.
+func (a *algebra) addExported(f *file) {
+	add := func(id *ast.Ident) {
+		if id.IsExported() {
+			a.api[f.syntax.Name.Name+"."+id.Name] = true
+		}
+	}
+	for _, decl := range f.syntax.Decls {
+		switch d := decl.(type) {
+		case *ast.FuncDecl:
+			if d.Recv == nil {
+				add(d.Name)
+			}
+		case *ast.GenDecl:
+			for _, spec := range d.Specs {
+				switch s := spec.(type) {
+				case *ast.TypeSpec:
+					add(s.Name)
+				case *ast.ValueSpec:
+					for _, id := range s.Names {
+						add(id)
+					}
+				}
+			}
+		}
 	}
 }
 
@@ -112,7 +152,7 @@ var word = regexp.MustCompile(`\w+`)
 // the tests that pages name and that do not exist. Of an operator's forms one has to have
 // an example, and one a family.
 func (a *algebra) problems() []Problem {
-	problems := a.missingTests()
+	problems := append(a.missingTests(), a.missingNames()...)
 	named := map[string]bool{}
 	for _, w := range word.FindAllString(a.pages[semanticsPage], -1) {
 		named[w] = true
@@ -146,7 +186,9 @@ func (a *algebra) problems() []Problem {
 }
 
 var (
-	quoted   = regexp.MustCompile("`[^`\n]+`")
+	quoted  = regexp.MustCompile("`[^`\n]+`")
+	apiName = regexp.MustCompile(
+		`\b(?:operators|aggregate|sources|sinks|windows|topology|topologytest)\.[A-Z]\w*`)
 	testName = regexp.MustCompile(`\b(?:Test|Example)[A-Z_]\w*`)
 )
 
@@ -158,6 +200,19 @@ func (a *algebra) missingTests() []Problem {
 				if !a.tests[name] {
 					problems = append(problems, Problem{Path: page, Text: "there is no " + name})
 				}
+			}
+		}
+	}
+	return problems
+}
+
+// missingNames are the names on pages that their packages do not export.
+func (a *algebra) missingNames() []Problem {
+	var problems []Problem
+	for page, text := range a.pages {
+		for _, name := range apiName.FindAllString(text, -1) {
+			if !a.api[name] {
+				problems = append(problems, Problem{Path: page, Text: "there is no " + name})
 			}
 		}
 	}

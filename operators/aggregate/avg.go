@@ -14,39 +14,40 @@ import (
 // avg(bigint): to at least 16 significant digits. Over no values at all, which only
 // KeepEmpty makes possible, it is 0.
 func Avg[V any, N Integer](value func(V) N) Aggregator[V, record.Decimal] {
-	return newMean("int128", value, func() total[N, record.Decimal] { return &integerMean[N]{} })
+	return given("Avg", newMean("int128", value,
+		func() total[N, record.Decimal] { return &integerMean[N]{} }), value)
 }
 
 // AvgNull is Avg over values that can be NULL: those that are do not count, and
 // where all are, so is the result.
 func AvgNull[V any, N Integer](value func(V) sql.Null[N]) Aggregator[V, sql.Null[record.Decimal]] {
-	return nullable(value, Avg(identity[N]))
+	return given("AvgNull", nullable(value, Avg(identity[N])), value)
 }
 
 // AvgFloat is the average of floats as the exact sum, rounded, over the count; see
 // SumFloat. Over no values at all, which only KeepEmpty makes possible, it is 0.
 func AvgFloat[V any, F Float](value func(V) F) Aggregator[V, float64] {
-	return newMean("float", value, func() total[F, float64] { return &floatMean[F]{} })
+	return given("AvgFloat", newMean("float", value, func() total[F, float64] { return &floatMean[F]{} }), value)
 }
 
 // AvgFloatNull is AvgFloat over values that can be NULL; see AvgNull.
 func AvgFloatNull[V any, F Float](value func(V) sql.Null[F]) Aggregator[V, sql.Null[float64]] {
-	return nullable(value, AvgFloat(identity[F]))
+	return given("AvgFloatNull", nullable(value, AvgFloat(identity[F])), value)
 }
 
 // AvgDecimal is the average of decimals, rounded as PostgreSQL's avg(numeric(p,
 // scale)): to at least 16 significant digits, and at least scale digits behind the
 // point. Over no values at all, which only KeepEmpty makes possible, it is 0.
 func AvgDecimal[V any](scale int32, value func(V) record.Decimal) Aggregator[V, record.Decimal] {
-	return newMean(fmt.Sprintf("decimal %d", scale), value,
-		func() total[record.Decimal, record.Decimal] { return &decimalMean{scale: scale} })
+	return given("AvgDecimal", newMean(fmt.Sprintf("decimal %d", scale), value,
+		func() total[record.Decimal, record.Decimal] { return &decimalMean{scale: scale} }), value)
 }
 
 // AvgDecimalNull is AvgDecimal over values that can be NULL; see AvgNull.
 func AvgDecimalNull[V any](
 	scale int32, value func(V) sql.Null[record.Decimal],
 ) Aggregator[V, sql.Null[record.Decimal]] {
-	return nullable(value, AvgDecimal(scale, identity[record.Decimal]))
+	return given("AvgDecimalNull", nullable(value, AvgDecimal(scale, identity[record.Decimal])), value)
 }
 
 func newMean[V, T, R any](name string, value func(V) T, empty func() total[T, R]) Aggregator[V, R] {

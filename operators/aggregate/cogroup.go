@@ -31,6 +31,9 @@ type OneOf4[A, B, C, D any] struct {
 //
 //	aggregate.Custom(aggregate.Cogroup2(addOrder, addClick))
 func Cogroup2[A, B, S any](addA func(S, A) S, addB func(S, B) S) Fold[OneOf2[A, B], S, S] {
+	if addA == nil || addB == nil {
+		return Fold[OneOf2[A, B], S, S]{} // which Custom refuses
+	}
 	return Fold[OneOf2[A, B], S, S]{
 		Add: func(s S, v OneOf2[A, B]) S {
 			if v.Input == 1 {
@@ -46,6 +49,9 @@ func Cogroup2[A, B, S any](addA func(S, A) S, addB func(S, B) S) Fold[OneOf2[A, 
 func Cogroup3[A, B, C, S any](
 	addA func(S, A) S, addB func(S, B) S, addC func(S, C) S,
 ) Fold[OneOf3[A, B, C], S, S] {
+	if addA == nil || addB == nil || addC == nil {
+		return Fold[OneOf3[A, B, C], S, S]{} // which Custom refuses
+	}
 	return Fold[OneOf3[A, B, C], S, S]{
 		Add: func(s S, v OneOf3[A, B, C]) S {
 			switch v.Input {
@@ -64,6 +70,9 @@ func Cogroup3[A, B, C, S any](
 func Cogroup4[A, B, C, D, S any](
 	addA func(S, A) S, addB func(S, B) S, addC func(S, C) S, addD func(S, D) S,
 ) Fold[OneOf4[A, B, C, D], S, S] {
+	if addA == nil || addB == nil || addC == nil || addD == nil {
+		return Fold[OneOf4[A, B, C, D], S, S]{} // which Custom refuses
+	}
 	return Fold[OneOf4[A, B, C, D], S, S]{
 		Add: func(s S, v OneOf4[A, B, C, D]) S {
 			switch v.Input {

@@ -16,37 +16,37 @@ import (
 // It keeps an entry for each row; a change writes that one alone, and reads the
 // group once at the end of the step.
 func Collect[V any, O comparable, R any](order func(V) O, value func(V) R) Aggregator[V, []R] {
-	return newList("collect", order, value, false, 0)
+	return given("Collect", newList("collect", order, value, false, 0), order, value)
 }
 
 // CollectDesc is Collect in descending order; rows that tie still come in order of
 // their keys.
 func CollectDesc[V any, O comparable, R any](order func(V) O, value func(V) R) Aggregator[V, []R] {
-	return newList("collect-desc", order, value, true, 0)
+	return given("CollectDesc", newList("collect-desc", order, value, true, 0), order, value)
 }
 
 // TopN gathers the n rows with the greatest order into a list, greatest first; see
 // Collect. It reads n entries a changed group, however large the group is.
 func TopN[V any, O comparable, R any](n int, order func(V) O, value func(V) R) Aggregator[V, []R] {
-	return limited(n, newList("top-n", order, value, true, n))
+	return given("TopN", limited(n, newList("top-n", order, value, true, n)), order, value)
 }
 
 // BottomN gathers the n rows with the smallest order into a list, smallest first;
 // see TopN.
 func BottomN[V any, O comparable, R any](n int, order func(V) O, value func(V) R) Aggregator[V, []R] {
-	return limited(n, newList("bottom-n", order, value, false, n))
+	return given("BottomN", limited(n, newList("bottom-n", order, value, false, n)), order, value)
 }
 
 // ArgMin is the value of the row whose order is the smallest, of rows that tie the
 // one with the first key. Over no rows at all it is the zero value.
 func ArgMin[V any, O comparable, R any](order func(V) O, value func(V) R) Aggregator[V, R] {
-	return Map(newList("arg-min", order, value, false, 1), firstOf[R])
+	return given("ArgMin", Map(newList("arg-min", order, value, false, 1), firstOf[R]), order, value)
 }
 
 // ArgMax is the value of the row whose order is the greatest, of rows that tie the
 // one with the first key. Over no rows at all it is the zero value.
 func ArgMax[V any, O comparable, R any](order func(V) O, value func(V) R) Aggregator[V, R] {
-	return Map(newList("arg-max", order, value, true, 1), firstOf[R])
+	return given("ArgMax", Map(newList("arg-max", order, value, true, 1), firstOf[R]), order, value)
 }
 
 func firstOf[R any](list []R) (first R) {

@@ -20,7 +20,7 @@ func Combine2[V, A, B, R any](a Aggregator[V, A], b Aggregator[V, B], join func(
 			return &pair[V, A, B, R]{a: a.build(slot), b: b.build(slot + a.slots), join: join}
 		}
 	}
-	return out
+	return given("Combine2", out, join)
 }
 
 // Combine3 computes three aggregates of the same group and joins their results; see
@@ -32,8 +32,8 @@ func Combine3[V, A, B, C, R any](
 		a A
 		b B
 	}
-	return Combine2(Combine2(a, b, func(a A, b B) ab { return ab{a, b} }), c,
-		func(x ab, c C) R { return join(x.a, x.b, c) })
+	return given("Combine3", Combine2(Combine2(a, b, func(a A, b B) ab { return ab{a, b} }), c,
+		func(x ab, c C) R { return join(x.a, x.b, c) }), join)
 }
 
 // Combine4 computes four aggregates of the same group and joins their results; see
@@ -47,8 +47,8 @@ func Combine4[V, A, B, C, D, R any](
 		b B
 		c C
 	}
-	return Combine2(Combine3(a, b, c, func(a A, b B, c C) abc { return abc{a, b, c} }), d,
-		func(x abc, d D) R { return join(x.a, x.b, x.c, d) })
+	return given("Combine4", Combine2(Combine3(a, b, c, func(a A, b B, c C) abc { return abc{a, b, c} }), d,
+		func(x abc, d D) R { return join(x.a, x.b, x.c, d) }), join)
 }
 
 type pair[V, A, B, R any] struct {

@@ -12,12 +12,12 @@ func Count[V any]() Aggregator[V, int64] {
 
 // CountIf counts the values for which keep is true: COUNT(*) FILTER (WHERE ...).
 func CountIf[V any](keep func(V) bool) Aggregator[V, int64] {
-	return Aggregator[V, int64]{
+	return given("CountIf", Aggregator[V, int64]{
 		build:  func(int) Accumulator[V, int64] { return &count[V]{keep: keep} },
 		remove: true,
 		merge:  true,
 		schema: "count",
-	}
+	}, keep)
 }
 
 type count[V any] struct {

@@ -31,7 +31,8 @@ func Custom[V, A, R any](f Fold[V, A, R]) Aggregator[V, R] {
 		err = fmt.Errorf("aggregate: state of a Fold: %w", err)
 	}
 	if f.Add == nil || f.Result == nil {
-		err = errors.Join(err, errors.New("aggregate: a Fold needs Add and Result"))
+		err = errors.Join(err,
+			errors.New("aggregate: a Fold needs Add and Result, and a Cogroup all of its adders"))
 	}
 	return Aggregator[V, R]{
 		build: func(int) Accumulator[V, R] {
@@ -54,7 +55,7 @@ func Reduce[V any](combine func(acc, v V) V) Aggregator[V, V] {
 		Value V
 		Has   bool
 	}
-	return Custom(Fold[V, state, V]{
+	return given("Reduce", Custom(Fold[V, state, V]{
 		Add: func(s state, v V) state {
 			if s.Has {
 				v = combine(s.Value, v)
@@ -71,7 +72,7 @@ func Reduce[V any](combine func(acc, v V) V) Aggregator[V, V] {
 			return state{Value: combine(earlier.Value, later.Value), Has: true}
 		},
 		Result: func(s state) V { return s.Value },
-	})
+	}), combine)
 }
 
 type fold[V, A, R any] struct {

@@ -8,7 +8,7 @@ func Map[V, A, R any](a Aggregator[V, A], f func(A) R) Aggregator[V, R] {
 			return mapped[V, A, R]{Accumulator: a.build(slot), f: f}
 		}
 	}
-	return out
+	return given("Map", out, f)
 }
 
 // mapped is an accumulator but for its result.

@@ -16,23 +16,23 @@ import (
 // without reading the others. Over no values at all, which only KeepEmpty makes
 // possible, it is the zero value.
 func Min[V any, T comparable](value func(V) T) Aggregator[V, T] {
-	return newExtremum("min", value, false)
+	return given("Min", newExtremum("min", value, false), value)
 }
 
 // Max is the greatest value of a group; see Min.
 func Max[V any, T comparable](value func(V) T) Aggregator[V, T] {
-	return newExtremum("max", value, true)
+	return given("Max", newExtremum("max", value, true), value)
 }
 
 // MinNull is Min over values that can be NULL: those that are do not count, and
 // where all are, so is the result.
 func MinNull[V any, T comparable](value func(V) sql.Null[T]) Aggregator[V, sql.Null[T]] {
-	return nullable(value, Min(identity[T]))
+	return given("MinNull", nullable(value, Min(identity[T])), value)
 }
 
 // MaxNull is Max over values that can be NULL; see MinNull.
 func MaxNull[V any, T comparable](value func(V) sql.Null[T]) Aggregator[V, sql.Null[T]] {
-	return nullable(value, Max(identity[T]))
+	return given("MaxNull", nullable(value, Max(identity[T])), value)
 }
 
 func newExtremum[V any, T comparable](name string, value func(V) T, desc bool) Aggregator[V, T] {

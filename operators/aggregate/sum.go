@@ -17,18 +17,18 @@ type Integer interface {
 // that does not fit is ErrOverflow at the end of the step, never a wrap; use
 // SumDecimal for sums beyond 64 bits.
 func Sum[V any, N Integer](value func(V) N) Aggregator[V, N] {
-	return Aggregator[V, N]{
+	return given("Sum", Aggregator[V, N]{
 		build:  func(int) Accumulator[V, N] { return &sum[V, N]{value: value} },
 		remove: true,
 		merge:  true,
 		schema: "sum-int128",
-	}
+	}, value)
 }
 
 // SumNull is Sum over values that can be NULL: those that are do not count, and
 // where all are, so is the result.
 func SumNull[V any, N Integer](value func(V) sql.Null[N]) Aggregator[V, sql.Null[N]] {
-	return nullable(value, Sum(identity[N]))
+	return given("SumNull", nullable(value, Sum(identity[N])), value)
 }
 
 type sum[V any, N Integer] struct {

@@ -11,18 +11,18 @@ import (
 // SumDecimal adds decimals, exactly. As in PostgreSQL, NaN among the values makes
 // the sum NaN, and so do both infinities; when they leave, so does their effect.
 func SumDecimal[V any](value func(V) record.Decimal) Aggregator[V, record.Decimal] {
-	return Aggregator[V, record.Decimal]{
+	return given("SumDecimal", Aggregator[V, record.Decimal]{
 		build:  func(int) Accumulator[V, record.Decimal] { return &decimalSum[V]{value: value} },
 		remove: true,
 		merge:  true,
 		schema: "sum-decimal",
-	}
+	}, value)
 }
 
 // SumDecimalNull is SumDecimal over values that can be NULL: those that are do not
 // count, and where all are, so is the result.
 func SumDecimalNull[V any](value func(V) sql.Null[record.Decimal]) Aggregator[V, sql.Null[record.Decimal]] {
-	return nullable(value, SumDecimal(identity[record.Decimal]))
+	return given("SumDecimalNull", nullable(value, SumDecimal(identity[record.Decimal])), value)
 }
 
 type decimalSum[V any] struct {

@@ -13,18 +13,18 @@ type Float interface{ ~float32 | ~float64 }
 // out again leaves no trace. NaN and infinities count as long as they are there. A
 // sum beyond the range of float64 is an infinity; a sum of 0 is never -0.
 func SumFloat[V any, F Float](value func(V) F) Aggregator[V, float64] {
-	return Aggregator[V, float64]{
+	return given("SumFloat", Aggregator[V, float64]{
 		build:  func(int) Accumulator[V, float64] { return &floatSum[V, F]{value: value} },
 		remove: true,
 		merge:  true,
 		schema: "sum-float",
-	}
+	}, value)
 }
 
 // SumFloatNull is SumFloat over values that can be NULL: those that are do not
 // count, and where all are, so is the result.
 func SumFloatNull[V any, F Float](value func(V) sql.Null[F]) Aggregator[V, sql.Null[float64]] {
-	return nullable(value, SumFloat(identity[F]))
+	return given("SumFloatNull", nullable(value, SumFloat(identity[F])), value)
 }
 
 type floatSum[V any, F Float] struct {
