@@ -154,7 +154,8 @@ func (e *BuildError) Error() string {
 	fmt.Fprintf(&s, "topology: %q has %d error(s):", e.Topology, len(e.Errs))
 	for _, err := range e.Errs {
 		s.WriteString("\n  - ")
-		s.WriteString(err.Error())
+		// One that joins several keeps them under its point.
+		s.WriteString(strings.ReplaceAll(err.Error(), "\n", "\n    "))
 	}
 	return s.String()
 }

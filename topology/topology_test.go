@@ -12,6 +12,7 @@ import (
 
 	"github.com/tailrace/tailrace/operators"
 	"github.com/tailrace/tailrace/operators/aggregate"
+	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/sinks"
 	"github.com/tailrace/tailrace/sources"
 	"github.com/tailrace/tailrace/topology"
@@ -160,6 +161,8 @@ func TestErrors(t *testing.T) {
 		"reads":      readAgain,
 		"aggregates": wrongAggregates,
 		"joins":      wrongJoins,
+		"functions":  nilFunctions,
+		"spans":      finerSpans,
 		"foreign": func(b *topology.Builder) {
 			other := topology.New("other")
 			operators.Join("join", source(b, "public.a"), source(other, "public.a"),
@@ -180,6 +183,57 @@ func TestErrors(t *testing.T) {
 		}
 		return err.Error() + "\n"
 	})
+}
+
+// nilFunctions gives nil where each kind of operator asks for a function.
+func nilFunctions(b *topology.Builder) {
+	type (
+		none   = func(int64, order) bool
+		keys   = func(int64, order) int64
+		joiner = func(order, order) order
+		fk     = func(order) int64
+	)
+	a, s := source(b, "public.a"), operators.ToStream("s", source(b, "public.b"))
+	operators.Filter(a, none(nil))
+	operators.Rekey(s, (func(int64, record.Change[int64, order]) int64)(nil))
+	operators.Join("join", a, a, joiner(nil))
+	operators.JoinForeignKey("foreign", a, a, fk(nil), joiner(nil))
+	operators.JoinForeignKeys2("references", a, operators.Refer(a, fk(nil)), operators.Refer(a, keyOf),
+		func(order, sql.Null[order], sql.Null[order]) order { return order{} })
+	operators.Enrich("enrich", s, a, nil, func(_ record.Change[int64, order], o order) order { return o })
+	operators.Process("process", s,
+		(func(*operators.Stores) operators.Processor[int64, record.Change[int64, order], int64, int64])(nil))
+	groups := operators.GroupBy(a, keys(nil))
+	operators.Aggregate("sum", groups, aggregate.Sum(fk(nil)))
+	operators.Aggregate("top", groups, aggregate.TopN(3, fk(nil), fk(nil)))
+	operators.Aggregate("by-time", operators.WindowBy(groups, windows.Tumbling(time.Minute), nil), aggregate.Count[order]())
+	operators.Aggregate("cogroup", operators.Cogroup2(operators.GroupByKey(s), operators.GroupByKey(s)),
+		aggregate.Custom(aggregate.Cogroup2[record.Change[int64, order], record.Change[int64, order], int64](nil, nil)))
+	sources.Table[int64, order](b, sources.NewDatabase("shop", nil), "public.timed", sources.EventTime[order](nil))
+}
+
+func keyOf(order) int64 { return 0 }
+
+// finerSpans gives spans that event times, which are in microseconds, cannot tell.
+func finerSpans(b *topology.Builder) {
+	a := source(b, "public.a")
+	s := operators.ToStream("s", a)
+	const fine = 1500 * time.Nanosecond
+	operators.TTL("ttl", a, fine)
+	operators.Versioned("versions", a, fine)
+	operators.SuppressUntilTimeLimit("suppress", a, fine)
+	operators.DeduplicateByKey("deduplicate", s, windows.Within(fine))
+	for name, w := range map[string]windows.Definition{
+		"tumbling": windows.Tumbling(fine), "offset": windows.Tumbling(time.Second).Offset(fine),
+		"hopping": windows.Hopping(time.Second, fine), "sliding": windows.Sliding(fine),
+		"session": windows.Session(fine), "grace": windows.Days(nil).Grace(fine),
+	} {
+		if err := w.Validate(); err == nil {
+			b.Errorf("windows %s: nothing is found", name)
+		}
+	}
+	operators.Aggregate("windows", operators.Window(operators.GroupByKey(s), windows.Tumbling(fine)),
+		aggregate.Count[record.Change[int64, order]](), operators.Retention(fine))
 }
 
 // TestNamesOfViews gives a view the name of the operator that it shows.

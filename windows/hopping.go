@@ -62,7 +62,10 @@ func (h HoppingWindow) Validate() error {
 		errs = append(errs, fmt.Errorf("windows: each record would be in %d windows, more than %d; enlarge the "+
 			"advance, or use Sliding", h.size/h.advance, maxOverlap))
 	}
-	return errors.Join(append(errs, h.spans.validate(), h.grace.validate())...)
+	if len(errs) == 0 {
+		errs = append(errs, h.spans.validate())
+	}
+	return errors.Join(append(errs, h.grace.validate())...)
 }
 
 // Assign appends the windows that contain a time, in ascending order.

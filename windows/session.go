@@ -39,7 +39,10 @@ func (s SessionWindow) Validate() error {
 	if s.gap <= 0 {
 		errs = append(errs, fmt.Errorf("windows: gap is %v; it must be at least a microsecond", micros(s.gap)))
 	}
-	return errors.Join(append(errs, s.spans.validate(), s.grace.validate())...)
+	if len(errs) == 0 {
+		errs = append(errs, s.spans.validate())
+	}
+	return errors.Join(append(errs, s.grace.validate())...)
 }
 
 // Around returns from and to when a session's records may be for a record at the given

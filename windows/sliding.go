@@ -42,7 +42,10 @@ func (s SlidingWindow) Validate() error {
 		errs = append(errs, fmt.Errorf("windows: difference is %v; it must not be negative",
 			micros(s.difference)))
 	}
-	return errors.Join(append(errs, s.spans.validate(), s.grace.validate())...)
+	if len(errs) == 0 {
+		errs = append(errs, s.spans.validate())
+	}
+	return errors.Join(append(errs, s.grace.validate())...)
 }
 
 // Difference is the largest distance of two records of a window, in microseconds.

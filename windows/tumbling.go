@@ -43,7 +43,10 @@ func (t TumblingWindow) Validate() error {
 	if t.size <= 0 {
 		errs = append(errs, fmt.Errorf("windows: size is %v; it must be at least a microsecond", micros(t.size)))
 	}
-	return errors.Join(append(errs, t.spans.validate(), t.grace.validate())...)
+	if len(errs) == 0 {
+		errs = append(errs, t.spans.validate())
+	}
+	return errors.Join(append(errs, t.grace.validate())...)
 }
 
 // Of returns the window that a time falls into. The first and the last window that

@@ -13,6 +13,7 @@ func given[V, R any](constructor string, a Aggregator[V, R], functions ...any) A
 		if reflect.ValueOf(f).IsNil() {
 			a.problem = errors.Join(a.problem,
 				fmt.Errorf("aggregate: %s was given nil as a function; give it one", constructor))
+			break
 		}
 	}
 	return a
