@@ -206,10 +206,13 @@ func nilFunctions(b *topology.Builder) {
 	groups := operators.GroupBy(a, keys(nil))
 	operators.Aggregate("sum", groups, aggregate.Sum(fk(nil)))
 	operators.Aggregate("top", groups, aggregate.TopN(3, fk(nil), fk(nil)))
-	operators.Aggregate("by-time", operators.WindowBy(groups, windows.Tumbling(time.Minute), nil), aggregate.Count[order]())
+	operators.Aggregate("by-time", operators.WindowBy(groups, windows.Tumbling(time.Minute), nil),
+		aggregate.Count[order]())
+	type row = record.Change[int64, order]
 	operators.Aggregate("cogroup", operators.Cogroup2(operators.GroupByKey(s), operators.GroupByKey(s)),
-		aggregate.Custom(aggregate.Cogroup2[record.Change[int64, order], record.Change[int64, order], int64](nil, nil)))
-	sources.Table[int64, order](b, sources.NewDatabase("shop", nil), "public.timed", sources.EventTime[order](nil))
+		aggregate.Custom(aggregate.Cogroup2[row, row, int64](nil, nil)))
+	sources.Table[int64, order](b, sources.NewDatabase("shop", nil), "public.timed",
+		sources.EventTime[order](nil))
 }
 
 func keyOf(order) int64 { return 0 }
