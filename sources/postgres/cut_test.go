@@ -178,6 +178,9 @@ func TestFirstOpenCut(t *testing.T) {
 		if n := l.db.String("SELECT count(*) FROM pg_replication_slots WHERE database = current_database()"); n != "1" {
 			t.Errorf("%s slots", n)
 		}
+		if places < 5 {
+			t.Errorf("cut at %d places only", places)
+		}
 		t.Logf("cut at %d places", places)
 	}
 }
