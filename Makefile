@@ -63,11 +63,13 @@ race: ## the tests of the concurrent and the stateful packages under the race de
 		./internal/engine/... ./internal/faultproxy ./internal/pgserver
 
 .PHONY: test-postgres
-test-postgres: ## the PostgreSQL source and sink on each supported version
+test-postgres: ## the PostgreSQL source and sink, and views against SQL, on each supported version
 	@for version in $(POSTGRES_VERSIONS); do \
 		echo "== PostgreSQL $$version"; \
 		TAILRACE_TEST_PG_VERSION=$$version $(GO) test -count=1 -timeout 20m \
 			./sources/postgres/... ./sinks/postgres/... || exit 1; \
+		TAILRACE_TEST_PG_VERSION=$$version $(GO) test -count=1 -timeout 20m \
+			-run '^TestViewEqualsSQL$$' ./internal/apptest || exit 1; \
 	done
 
 .PHONY: demo
