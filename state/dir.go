@@ -27,14 +27,13 @@ type Identity struct {
 // Store ids are the first four bytes of each key.
 const (
 	// FirstStoreID is the lowest id of a store. Lower ones are the engine's own, with
-	// the checkpoint under 0, and the directory's (manifestID, metaID).
+	// the checkpoint under 0, and the directory's (manifestID).
 	FirstStoreID = 16
 	// FirstQueueID is the lowest id of a queue. Queues come after all stores, so that
 	// a batch with state and then queue rows ascends.
 	FirstQueueID = 0xF0000000
 
 	manifestID = 1
-	metaID     = 2
 )
 
 // dirFormat is the layout of a state directory that this release writes, and the only
@@ -370,29 +369,12 @@ func (d *Dir) each(prefix []byte, fn func(key, value []byte)) error {
 	return it.Error()
 }
 
-func (d *Dir) set(key, value []byte, deleted bool) error {
+// remove deletes a key durably.
+func (d *Dir) remove(key []byte) error {
 	b := d.DB.NewBatch()
 	defer b.Close()
-	var err error
-	if deleted {
-		err = b.Delete(key)
-	} else {
-		err = b.Set(key, value)
-	}
-	if err != nil {
+	if err := b.Delete(key); err != nil {
 		return err
 	}
 	return d.DB.Commit(b, true)
-}
-
-func metaKey(name string) []byte { return append(appendID(nil, metaID), name...) }
-
-// Meta returns a value that SetMeta has stored; ok is false if none has been.
-func (d *Dir) Meta(name string) (value []byte, ok bool, err error) {
-	return d.DB.Get(nil, metaKey(name))
-}
-
-// SetMeta stores a value durably under a name; a nil value removes it.
-func (d *Dir) SetMeta(name string, value []byte) error {
-	return d.set(metaKey(name), value, value == nil)
 }

@@ -79,7 +79,7 @@ func TestReadDirChangesNothing(t *testing.T) {
 			t.Errorf("store %d has %d bytes, %v, want %d", store, got, err, want)
 		}
 	}
-	if err := r.SetMeta("a", []byte("b")); err == nil {
+	if _, err := r.StoreID("another", "store"); err == nil {
 		t.Error("a directory opened for reading was written to")
 	}
 	must(t, r.Close())

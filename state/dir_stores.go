@@ -175,7 +175,7 @@ func (d *Dir) finishDrops() error {
 		if err := d.DB.DeleteRange(lower, upper); err != nil {
 			return err
 		}
-		if err := d.set(key, nil, true); err != nil {
+		if err := d.remove(key); err != nil {
 			return err
 		}
 	}

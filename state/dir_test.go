@@ -43,7 +43,8 @@ func must(t interface {
 func TestDirIsPrivate(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "state")
 	d := mustOpenDir(t, path, state.Identity{App: "app"})
-	must(t, d.SetMeta("a", []byte("b")))
+	_, err := d.StoreID("a", "b")
+	must(t, err)
 	s, err := d.Scratch()
 	must(t, err)
 	must(t, s.Set([]byte("k"), []byte("v")))
@@ -93,7 +94,6 @@ func TestDirKeepsWhatItWasTold(t *testing.T) {
 	if ids["orders"] < state.FirstStoreID || other == ids["orders"] || queue < state.FirstQueueID {
 		t.Errorf("ids %v, %d, %d", ids, other, queue)
 	}
-	must(t, d.SetMeta("hash/revenue", []byte("h")))
 	must(t, d.Close())
 
 	d = mustOpenDir(t, path, state.Identity{App: "app"})
@@ -105,12 +105,6 @@ func TestDirKeepsWhatItWasTold(t *testing.T) {
 		if again, err := d.StoreID("revenue", store); err != nil || again != id {
 			t.Errorf("%s: %d, %v; was %d", store, again, err, id)
 		}
-	}
-	if v, ok, err := d.Meta("hash/revenue"); err != nil || !ok || string(v) != "h" {
-		t.Errorf("Meta = %q, %v, %v", v, ok, err)
-	}
-	if _, ok, _ := d.Meta("absent"); ok {
-		t.Error("absent meta is there")
 	}
 	if err := d.BindSystem("shop", "2"); !errors.Is(err, state.ErrMismatch) {
 		t.Errorf("another system: %v", err)

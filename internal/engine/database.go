@@ -157,11 +157,7 @@ func (d *databaseRun) active() []*topologyRun {
 func (d *databaseRun) resume() uint64 {
 	var at uint64
 	for _, r := range d.active() {
-		p, ok := r.committed[d.name]
-		if again, replays := r.replay[d.name]; replays && (!ok || again < p) {
-			p, ok = again, true
-		}
-		if ok && (at == 0 || p < at) {
+		if p := through(r.committed, r.replay, d.name); p != 0 && (at == 0 || p < at) {
 			at = p
 		}
 	}

@@ -310,6 +310,7 @@ func (j *joiner) checkpoints(at record.Positions) (out []task.Checkpoint, ok boo
 func (j *joiner) handOver(f *follower) {
 	d := f.main
 	d.batches, d.stop, d.done = f.d.batches, f.d.stop, f.d.done
+	d.fed = f.d.fed // What it has fed is shown with the loop's next commit.
 	j.parent.setSession(d, f.d.session)
 	f.d.session = nil
 }

@@ -34,6 +34,7 @@ func (j *joiner) feed(f *follower, goal uint64) error {
 					return &lostSession{f.d.name, next.err}
 				}
 				f.in, f.at = next.batch, 0
+				f.d.lag.taken()
 			default:
 				return nil
 			}

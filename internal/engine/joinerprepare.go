@@ -117,6 +117,7 @@ func (j *joiner) prepare(d *databaseRun) {
 		return
 	}
 	if f.whole {
+		own.lag = d.lag // The reader goes on to count there when the loop has its session.
 		f.req = j.parent.request(d, j.parent.cfg.App, runs, 0)
 	} else {
 		f.req = j.parent.ownSlotRequest(d, runs)

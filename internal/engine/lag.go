@@ -87,7 +87,6 @@ func (m *lagMeter) reported(head uint64) {
 func (m *lagMeter) show(position uint64, rows int64, committed time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	// Rows of a session that was taken over from a newcomer were counted elsewhere.
 	m.shown, m.rows = max(m.shown, position), max(m.rows-rows, 0)
 	m.moved = time.Now()
 	m.note(committed)

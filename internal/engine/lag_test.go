@@ -1,12 +1,17 @@
 package engine
 
 import (
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/tailrace/tailrace/internal/await"
+	"github.com/tailrace/tailrace/operators"
 	"github.com/tailrace/tailrace/record"
+	"github.com/tailrace/tailrace/sinks"
 	"github.com/tailrace/tailrace/sources"
+	"github.com/tailrace/tailrace/topology"
 )
 
 func TestLag(t *testing.T) {
@@ -40,4 +45,44 @@ func TestLag(t *testing.T) {
 		m.restarted()
 		expect(Lag{Head: 150, Shown: 160})
 	})
+}
+
+// Rows of a database that a newcomer alone reads are counted until views show them, while
+// it is on its way and once the loop has taken over its session.
+func TestLagOfAHandedOverSession(t *testing.T) {
+	j := newJoining(t)
+	j.depot = newSource()
+	j.depot.name = "depot"
+	j.depot.tx(true, 1, 2)
+	going := make(chan struct{})
+	j.beside = func(b *topology.Builder, _ *sources.Database) {
+		rows := sources.Table[int64, item](b, sources.NewDatabase("depot", j.depot), "public.items")
+		j.second = sinks.View(operators.Filter(rows, func(key int64, _ item) bool {
+			if key >= 3 {
+				<-going
+			}
+			return true
+		}), "second")
+	}
+	goOn := sync.OnceFunc(func() { close(going) })
+	if err := j.run(func(e *Engine) {
+		defer goOn()
+		close(j.source.gate)
+		wait(t, e.Joined())
+		counts := func(what string, rows int64) {
+			t.Helper()
+			await.That(t, what, func() bool { return e.Lags()["depot"].Rows == rows })
+		}
+		counts("the snapshot to be shown", 0)
+		j.depot.tx(false, 3, 4)
+		j.depot.tx(false, 5)
+		counts("what waits to be counted", 3)
+		goOn()
+		counts("what waited to be shown", 0)
+		if got := e.Lags()["depot"].Shown; got != 48 {
+			t.Errorf("%d is shown", got)
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
 }
