@@ -17,6 +17,9 @@ type Relation struct {
 	File uint32 `json:"-"`
 	// Opened is the relation as it was when the session was opened, nil if this is it.
 	Opened *Relation `json:"-"`
+	// Misfit is why old tuples of these rows do not tell which row they are about although
+	// the relation has a key, with the remedy; "" where they do.
+	Misfit string `json:"-"`
 }
 
 // String returns schema.name.

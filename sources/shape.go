@@ -61,11 +61,22 @@ func (s Shape) Equal(t Shape) bool {
 		maps.Equal(s.Columns, t.Columns)
 }
 
+const untold = "the log does not tell which rows that changed, so raise the topology's Version: " +
+	"its state is then rebuilt from a new snapshot"
+
 // stillAs reports whether rows of a relation go with those that were kept when the
 // session was opened.
 func stillAs(rel *record.Relation, req TableRequest) error {
 	if rel.Opened == nil {
 		return nil
+	}
+	if was := rel.Opened.String(); was != req.Name {
+		return fmt.Errorf("%w: table %s is not what the state was made of: what was called %s has its name now; %s",
+			ErrSchema, req.Name, was, untold)
+	}
+	if rel.Misfit != "" && req.Changes {
+		return fmt.Errorf("%w: table %s: %s; then raise the topology's Version: its state is then rebuilt from a "+
+			"new snapshot", ErrSchema, req.Name, rel.Misfit)
 	}
 	return ShapeOf(rel.Opened, req).Became(ShapeOf(rel, req))
 }
@@ -97,9 +108,8 @@ func (s Shape) Became(now Shape) error {
 	if len(why) == 0 {
 		return nil
 	}
-	return fmt.Errorf("%w: table %s is not what the state was made of: %s; the log does not tell which rows "+
-		"that changed, so raise the topology's Version: its state is then rebuilt from a new snapshot",
-		ErrSchema, s.Table, strings.Join(why, "; "))
+	return fmt.Errorf("%w: table %s is not what the state was made of: %s; %s",
+		ErrSchema, s.Table, strings.Join(why, "; "), untold)
 }
 
 // became tells what has happened to a column's values, "" for nothing. A definition that

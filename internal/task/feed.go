@@ -2,6 +2,7 @@ package task
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/topology"
@@ -81,6 +82,11 @@ func (t *Task) readers(tx *record.Tx, rel *record.Relation) []int {
 			clear(t.byRelation)
 		}
 		nodes = t.byTable[topology.Input{Database: tx.Source, Table: rel.String()}]
+		if was := rel.Opened; was != nil && was.String() != rel.String() {
+			// It was renamed since the session began: rows for those who read it under its
+			// name of then, and a table in its place for those who read what had this name.
+			nodes = append(slices.Clone(nodes), t.byTable[topology.Input{Database: tx.Source, Table: was.String()}]...)
+		}
 		t.byRelation[rel] = nodes
 	}
 	return nodes
@@ -107,7 +113,8 @@ func (t *Task) feed(i int, tx *record.Tx, rows []record.Row) (err error) {
 func (t *Task) feedRebuild(i int, tx *record.Tx, rows []record.Row) (done bool, err error) {
 	op, events := t.source(i).(topology.Replayer)
 	if t.again {
-		if !events {
+		was := rows[0].Rel.Opened
+		if !events || was != nil && was.String() != t.nodes[i].Source.Input().Table {
 			return true, nil
 		}
 		t.fed, t.pending, *t.active = true, true, i

@@ -71,6 +71,9 @@ func becameOther(
 		if now == nil {
 			return fmt.Errorf("table %s is not there any more", req.Name), nil
 		}
+		if wrong := checkPartitions(now); len(wrong) > 0 {
+			return fmt.Errorf("table %s: %s", req.Name, wrong[0].Text), nil
+		}
 		if err := sources.ShapeOf(old, req).Became(sources.ShapeOf(now.relation(true, nil), req)); err != nil {
 			return errors.New(err.Error()), nil
 		}

@@ -22,6 +22,8 @@ type assembler struct {
 	// head is where the server's log ended when the stream began.
 	head uint64
 	cur  *batch
+	// root is the table that the description before was of, 0 if it was no description.
+	root uint32
 	// tx is the open transaction, nil between transactions.
 	tx        *record.Tx
 	commitLSN uint64
@@ -62,6 +64,9 @@ func (a *assembler) connectionLost() {
 
 // message takes one message of a transaction, and blk, which it lies in.
 func (a *assembler) message(kind pgoutput.Kind, body []byte, blk *block) error {
+	if kind != pgoutput.Relation && kind != pgoutput.Type {
+		a.root = 0
+	}
 	switch kind {
 	case pgoutput.Begin:
 		m, err := pgoutput.ParseBegin(body)
@@ -165,11 +170,24 @@ func (a *assembler) relation(body []byte) error {
 	if err != nil {
 		return err
 	}
-	rel, err := a.describe.describe(m)
+	tx := moment{commitLSN: a.commitLSN}
+	if a.tx != nil {
+		tx.xid = a.tx.XID
+	}
+	rel, err := a.describe.describe(m, tx)
 	if err != nil {
 		return err
 	}
 	a.rels[m.OID] = relation{rel: rel, width: len(m.Columns)}
+	if rel != nil {
+		a.root = m.OID
+		return nil
+	}
+	// Behind the description of a root comes that of the partition whose row follows.
+	if root, ok := a.rels[a.root]; ok && root.rel != nil {
+		root.rel = a.describe.partition(root.rel, m)
+		a.rels[a.root] = root
+	}
 	return nil
 }
 

@@ -69,7 +69,7 @@ type table struct {
 	virtual bool
 	// primary is the primary key, whatever the identity.
 	primary []string
-	// partitions are those of its partitions that are not logged, or without identity.
+	// partitions are those that hold rows.
 	partitions []partition
 }
 
@@ -101,6 +101,16 @@ func (t *table) identified() bool {
 func (t *table) column(name string) *column {
 	for i := range t.columns {
 		if t.columns[i].Name == name {
+			return &t.columns[i]
+		}
+	}
+	return nil
+}
+
+// numbered returns the column of a number, nil if there is none.
+func (t *table) numbered(number int16) *column {
+	for i := range t.columns {
+		if t.columns[i].Number == number {
 			return &t.columns[i]
 		}
 	}

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -12,8 +13,9 @@ import (
 )
 
 // catalogDescriber makes relations of the log's descriptions. The shape and, but under
-// REPLICA IDENTITY FULL, the key are the log's own; names of types, collations, NOT NULL
-// and what tells of rewritten rows are the catalog's of now, which is asked only when a shape is new.
+// REPLICA IDENTITY FULL, the key are the log's own. Which column is which is told by their
+// order, with the catalog's help (numbers); names of types, collations, NOT NULL and what
+// tells of rewritten rows are the catalog's of now.
 type catalogDescriber struct {
 	ctx  context.Context
 	conn *pgx.ConnConfig
@@ -21,19 +23,48 @@ type catalogDescriber struct {
 	// start, known their last one.
 	wanted        map[uint32]*table
 	opened, known map[uint32]*record.Relation
+	// looked is up to where the log is of moments before the catalog was looked at last, for
+	// each table: what has known's names there has its columns.
+	looked map[uint32]uint64
+	// generated says whether stored generated columns of a table are in the log, listed that
+	// a column list says what is.
+	generated, listed map[uint32]bool
 }
 
-// describe returns the relation of a description, nil for a table nobody asked for,
-// and the one from before where nothing has changed.
-func (d *catalogDescriber) describe(m pgoutput.RelationMessage) (*record.Relation, error) {
-	if d.wanted[m.OID] == nil {
+func newDescriber(o *opening, s *session) *catalogDescriber {
+	d := &catalogDescriber{ctx: s.ctx, conn: o.conn, wanted: map[uint32]*table{},
+		opened: map[uint32]*record.Relation{}, known: map[uint32]*record.Relation{},
+		looked: map[uint32]uint64{}, generated: map[uint32]bool{}, listed: map[uint32]bool{}}
+	relations := o.relations()
+	for _, t := range o.tables {
+		rel := relations[t.req.Name]
+		s.relations[t.req.Name], d.wanted[t.oid] = rel, t
+		d.opened[t.oid], d.known[t.oid], d.looked[t.oid] = rel, rel, o.server.head
+		d.generated[t.oid], d.listed[t.oid] = o.plan.publishesGenerated(t), o.plan.columnList(t) != nil
+	}
+	return d
+}
+
+// describe returns the relation of a description in a transaction, nil for a table nobody
+// asked for, and the one from before where nothing has changed.
+func (d *catalogDescriber) describe(m pgoutput.RelationMessage, tx moment) (*record.Relation, error) {
+	opened := d.opened[m.OID]
+	if opened == nil {
+		// Another table may have the name of one that was asked for.
+		for _, rel := range d.opened {
+			if rel.Schema == m.Schema && rel.Name == m.Name {
+				opened = rel
+			}
+		}
+	}
+	if opened == nil {
 		return nil, nil
 	}
 	old := d.known[m.OID]
-	if old != nil && matches(old, m) {
+	if old != nil && matches(old, m) && tx.commitLSN < d.looked[m.OID] {
 		return old, nil
 	}
-	rel, err := d.fresh(m)
+	rel, err := d.fresh(m, tx, opened)
 	if err != nil {
 		return nil, err
 	}
@@ -42,6 +73,12 @@ func (d *catalogDescriber) describe(m pgoutput.RelationMessage) (*record.Relatio
 	}
 	d.known[m.OID] = rel
 	return rel, nil
+}
+
+// moment is the transaction that something in the log is of.
+type moment struct {
+	xid       uint32
+	commitLSN uint64
 }
 
 // matches reports whether a relation is what the log describes. Under FULL the log
@@ -62,7 +99,9 @@ func matches(r *record.Relation, m pgoutput.RelationMessage) bool {
 }
 
 // fresh makes a relation with the help of the catalog.
-func (d *catalogDescriber) fresh(m pgoutput.RelationMessage) (*record.Relation, error) {
+func (d *catalogDescriber) fresh(
+	m pgoutput.RelationMessage, tx moment, opened *record.Relation,
+) (*record.Relation, error) {
 	ctx, cancel := context.WithTimeout(d.ctx, 30*time.Second)
 	defer cancel()
 	c, err := connect(ctx, d.conn)
@@ -70,36 +109,75 @@ func (d *catalogDescriber) fresh(m pgoutput.RelationMessage) (*record.Relation, 
 		return nil, err
 	}
 	defer c.Close(ctx)
-	now := &table{oid: m.OID, identity: m.Identity}
-	if err := readColumns(ctx, c, map[uint32]*table{m.OID: now}); err != nil {
-		return nil, err
-	}
 	rel := &record.Relation{Schema: m.Schema, Name: m.Name, OID: m.OID, Identity: identityOf(m.Identity),
-		Opened: d.opened[m.OID]}
+		Opened: opened}
+	var looked int64
+	// The position first: what was committed before it is in what is read then.
+	if err := c.QueryRow(ctx, "SELECT (pg_current_wal_lsn() - '0/0')::int8").Scan(&looked); err != nil {
+		return nil, fmt.Errorf("postgres: position of the log: %w", err)
+	}
+	if _, err := c.Exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"); err != nil {
+		return nil, fmt.Errorf("postgres: look at table %s: %w", rel, err)
+	}
 	if err := c.QueryRow(ctx, "SELECT coalesce(pg_relation_filenode($1::int8::oid), 0)::int8", int64(m.OID)).
 		Scan(&rel.File); err != nil {
 		return nil, fmt.Errorf("postgres: file of table %s: %w", rel, err)
 	}
-	for _, col := range m.Columns {
-		out := record.Column{Name: col.Name, TypeOID: col.TypeOID, TypeMod: col.TypeMod, Key: col.Key}
-		have := now.column(col.Name)
-		if have != nil {
-			out.NotNull, out.Collation = have.NotNull, have.Collation
-			out.Number, out.Stamp, out.Labels = have.Number, have.Stamp, have.Labels
-			if m.Identity == 'f' {
-				out.Key = have.Key
-			}
-		} else if m.Identity == 'f' {
-			out.Key = false
+	now := &table{oid: m.OID, identity: m.Identity}
+	if err := readColumns(ctx, c, map[uint32]*table{m.OID: now}); err != nil {
+		return nil, err
+	}
+	attributes, err := readDropped(ctx, c, m.OID)
+	if err != nil {
+		return nil, err
+	}
+	for i, number := range numbers(m.Columns, tx.xid, append(attributes, d.published(now)...)) {
+		out, err := describeColumn(ctx, c, &m, i, now.numbered(number), tx.xid)
+		if err != nil {
+			return nil, err
 		}
-		if have != nil && have.TypeOID == col.TypeOID && have.TypeMod == col.TypeMod {
-			out.Type, out.Base, out.Kind = have.Type, have.Base, have.Kind
-		} else if err := c.QueryRow(ctx,
-			"SELECT format_type($1::int8::oid, $2::int4)", int64(col.TypeOID), col.TypeMod).
-			Scan(&out.Type); err != nil {
-			return nil, fmt.Errorf("postgres: name of type %d: %w", col.TypeOID, err)
-		}
+		out.Number = number
 		rel.Columns = append(rel.Columns, out)
 	}
+	d.looked[m.OID] = uint64(looked)
 	return rel, nil
+}
+
+// published are the columns of a table that are in the log.
+func (d *catalogDescriber) published(t *table) (out []attribute) {
+	for _, c := range t.columns {
+		listed := !d.listed[t.oid] || slices.ContainsFunc(d.opened[t.oid].Columns,
+			func(o record.Column) bool { return o.Number == c.Number })
+		if listed && (c.generated == 0 || c.generated == 's' && d.generated[t.oid]) {
+			out = append(out, attribute{number: c.Number, stamp: c.Stamp})
+		}
+	}
+	return out
+}
+
+// describeColumn describes column i of a description, which is have now, nil if it is gone.
+// Whether it was altered is not told where that was after the transaction.
+func describeColumn(
+	ctx context.Context, c *pgx.Conn, m *pgoutput.RelationMessage, i int, have *column, xid uint32,
+) (record.Column, error) {
+	col := &m.Columns[i]
+	out := record.Column{Name: col.Name, TypeOID: col.TypeOID, TypeMod: col.TypeMod,
+		Key: col.Key && m.Identity != 'f'}
+	if have != nil {
+		out.NotNull, out.Collation, out.Labels = have.NotNull, have.Collation, have.Labels
+		if have.Stamp == xid || older(have.Stamp, xid) {
+			out.Stamp = have.Stamp
+		}
+		out.Key = out.Key || m.Identity == 'f' && have.Key
+	}
+	if have != nil && have.TypeOID == col.TypeOID && have.TypeMod == col.TypeMod {
+		out.Type, out.Base, out.Kind = have.Type, have.Base, have.Kind
+		return out, nil
+	}
+	err := c.QueryRow(ctx, "SELECT format_type($1::int8::oid, $2::int4)", int64(col.TypeOID), col.TypeMod).
+		Scan(&out.Type)
+	if err != nil {
+		err = fmt.Errorf("postgres: name of type %d: %w", col.TypeOID, err)
+	}
+	return out, err
 }

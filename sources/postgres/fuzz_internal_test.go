@@ -29,7 +29,11 @@ func (p pieces) Read(b []byte) (int, error) { return p.r.Read(b[:min(len(b), p.n
 // anyTable describes every table with an odd id as it is announced.
 type anyTable struct{}
 
-func (anyTable) describe(m pgoutput.RelationMessage) (*record.Relation, error) {
+func (anyTable) partition(root *record.Relation, _ pgoutput.RelationMessage) *record.Relation {
+	return root
+}
+
+func (anyTable) describe(m pgoutput.RelationMessage, _ moment) (*record.Relation, error) {
 	if m.OID%2 == 0 {
 		return nil, nil
 	}

@@ -292,14 +292,6 @@ func (o *opening) start(ctx context.Context, plan plan) (sources.Session, error)
 	s.timeline.Store(o.timeline)
 	s.acked.Store(o.req.Resume)
 	s.handed.Store(o.req.Resume)
-	describe := &catalogDescriber{ctx: s.ctx, conn: o.conn, wanted: map[uint32]*table{},
-		opened: map[uint32]*record.Relation{}, known: map[uint32]*record.Relation{}}
-	relations := o.relations()
-	for _, t := range o.tables {
-		rel := relations[t.req.Name]
-		s.relations[t.req.Name], describe.wanted[t.oid] = rel, t
-		describe.opened[t.oid], describe.known[t.oid] = rel, rel
-	}
 	prefixes := map[string]bool{}
 	for _, p := range o.req.Messages {
 		prefixes[p] = true
@@ -314,7 +306,7 @@ func (o *opening) start(ctx context.Context, plan plan) (sources.Session, error)
 		source:   o.req.Database,
 		prefixes: prefixes,
 		rels:     map[uint32]relation{},
-		describe: describe,
+		describe: newDescriber(o, s),
 		from:     from,
 		cur:      &batch{},
 	}

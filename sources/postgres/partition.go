@@ -3,9 +3,12 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/tailrace/tailrace/internal/pgoutput"
+	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/sources"
 )
 
@@ -15,9 +18,13 @@ import (
 type partition struct {
 	name                  string // as SQL writes it
 	persistence, identity byte
+	// key are the columns that its old tuples have, index the one of its own that is part of
+	// the root's replica identity, "" without.
+	key   []string
+	index string
 }
 
-// readPartitions finds the partitions of which something keeps us from reading the root.
+// readPartitions finds the partitions of tables.
 func readPartitions(ctx context.Context, c *pgx.Conn, tables map[uint32]*table) error {
 	var oids []int64
 	for oid, t := range tables {
@@ -29,9 +36,16 @@ func readPartitions(ctx context.Context, c *pgx.Conn, tables map[uint32]*table) 
 		return nil
 	}
 	rows, err := c.Query(ctx, `SELECT r.id, format('%I.%I', n.nspname, c.relname), c.relpersistence::text,
-		c.relreplident::text FROM unnest($1::int8[]) AS r(id), LATERAL pg_partition_tree(r.id::oid::regclass) AS p
-		JOIN pg_class c ON c.oid = p.relid JOIN pg_namespace n ON n.oid = c.relnamespace
-		WHERE c.relkind = 'r' AND (c.relpersistence <> 'p' OR c.relreplident = 'n') ORDER BY 1, 2`, oids)
+		c.relreplident::text, k.columns, coalesce(k.index, '') FROM unnest($1::int8[]) AS r(id), LATERAL pg_partition_tree(r.id::oid::regclass) AS p
+		JOIN pg_class c ON c.oid = p.relid JOIN pg_namespace n ON n.oid = c.relnamespace, LATERAL (
+			SELECT coalesce(array_agg(a.attname::text) FILTER (WHERE CASE c.relreplident WHEN 'i' THEN x.indisreplident
+				WHEN 'd' THEN x.indisprimary AND x.indimmediate END AND x.indisvalid), '{}') AS columns,
+				min(i.relname::text) FILTER (WHERE EXISTS (SELECT FROM pg_partition_ancestors(i.oid) u
+				JOIN pg_index v ON v.indexrelid = u.relid WHERE v.indrelid = r.id::oid AND v.indisreplident)) AS index
+			FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid
+			JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY (x.indkey::int2[])
+			WHERE x.indrelid = c.oid) AS k
+		WHERE c.relkind = 'r' ORDER BY 1, 2`, oids)
 	if err != nil {
 		return fmt.Errorf("postgres: read the partitions: %w", err)
 	}
@@ -39,7 +53,7 @@ func readPartitions(ctx context.Context, c *pgx.Conn, tables map[uint32]*table) 
 		var root int64
 		var p partition
 		var persistence, identity string
-		if err := rows.Scan(&root, &p.name, &persistence, &identity); err != nil {
+		if err := rows.Scan(&root, &p.name, &persistence, &identity, &p.key, &p.index); err != nil {
 			return fmt.Errorf("postgres: read the partitions: %w", err)
 		}
 		p.persistence, p.identity = persistence[0], identity[0]
@@ -70,6 +84,71 @@ func checkPartitions(t *table) []Problem {
 			add("REPLICA IDENTITY DEFAULT", " has the replica identity NOTHING: PostgreSQL would refuse to update "+
 				"or delete its rows once the table is published")
 		}
+		if lacks := p.lacks(t.key); t.req.Changes && lacks != "" {
+			add(identityFix(t.identity, p.index), " has a replica identity of its own: the log does not tell the "+
+				lacks+" of rows that are updated or deleted there")
+		}
 	}
 	return out
+}
+
+// lacks names the columns of the root's key that old tuples of a partition do not have, ""
+// if they have them all.
+func (p *partition) lacks(key []string) string {
+	if p.identity == 'f' || p.identity == 'n' {
+		return ""
+	}
+	return names(without(key, p.key))
+}
+
+// identityFix is what to do to a partition whose replica identity is not what goes with the
+// root's: index is the part of the root's identity index, where that is known.
+func identityFix(root byte, index string) string {
+	switch {
+	case root != 'i':
+		return "REPLICA IDENTITY DEFAULT"
+	case index != "":
+		return "REPLICA IDENTITY USING INDEX " + ident(index)
+	}
+	return "REPLICA IDENTITY FULL"
+}
+
+// partition implements describer: rows of a partition come as those of its root, but their
+// old tuples have what the partition's own replica identity says. It tells where the key is
+// not among that, as of the moment that the log is of.
+func (d *catalogDescriber) partition(root *record.Relation, m pgoutput.RelationMessage) *record.Relation {
+	t := d.wanted[root.OID]
+	if t == nil || t.kind != 'p' || len(m.Columns) != len(root.Columns) {
+		return root
+	}
+	p := partition{identity: m.Identity}
+	var key []string
+	for _, c := range m.Columns {
+		of := slices.IndexFunc(root.Columns, func(r record.Column) bool { return r.Name == c.Name })
+		if of < 0 {
+			return root // It is no partition of it.
+		}
+		if c.Key {
+			p.key = append(p.key, c.Name)
+		}
+		if root.Columns[of].Key {
+			key = append(key, c.Name)
+		}
+	}
+	lacks := p.lacks(key)
+	if lacks == "" || len(p.key) == 0 { // Without any PostgreSQL lets rows be inserted only.
+		return root
+	}
+	out := *root
+	if out.Opened == nil {
+		out.Opened = root
+	}
+	identity := byte('d')
+	if root.Identity == record.IdentityIndex {
+		identity = 'i'
+	}
+	name := ident(m.Schema, m.Name)
+	out.Misfit = "its partition " + name + " had a replica identity of its own: the log does not tell the " + lacks +
+		" of rows that were updated or deleted there; ALTER TABLE " + name + " " + identityFix(identity, "") + ";"
+	return &out
 }

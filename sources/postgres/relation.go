@@ -15,7 +15,9 @@ type relation struct {
 // describer makes relations of the log's messages: it adds what they leave out, from
 // the catalog.
 type describer interface {
-	describe(m pgoutput.RelationMessage) (*record.Relation, error)
+	describe(m pgoutput.RelationMessage, tx moment) (*record.Relation, error)
+	// partition returns how rows of a root come whose partition is described behind it.
+	partition(root *record.Relation, m pgoutput.RelationMessage) *record.Relation
 }
 
 // sameShape reports whether two relations differ in nothing a reader could see.
