@@ -75,7 +75,7 @@ func stillAs(rel *record.Relation, req TableRequest) error {
 			ErrSchema, req.Name, was, untold)
 	}
 	if rel.Misfit != "" && req.Changes {
-		return fmt.Errorf("%w: table %s: %s; then raise the topology's Version: its state is then rebuilt from a "+
+		return fmt.Errorf("%w: table %s: %s then raise the topology's Version: its state is then rebuilt from a "+
 			"new snapshot", ErrSchema, req.Name, rel.Misfit)
 	}
 	return ShapeOf(rel.Opened, req).Became(ShapeOf(rel, req))

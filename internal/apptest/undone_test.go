@@ -36,12 +36,12 @@ var undone = []struct{ name, sql, held string }{
 		alter table T rename x to amount`, `amount`},
 	{"the last column dropped and added again", `alter table T drop column last;
 		alter table T add column last bigint not null default 7; update T set amount = amount + 1`,
-		`column "last" is another one`},
+		`another one: it was dropped and added again`},
 	{"a column retyped", `alter table T alter amount type text using 'x' || amount; insert into T values (8, '5');
 		alter table T alter amount type bigint using 3`, `column "amount"`},
 	{"a partition's identity", `create unique index T_u on T_p (last, amount);
 		alter table T_p replica identity using index T_u; update T set last = 10 where id = 1;
-		delete from T; alter table T_p replica identity default`, `_p" REPLICA IDENTITY DEFAULT;`},
+		delete from T; alter table T_p replica identity default`, "had a replica identity of its own"},
 
 	{"another table in its place", `alter table T rename to T_x; create table T (like T_x including all);
 		insert into T values (8, 8); drop table T; alter table T_x rename to T; insert into T values (9, 9)`, ""},
@@ -103,7 +103,7 @@ func TestUndone(t *testing.T) {
 		c, name := undone[i], tables[mode][i]
 		db.Exec("update ticks set amount = amount + 1")
 		if err := ticks.WaitFor(deadline(t), head(t, db)); err != nil {
-			t.Fatal(err, app.app.Status().Held)
+			t.Fatal(err, app.app.Status().Held, app.stop())
 		}
 		err := app.app.Status().Held[name]
 		if c.held == "" {
@@ -140,7 +140,7 @@ func TestUndone(t *testing.T) {
 		}
 	}
 	app = begin()
-	await.That(t, "the app to be there", func() bool { return app.app.Status().Ready })
+	await.That(t, "the app to be there", func() bool { return app.app.Status().Ready || app.app.Status().Stopped })
 	for i := range undone {
 		check(i, 1, wants[i])
 	}

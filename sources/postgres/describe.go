@@ -24,7 +24,7 @@ type catalogDescriber struct {
 	wanted        map[uint32]*table
 	opened, known map[uint32]*record.Relation
 	// looked is up to where the log is of moments before the catalog was looked at last, for
-	// each table: what has known's names there has its columns.
+	// each table.
 	looked map[uint32]uint64
 	// generated says whether stored generated columns of a table are in the log, listed that
 	// a column list says what is.
@@ -61,7 +61,7 @@ func (d *catalogDescriber) describe(m pgoutput.RelationMessage, tx moment) (*rec
 		return nil, nil
 	}
 	old := d.known[m.OID]
-	if old != nil && matches(old, m) && tx.commitLSN < d.looked[m.OID] {
+	if old != nil && matches(old, m) && tx.commitLSN < d.looked[m.OID] && unalteredSince(old, tx.xid) {
 		return old, nil
 	}
 	rel, err := d.fresh(m, tx, opened)
@@ -96,6 +96,12 @@ func matches(r *record.Relation, m pgoutput.RelationMessage) bool {
 		}
 	}
 	return true
+}
+
+// unalteredSince reports whether a relation's columns, by the catalog, had been what they are
+// before a transaction began: then they had their names in it.
+func unalteredSince(r *record.Relation, xid uint32) bool {
+	return !slices.ContainsFunc(r.Columns, func(c record.Column) bool { return c.Stamp == 0 || !older(c.Stamp, xid) })
 }
 
 // fresh makes a relation with the help of the catalog.

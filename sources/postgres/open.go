@@ -290,7 +290,10 @@ func (o *opening) start(ctx context.Context, plan plan) (sources.Session, error)
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	s.status = newStatusSender(s)
 	s.timeline.Store(o.timeline)
-	s.acked.Store(o.req.Resume)
+	if o.req.Resume != 0 {
+		// Not more than was acknowledged before: others may need what lies before the resume.
+		s.acked.Store(o.slot.confirmed)
+	}
 	s.handed.Store(o.req.Resume)
 	prefixes := map[string]bool{}
 	for _, p := range o.req.Messages {
