@@ -61,7 +61,9 @@ type undoneRow struct{ Amount, Last int64 }
 func TestUndone(t *testing.T) {
 	db := pgservertest.New(t)
 	db.Exec("create table ticks (id bigint primary key, amount bigint not null)", "insert into ticks values (1, 1)")
-	shop := sources.NewDatabase("shop", postgres.Source(postgres.Config{URL: db.URL, MonitorInterval: time.Hour}))
+	shop := sources.NewDatabase("shop", postgres.Source(postgres.Config{
+		URL: db.URL, MonitorInterval: time.Hour,
+	}))
 	cfg := tailrace.Config{App: "undone", StateDir: t.TempDir() + "/state"}
 	var tables [2][]string
 	for j, mode := range []string{"running", "stopped"} {
@@ -140,7 +142,10 @@ func TestUndone(t *testing.T) {
 		}
 	}
 	app = begin()
-	await.That(t, "the app to be there", func() bool { return app.app.Status().Ready || app.app.Status().Stopped })
+	await.That(t, "the app to be there", func() bool {
+		s := app.app.Status()
+		return s.Ready || s.Stopped
+	})
 	for i := range undone {
 		check(i, 1, wants[i])
 	}

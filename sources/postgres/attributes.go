@@ -33,7 +33,8 @@ const unknownNumber = -1
 // xid is the transaction that wrote what is described, now what the table has in the log.
 func numbers(columns []pgoutput.Column, xid uint32, now []attribute) []int16 {
 	slices.SortFunc(now, func(a, b attribute) int { return int(a.number) - int(b.number) })
-	then := slices.DeleteFunc(slices.Clone(now), func(a attribute) bool { return a.dropped && older(a.stamp, xid) })
+	gone := func(a attribute) bool { return a.dropped && older(a.stamp, xid) }
+	then := slices.DeleteFunc(slices.Clone(now), gone)
 	out := assign(then, len(columns), func(a attribute) bool { return !a.dropped || a.stamp != xid },
 		func(a attribute) bool { return !a.dropped && older(a.stamp, xid) })
 	if slices.Contains(out, unknownNumber) {

@@ -27,7 +27,7 @@ func TestNumbers(t *testing.T) {
 			[]attribute{live(1, before), gone(2, before), live(3, before), gone(4, after)}, []int16{1, 3, 4}},
 		{"dropped since, and another added since", 2, []attribute{live(1, before), gone(2, after), live(3, after)},
 			[]int16{1, 2}},
-		{"dropped before, and another added before", 2, []attribute{live(1, before), gone(2, before), live(3, before)},
+		{"dropped before, and another added in it", 2, []attribute{live(1, before), gone(2, before), live(3, same)},
 			[]int16{1, 3}},
 		{"dropped then, and another added then", 2, []attribute{live(1, before), gone(2, same), live(3, same)},
 			[]int16{1, unknownNumber}},

@@ -101,7 +101,9 @@ func matches(r *record.Relation, m pgoutput.RelationMessage) bool {
 // unalteredSince reports whether a relation's columns, by the catalog, had been what they are
 // before a transaction began: then they had their names in it.
 func unalteredSince(r *record.Relation, xid uint32) bool {
-	return !slices.ContainsFunc(r.Columns, func(c record.Column) bool { return c.Stamp == 0 || !older(c.Stamp, xid) })
+	return !slices.ContainsFunc(r.Columns, func(c record.Column) bool {
+		return c.Stamp == 0 || !older(c.Stamp, xid)
+	})
 }
 
 // fresh makes a relation with the help of the catalog.

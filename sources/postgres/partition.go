@@ -85,7 +85,7 @@ func checkPartitions(t *table) []Problem {
 				"or delete its rows once the table is published")
 		}
 		if lacks := p.lacks(t.key); t.req.Changes && lacks != "" {
-			add(identityFix(t.identity, p.index), " has a replica identity of its own: the log does not tell the "+
+			add(identitySQL(t.identity, p.index), " has a replica identity of its own: the log does not tell the "+
 				lacks+" of rows that are updated or deleted there")
 		}
 	}
@@ -101,9 +101,9 @@ func (p *partition) lacks(key []string) string {
 	return names(without(key, p.key))
 }
 
-// identityFix is what to do to a partition whose replica identity is not what goes with the
+// identitySQL is what to do to a partition whose replica identity is not what goes with the
 // root's: index is the part of the root's identity index, where that is known.
-func identityFix(root byte, index string) string {
+func identitySQL(root byte, index string) string {
 	switch {
 	case root != 'i':
 		return "REPLICA IDENTITY DEFAULT"
@@ -148,7 +148,8 @@ func (d *catalogDescriber) partition(root *record.Relation, m pgoutput.RelationM
 		identity = 'i'
 	}
 	name := ident(m.Schema, m.Name)
-	out.Misfit = "its partition " + name + " had a replica identity of its own: the log does not tell the " + lacks +
-		" of rows that were updated or deleted there; ALTER TABLE " + name + " " + identityFix(identity, "") + ";"
+	out.Misfit = fmt.Sprintf("its partition %s had a replica identity of its own: the log does not tell "+
+		"the %s of rows that were updated or deleted there; ", name, lacks)
+	out.Misfit += "ALTER TABLE " + name + " " + identitySQL(identity, "") + ";"
 	return &out
 }
