@@ -33,6 +33,7 @@ type App struct {
 	metrics    *metrics
 	host       *view.Host
 	server     *view.Server // nil without Config.Addr
+	peers      *view.Peers  // nil in direct mode
 	ran        atomic.Bool
 	started    chan struct{} // closed when the views are bound
 	ended      chan struct{} // closed when Run returns
@@ -75,8 +76,11 @@ func New(cfg Config, topologies ...*topology.Topology) (*App, error) {
 	in, _ := cfg.connectors(topologies)
 	opts := view.HostOptions{}
 	for name := range in {
-		opts.Sources = append(opts.Sources, name)
+		if cfg.Kafka == nil { // else the sources are partitions of topics
+			opts.Sources = append(opts.Sources, name)
+		}
 	}
+	a.peers = cfg.peers()
 	a.host = view.NewHost(opts)
 	if cfg.Addr != "" {
 		var err error
@@ -108,17 +112,19 @@ func (a *App) Run(ctx context.Context) (err error) {
 		return err
 	}
 	a.setDir(dir)
-	eng, err := a.newRunner(dir)
 	defer func() { err = errors.Join(err, a.close(ctx, dir)) }()
+	if a.server != nil {
+		// Before the engine is made: the address is what other members reach this one by.
+		if err := a.listen(); err != nil {
+			return err
+		}
+	}
+	eng, err := a.newRunner(dir)
 	if err != nil {
-		return err
+		return errors.Join(err, a.unlisten())
 	}
 	close(a.started)
-	stop, err := a.serve()
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, stop()) }()
+	defer func(stop func() error) { err = errors.Join(err, stop()) }(a.serve())
 	err = eng.Run(ctx)
 	if p := (*topology.PanicError)(nil); errors.As(err, &p) {
 		a.log.Error("a user function has panicked, and the app stops", "error", err, "stack", string(p.Stack))
@@ -132,6 +138,9 @@ func (a *App) close(ctx context.Context, dir *state.Dir) error {
 	defer cancel()
 	err := a.host.Close(ctx)
 	a.setDir(nil)
+	if a.peers != nil {
+		a.peers.Close()
+	}
 	if err != nil {
 		return fmt.Errorf("tailrace: a view is still being read %v after the end; the state directory %s stays "+
 			"open, and locked, until the process ends: %w", closeTimeout, a.cfg.StateDir, err)
@@ -142,6 +151,10 @@ func (a *App) close(ctx context.Context, dir *state.Dir) error {
 // newRunner makes the engine of the mode that the configuration asks for.
 func (a *App) newRunner(dir *state.Dir) (runner, error) {
 	in, out := a.cfg.connectors(a.topologies)
+	address, err := a.advertise()
+	if err != nil {
+		return nil, err
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if k := a.cfg.Kafka; k != nil {
@@ -149,6 +162,7 @@ func (a *App) newRunner(dir *state.Dir) (runner, error) {
 			App: a.cfg.App, Topologies: a.topologies, Dir: dir, Sources: in, Targets: out,
 			Host: a.host, Logger: a.log, Dropped: a.metrics.Dropped, Wiped: a.metrics.Wiped,
 			Brokers: k.Brokers, Options: k.Options, InstanceID: k.InstanceID, Limits: k.limits(&a.cfg),
+			Address: address,
 		})
 		if err != nil {
 			return nil, err

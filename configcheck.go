@@ -19,6 +19,11 @@ func (c *Config) checkNumbers() (errs []error) {
 		"IdleCommit": int64(c.IdleCommit), "MaxIdle": int64(c.MaxIdle), "Partitions": int64(c.Partitions),
 	}
 	if k := c.Kafka; k != nil {
+		if k.Advertise != "" {
+			if err := view.CheckAddress(k.Advertise); err != nil {
+				errs = append(errs, fmt.Errorf("Config.Kafka.Advertise: %w", err))
+			}
+		}
 		numbers["Kafka.CommitInterval"] = int64(k.CommitInterval)
 		numbers["Kafka.SessionTimeout"] = int64(k.SessionTimeout)
 		numbers["Kafka.TransactionTimeout"] = int64(k.TransactionTimeout)

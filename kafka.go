@@ -1,9 +1,15 @@
 package tailrace
 
 import (
+	"cmp"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"os"
 	"time"
 
 	"github.com/tailrace/tailrace/internal/engine/kafka"
+	"github.com/tailrace/tailrace/view"
 )
 
 // KafkaOption is an option of the Kafka client, a kgo.Opt of franz-go.
@@ -23,6 +29,16 @@ type Kafka struct {
 	// shorter than the session timeout. It has to be unique in the group. Defaults to "", a
 	// member that is not static.
 	InstanceID string
+	// Advertise is where the other members reach this one, host:port: they forward queries for
+	// the parts of views that it has. Whoever may join the group can name such an address, and
+	// the others send it their Token. Defaults to where Addr listens; if that is all
+	// interfaces, to the machine's host name and Addr's port. Needed where Handler is served
+	// by a server of your own; without either the other members cannot ask this one.
+	Advertise string
+	// PeerTLS is how this member asks the others, where they serve HTTPS. Defaults to what goes
+	// with Config.TLS: its certificates are shown, and those of others have to be signed by its
+	// ClientCAs, or by the system's roots if it has none. Nil where that is nil, too: plain HTTP.
+	PeerTLS *tls.Config
 	// CommitInterval is how long a transaction gathers records: readers of the outputs see
 	// results about that much later. Defaults to 100 ms.
 	CommitInterval time.Duration
@@ -44,4 +60,42 @@ func (k *Kafka) limits(c *Config) kafka.Limits {
 		CommitInterval: k.CommitInterval, Records: c.EpochRows, Memory: c.Memory,
 		SessionTimeout: k.SessionTimeout, TransactionTimeout: k.TransactionTimeout, MaxIdle: k.MaxIdle,
 	}
+}
+
+// peers makes what asks the other members; nil in direct mode.
+func (c *Config) peers() *view.Peers {
+	if c.Kafka == nil {
+		return nil
+	}
+	secure := c.Kafka.PeerTLS
+	if secure == nil && c.TLS != nil {
+		secure = &tls.Config{
+			Certificates: c.TLS.Certificates, RootCAs: c.TLS.ClientCAs, MinVersion: tls.VersionTLS12,
+		}
+	}
+	return view.NewPeers(view.PeerOptions{App: c.App, Token: c.Token, TLS: secure})
+}
+
+// advertise is where the other members reach this one; "" if they cannot, or in direct mode.
+func (a *App) advertise() (string, error) {
+	bound := a.Addr()
+	switch {
+	case a.cfg.Kafka == nil:
+		return "", nil
+	case a.cfg.Kafka.Advertise != "" || bound == nil:
+		return a.cfg.Kafka.Advertise, nil
+	}
+	host, port, err := net.SplitHostPort(bound.String())
+	if err != nil {
+		return "", err
+	}
+	if ip := net.ParseIP(host); ip == nil || !ip.IsUnspecified() {
+		return bound.String(), nil
+	}
+	name, err := os.Hostname()
+	if err != nil || name == "" {
+		return "", fmt.Errorf("tailrace: Config.Kafka.Advertise is needed, since the machine has no name: %w",
+			cmp.Or(err, os.ErrNotExist))
+	}
+	return net.JoinHostPort(name, port), nil
 }

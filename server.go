@@ -18,7 +18,7 @@ import (
 // handler serves views, metrics, health, the plan, dead letters and Verify.
 func (a *App) handler() http.Handler {
 	mux := http.NewServeMux()
-	views := a.degraded(view.Handler(a.host, view.HTTPOptions{Logger: a.log}))
+	views := a.degraded(view.Handler(a.host, view.HTTPOptions{Logger: a.log, Peers: a.peers}))
 	mux.Handle("/views", views)
 	mux.Handle("/views/", views)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(a.metrics.registry, promhttp.HandlerOpts{}))
@@ -107,25 +107,37 @@ func answer(w http.ResponseWriter, ok bool, body map[string]any) {
 	_ = json.NewEncoder(w).Encode(body)
 }
 
-// serve starts the HTTP server where Config.Addr asks for one, and returns what ends
-// it.
-func (a *App) serve() (stop func() error, err error) {
-	if a.server == nil {
-		return func() error { return nil }, nil
-	}
+// listen binds the address of the HTTP server.
+func (a *App) listen() error {
 	addr, err := a.server.Listen()
 	if err != nil {
-		return nil, fmt.Errorf("tailrace: Config.Addr: %w", err)
+		return fmt.Errorf("tailrace: Config.Addr: %w", err)
 	}
 	a.mu.Lock()
 	a.addr = addr
 	a.mu.Unlock()
-	a.log.Info("serving views", "addr", addr.String())
+	return nil
+}
+
+// unlisten gives the address back, where nothing was served.
+func (a *App) unlisten() error {
+	if a.server == nil {
+		return nil
+	}
+	return a.server.Shutdown(context.Background())
+}
+
+// serve starts the HTTP server where Config.Addr asks for one, and returns what ends it.
+func (a *App) serve() (stop func() error) {
+	if a.server == nil {
+		return func() error { return nil }
+	}
+	a.log.Info("serving views", "addr", a.Addr().String())
 	done := make(chan error, 1)
 	go func() { done <- a.server.Serve() }()
 	return func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 		defer cancel()
 		return errors.Join(a.server.Shutdown(ctx), <-done)
-	}, nil
+	}
 }

@@ -30,6 +30,10 @@ func (c *Cut) checkApart() error {
 	return nil
 }
 
+// ByKeys reports whether the output of a node of Nodes is divided by its encoded keys, as
+// PartitionOf and the Divider of their type divide: all of a key is where they say.
+func (c *Cut) ByKeys(n *Node) bool { return c.divided[n] == byKeys }
+
 // ExchangeOf returns the exchange that lies before a node's i-th input, nil if none does.
 func (c *Cut) ExchangeOf(n *Node, i int) *Exchange { return c.links[edge{n, i}] }
 

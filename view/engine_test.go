@@ -28,6 +28,10 @@ type engine struct {
 	last  uint32
 	// silent commits without publishing.
 	silent bool
+	// parts are those of views that it has, where it is one of several members.
+	parts map[string][]Part
+	// source is what positions are of.
+	source string
 }
 
 // node is the running form of one view.
@@ -59,7 +63,7 @@ func onDisk(t testing.TB) state.DB {
 }
 
 func newEngineOn(t testing.TB, db state.DB, opts HostOptions) *engine {
-	e := &engine{t: t, db: db, env: &state.Env{DB: db}, host: NewHost(opts)}
+	e := &engine{t: t, db: db, env: &state.Env{DB: db}, host: NewHost(opts), source: "shop"}
 	t.Cleanup(func() {
 		if err := e.host.Close(context.Background()); err != nil {
 			t.Error(err)
@@ -168,14 +172,14 @@ func (e *engine) publish(held map[string]Standing) {
 	e.t.Helper()
 	err := e.host.Publish(Commit{
 		Seq: e.seq, Positions: e.positions(), Held: held, AsOf: int64(e.seq) * 1_000_000,
-		Snapshot: &guarded{Snapshot: e.db.NewSnapshot(), t: e.t}, Changes: e.changed,
+		Snapshot: &guarded{Snapshot: e.db.NewSnapshot(), t: e.t}, Changes: e.changed, Parts: e.parts,
 	})
 	if err != nil {
 		e.t.Fatal(err)
 	}
 }
 
-func (e *engine) positions() record.Positions { return record.Positions{"shop": e.lsn} }
+func (e *engine) positions() record.Positions { return record.Positions{e.source: e.lsn} }
 
 func (e *engine) changed(p Port) Changed {
 	for _, n := range e.nodes {
@@ -215,6 +219,9 @@ func (g *guarded) NewIter(lower, upper []byte) (state.Iter, error) {
 	}
 	return g.Snapshot.NewIter(lower, upper)
 }
+
+// Only implements Divided for members that have one part of each view.
+func (g *guarded) Only(string, []int32) state.Reader { return g }
 
 func (g *guarded) Close() error {
 	if g.closed.Swap(true) {

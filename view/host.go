@@ -54,8 +54,9 @@ type Host struct {
 	opts    HostOptions
 	current atomic.Pointer[moment]
 	// open counts snapshots that are not closed yet.
-	open atomic.Int64
-	pins pins
+	open    atomic.Int64
+	pins    pins
+	members Members // nil where the app is one process
 
 	// mu orders publishing against subscribing: a watcher sees exactly the epochs
 	// after the moment it starts at. Reads do not take it.
@@ -144,6 +145,9 @@ type Commit struct {
 	// began. It belongs to the host from the call on, which closes it when nobody
 	// reads it any more, also where Publish fails.
 	Snapshot state.Snapshot
+	// Parts are those that the snapshot has of views, by their names, where the app runs as
+	// several members; see Join.
+	Parts map[string][]Part
 	// Changes returns the running form of a view's node, whose Dirty names the rows
 	// that the commit wrote; nil where nothing was written. It is called during
 	// Publish, and only for views that are watched: so Publish comes after the
@@ -162,7 +166,9 @@ type Standing struct {
 // Publish makes a durable commit visible to readers (invariant V1) and hands its changes to
 // watchers. It never waits for a reader. An error is one of reading the state.
 func (h *Host) Publish(c Commit) error {
-	m := &moment{seq: c.Seq, positions: c.Positions.Clone(), held: cloneHeld(c.Held), asOf: c.AsOf}
+	m := &moment{
+		seq: c.Seq, positions: c.Positions.Clone(), held: cloneHeld(c.Held), asOf: c.AsOf, parts: c.Parts,
+	}
 	m.snap = h.counted(c.Snapshot)
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -32,6 +32,8 @@ type HTTPOptions struct {
 	KeepAlive time.Duration
 	// Logger gets errors of reading the state. Defaults to slog.Default.
 	Logger *slog.Logger
+	// Peers asks the other members, where the app runs as several. Required there.
+	Peers *Peers
 }
 
 func (o HTTPOptions) withDefaults() HTTPOptions {
@@ -97,8 +99,15 @@ const (
 // void. rows=true starts with a reset and all rows. A client that comes
 // back with Last-Event-ID goes on without reset where nothing has happened since.
 //
+// Where the app runs as several members, each of which has parts of the views, rows and pages
+// are put together from all that have parts of the view: see Members. Their position names
+// where each part stands, and wait_for takes such positions. A watch gives the changes of
+// this member's parts, and has to say so with own=true; several views can be asked for
+// together of a member that has all of them.
+//
 // Errors are {"error","message","remedy"} with status 400, 404, 405, 409 (views at
-// different positions), 410, 503 (not ready, or a bound is reached) or 504.
+// different positions), 410, 501 (a watch without own=true), 503 (not ready, a member is gone
+// or on its way, or a bound is reached) or 504.
 func Handler(h *Host, opts HTTPOptions) http.Handler {
 	return &handler{host: h, opts: opts.withDefaults()}
 }
@@ -185,6 +194,10 @@ var errNoPath = &httpError{Status: http.StatusNotFound, Code: "not_found",
 
 func (s *handler) serveRead(w http.ResponseWriter, r *http.Request, path []string) error {
 	switch {
+	case r.Header.Get(headerForwarded) != "":
+		return s.serveShare(w, r, path)
+	case len(path) > 0 && s.host.members != nil:
+		return s.serveDivided(w, r, path)
 	case len(path) == 0 && r.URL.Query().Has("names"):
 		return s.serveSeveral(w, r)
 	case len(path) == 0:

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 )
@@ -28,6 +29,19 @@ func badRequest(message, remedy string) *httpError {
 
 var errCursorForm = badRequest("the cursor is malformed",
 	"pass the \"next\" of an earlier answer unchanged, or leave cursor out to start again")
+
+var (
+	errWaitCursor = badRequest("wait_for and cursor exclude each other: a cursor stays at its moment",
+		"leave one of them out")
+	errOtherQuery = badRequest("the cursor belongs to another query",
+		"repeat the parameters of the first page, or pass the cursor and limit alone")
+)
+
+func noRow(view string, at Position) error {
+	return &httpError{Status: http.StatusNotFound, Code: "no_row",
+		Message: fmt.Sprintf("view %s has no such row at this position", view),
+		Remedy:  "check the key; pass wait_for with the position of your write to read it", Position: at.String()}
+}
 
 // asHTTP finds the answer for an error.
 func asHTTP(err error) *httpError {
@@ -65,6 +79,8 @@ var httpErrors = []struct {
 		Remedy: "GET /views lists each view's indexes"}},
 	{ErrPositions, httpError{Status: http.StatusConflict, Code: "different_positions",
 		Remedy: "read the views one by one, or mend the topology that stands still"}},
+	{ErrElsewhere, httpError{Status: http.StatusServiceUnavailable, Code: "rebalancing",
+		Remedy: "try again in a moment"}},
 	{ErrUnknownSource, httpError{Status: http.StatusBadRequest, Code: "unknown_source",
 		Remedy: "wait for a source that the app reads; each answer's position names them"}},
 	{context.DeadlineExceeded, httpError{Status: http.StatusGatewayTimeout, Code: "timeout",

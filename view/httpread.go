@@ -133,9 +133,7 @@ func (s *handler) serveRow(w http.ResponseWriter, r *http.Request, name string, 
 	at := m.position(c.topology)
 	out := appendPosition([]byte{'{'}, w, at)
 	if !ok {
-		return &httpError{Status: http.StatusNotFound, Code: "no_row",
-			Message: fmt.Sprintf("view %s has no such row at this position", name),
-			Remedy:  "check the key; pass wait_for with the position of your write to read it", Position: at.String()}
+		return noRow(name, at)
 	}
 	if out, err = c.text.appendFields(append(out, ','), enc, value, numbers); err != nil {
 		return err
@@ -218,8 +216,7 @@ func (s *handler) page(ctx context.Context, p *params, c *core) (pg page, err er
 		return pg, p.err
 	}
 	if p.has("wait_for") {
-		return pg, badRequest("wait_for and cursor exclude each other: a cursor stays at its moment",
-			"leave one of them out")
+		return pg, errWaitCursor
 	}
 	if pg.cursor, pg.after, err = parseCursor(p.get("cursor")); err != nil {
 		return pg, err
@@ -229,8 +226,7 @@ func (s *handler) page(ctx context.Context, p *params, c *core) (pg page, err er
 	}
 	if pg.q.view != c || (q.params != "" && q.params != pg.q.params) {
 		pg.m.snap.release()
-		return pg, badRequest("the cursor belongs to another query",
-			"repeat the parameters of the first page, or pass the cursor and limit alone")
+		return pg, errOtherQuery
 	}
 	if !pg.q.covers(pg.after) { // No page ended there: somebody made it up.
 		pg.m.snap.release()
@@ -287,6 +283,12 @@ func (s *handler) serveSeveral(w http.ResponseWriter, r *http.Request) error {
 	defer m.snap.release()
 	if err := samePosition(m, ports); err != nil {
 		return err
+	}
+	for _, c := range views {
+		if !s.host.complete(m, c.name) {
+			return fmt.Errorf("%w: rows of view %s are at other members of the app, each at a position of its own",
+				ErrPositions, c.name)
+		}
 	}
 	out := append(appendPosition([]byte{'{'}, w, m.position(views[0].topology)), `,"views":{`...)
 	for i, c := range views {

@@ -22,9 +22,12 @@ func (s *handler) serveWatch(w http.ResponseWriter, r *http.Request, name string
 	if err != nil {
 		return err
 	}
-	p, err := parseParams(r.URL.RawQuery, "rows", "numbers")
+	p, err := parseParams(r.URL.RawQuery, "rows", "numbers", "own")
 	if err != nil {
 		return err
+	}
+	if !p.choice("own", "true", "false") && s.host.members != nil && p.err == nil {
+		return errOwnWatch
 	}
 	rows, numbers := p.choice("rows", "true", "false"), p.choice("numbers", "string", "json")
 	if p.err != nil {
@@ -62,6 +65,10 @@ func (s *handler) serveWatch(w http.ResponseWriter, r *http.Request, name string
 	}
 	return nil
 }
+
+var errOwnWatch = &httpError{Status: http.StatusNotImplemented, Code: "own_parts_only",
+	Message: "a watch gives the changes of this member's parts of the view alone",
+	Remedy:  "pass own=true, and watch each member of the app"}
 
 func startStream(w http.ResponseWriter) {
 	h := w.Header()

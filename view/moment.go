@@ -38,7 +38,9 @@ type moment struct {
 	// held is where topologies stand that are behind, by name.
 	held map[string]Standing
 	asOf int64
-	snap *snapshot
+	// parts are those that the snapshot has of views, by name.
+	parts map[string][]Part
+	snap  *snapshot
 }
 
 // position returns the moment's position as the views of a topology have it.

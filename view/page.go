@@ -19,6 +19,8 @@ type query struct {
 	// params is the request's own words: a cursor belongs to a query, so a request
 	// that repeats them beside a cursor must repeat them unchanged.
 	params string
+	// parts are those of the view that are read, where the app has several members.
+	parts []int32
 }
 
 // pageLimits bound one page.
@@ -33,38 +35,48 @@ type pageLimits struct {
 // row where there are more behind it.
 func (q *query) appendRows(dst []byte, snap state.Reader, b *binding, after []byte, lim pageLimits) (
 	out, last []byte, err error) {
-	lower := q.lower
-	if after != nil {
-		// Nothing sorts between a key and the key with a zero byte behind it.
-		lower = append(append([]byte(nil), after...), 0)
-	}
 	n, start, more := 0, len(dst), false
-	var rowKey, value []byte
-	err = scan(snap, b.prefix(q.index), lower, q.upper, false, func(key, stored []byte) (bool, error) {
+	err = q.each(snap, b, after, func(at, key, value []byte) (bool, error) {
 		if n >= lim.rows || len(dst)-start >= lim.bytes {
 			more = true
 			return false, nil
 		}
-		rowKey, value = key, stored
-		if q.index >= 0 {
-			if rowKey, value, err = q.row(snap, b, key); err != nil {
-				return false, err
-			}
-		}
 		if n > 0 {
 			dst = append(dst, ',')
 		}
-		if dst, err = q.view.text.appendRow(dst, rowKey, value, lim.strings); err != nil {
+		if dst, err = q.view.text.appendRow(dst, key, value, lim.strings); err != nil {
 			return false, err
 		}
 		n++
-		last = append(last[:0], key...)
+		last = append(last[:0], at...)
 		return true, nil
 	})
 	if err != nil || !more {
 		last = nil
 	}
 	return dst, last, err
+}
+
+// each calls fn with the rows that the query asks for, beginning after the key after (nil:
+// at the start): where the row stands in the store that is walked, its key and its value.
+func (q *query) each(
+	snap state.Reader, b *binding, after []byte, fn func(at, key, value []byte) (bool, error),
+) error {
+	lower := q.lower
+	if after != nil {
+		// Nothing sorts between a key and the key with a zero byte behind it.
+		lower = append(append([]byte(nil), after...), 0)
+	}
+	return scan(snap, b.prefix(q.index), lower, q.upper, false, func(at, value []byte) (bool, error) {
+		if q.index < 0 {
+			return fn(at, at, value)
+		}
+		key, value, err := q.row(snap, b, at)
+		if err != nil {
+			return false, err
+		}
+		return fn(at, key, value)
+	})
 }
 
 // covers reports whether a key of the store is one that the query asks for.

@@ -36,7 +36,9 @@ type core struct {
 	key, value     reflect.Type
 	indexes        []indexCore
 	text           rowText
-	binding        atomic.Pointer[binding]
+	// divide returns the part of an encoded key that keys are divided by.
+	divide  func(key []byte) []byte
+	binding atomic.Pointer[binding]
 }
 
 // indexCore is a declared index without its types.

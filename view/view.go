@@ -28,7 +28,7 @@ func New[K comparable, V any](topology, name string, indexes ...Indexed[K, V]) (
 	v := &View[K, V]{indexes: indexes}
 	v.core = &core{
 		self: v, topology: topology, name: name,
-		key: reflect.TypeFor[K](), value: reflect.TypeFor[V](),
+		key: reflect.TypeFor[K](), value: reflect.TypeFor[V](), divide: divideOf[K](),
 	}
 	var keyErr, valueErr error
 	v.keys, keyErr = state.KeyCodecOf[K]()
@@ -55,6 +55,15 @@ func New[K comparable, V any](topology, name string, indexes ...Indexed[K, V]) (
 	return v, nil
 }
 
+// divideOf returns what keys are divided by: of a windowed key the key alone, else all.
+func divideOf[K comparable]() func(key []byte) []byte {
+	var k K
+	if p, ok := any(k).(interface{ PartitionKey(encoded []byte) []byte }); ok {
+		return p.PartitionKey
+	}
+	return func(key []byte) []byte { return key }
+}
+
 // Topology returns the name of the topology that keeps the view.
 func (v *View[K, V]) Topology() string { return v.core.topology }
 
@@ -74,7 +83,8 @@ func (v *View[K, V]) port() *core { return v.core }
 
 // Get returns the value of a key at the current moment. ok is false where the view
 // has no such row; the position is given in either case. Errors are ErrNotReady,
-// ErrNotBound, ErrClosed, the context's, and those of reading the state.
+// ErrNotBound, ErrClosed, the context's, those of reading the state, and ErrElsewhere where
+// the app runs as several members and this one does not have all rows.
 func (v *View[K, V]) Get(ctx context.Context, key K) (value V, ok bool, at Position, err error) {
 	err = v.read(ctx, func(r Reader[K, V]) error {
 		at = r.Position()
@@ -142,7 +152,11 @@ func (r Reader[K, V]) Get(key K) (value V, ok bool, err error) {
 	}
 	v := r.view
 	buf := make([]byte, 0, 64)
-	return v.get(r.m.snap, v.keys.Append(append(buf, r.binding.rows...), key))
+	value, ok, err = v.get(r.m.snap, v.keys.Append(append(buf, r.binding.rows...), key))
+	if err == nil && !ok && !r.binding.host.complete(r.m, v.core.name) {
+		err = fmt.Errorf("%w (view %q)", ErrElsewhere, v.core.name)
+	}
+	return value, ok, err
 }
 
 // get reads and decodes one row.

@@ -56,7 +56,7 @@ func (s *Session) Rewind(ctx context.Context) error {
 }
 
 // starts asks where those partitions begin of which no offset was ever committed.
-func (s *Session) starts(ctx context.Context, owned map[Partition]Offset) (map[Partition]int64, error) {
+func (s *Session) starts(ctx context.Context, owned map[Partition]Owned) (map[Partition]int64, error) {
 	topics := map[string]bool{}
 	for p, o := range owned {
 		if o.Next < 0 {

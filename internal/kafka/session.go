@@ -56,16 +56,25 @@ type Session struct {
 	cfg SessionConfig
 	gts *kgo.GroupTransactSession
 
+	contact contact
+
 	mu     sync.Mutex
 	owned  map[Partition]*ownedPartition
 	rounds int
 	failed error // the first record of the transaction that was not written
 }
 
+// Owned is what a member knows of a partition of its own.
+type Owned struct {
+	Offset
+	Lease *Lease
+}
+
 // ownedPartition is one that the group has given to this member.
 type ownedPartition struct {
 	offset  Offset
 	fetched bool // offset is the broker's, read when all transactions on it had ended
+	lease   *Lease
 }
 
 // OpenSession makes the client and reaches the cluster once. It joins the group with the
@@ -92,7 +101,7 @@ func OpenSession(ctx context.Context, cfg SessionConfig) (*Session, error) {
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
 		kgo.RecordPartitioner(partitioner{}), kgo.ProducerLinger(0),
 		kgo.MaxDecompressBatchBytes(64<<20),
-		kgo.BlockRebalanceOnPoll(),
+		kgo.BlockRebalanceOnPoll(), kgo.WithHooks(&s.contact),
 		kgo.OnPartitionsAssigned(s.assigned), kgo.OnOffsetsFetched(s.offsetsFetched),
 		kgo.OnPartitionsRevoked(s.revoked), kgo.OnPartitionsLost(s.revoked),
 	)
@@ -114,13 +123,20 @@ func OpenSession(ctx context.Context, cfg SessionConfig) (*Session, error) {
 func (s *Session) Client() *kgo.Client { return s.gts.Client() }
 
 // Close leaves the group, unless the member is static. An open transaction is given up.
-func (s *Session) Close() { s.gts.CloseAllowingRebalance() }
+func (s *Session) Close() {
+	s.mu.Lock()
+	for _, own := range s.owned {
+		own.lease.gone.Store(true)
+	}
+	s.mu.Unlock()
+	s.gts.CloseAllowingRebalance()
+}
 
 func (s *Session) assigned(_ context.Context, cl *kgo.Client, parts map[string][]int32) {
 	s.mu.Lock()
 	for topic, numbers := range parts {
 		for _, n := range numbers {
-			s.owned[Partition{Topic: topic, Number: n}] = &ownedPartition{}
+			s.owned[Partition{Topic: topic, Number: n}] = &ownedPartition{lease: &Lease{session: s}}
 		}
 	}
 	s.rounds++
@@ -148,7 +164,11 @@ func (s *Session) revoked(_ context.Context, _ *kgo.Client, parts map[string][]i
 	defer s.mu.Unlock()
 	for topic, numbers := range parts {
 		for _, n := range numbers {
-			delete(s.owned, Partition{Topic: topic, Number: n})
+			p := Partition{Topic: topic, Number: n}
+			if own := s.owned[p]; own != nil {
+				own.lease.gone.Store(true)
+				delete(s.owned, p)
+			}
 		}
 	}
 	s.rounds++
@@ -182,13 +202,13 @@ func offsetsOf(resp *kmsg.OffsetFetchResponse) map[Partition]Offset {
 
 // Owned returns the partitions of this member whose committed offset is known, and a
 // number that grows with each change. Each has been paused since it was given; see Resume.
-func (s *Session) Owned() (map[Partition]Offset, int) {
+func (s *Session) Owned() (map[Partition]Owned, int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := make(map[Partition]Offset, len(s.owned))
+	out := make(map[Partition]Owned, len(s.owned))
 	for p, own := range s.owned {
 		if own.fetched {
-			out[p] = own.offset
+			out[p] = Owned{own.offset, own.lease}
 		}
 	}
 	return out, s.rounds

@@ -62,7 +62,7 @@ func (e *Engine) assign(ctx context.Context) error {
 	return e.publish(nil)
 }
 
-func ownsAll(sub *subTopology, task int32, owned map[kafka.Partition]kafka.Offset) bool {
+func ownsAll(sub *subTopology, task int32, owned map[kafka.Partition]kafka.Owned) bool {
 	all := true
 	sub.reads(task, func(_ *input, p kafka.Partition) {
 		_, ok := owned[p]
@@ -92,11 +92,14 @@ func (e *Engine) dropRevoked() error {
 }
 
 // restarted reports whether an input was taken away and given back: others may have gone
-// on with it meanwhile.
-func (r *taskRun) restarted(owned map[kafka.Partition]kafka.Offset) bool {
-	return slices.ContainsFunc(r.inputs, func(b *buffer) bool {
-		return owned[b.partition].Next != b.committed.Next
-	})
+// on with it meanwhile, and it is delivered anew from the committed offset once it is resumed.
+func (r *taskRun) restarted(owned map[kafka.Partition]kafka.Owned) bool {
+	for i, b := range r.inputs {
+		if owned[b.partition].Lease != r.leases[i] {
+			return true
+		}
+	}
+	return false
 }
 
 func (e *Engine) closeTasks() error {

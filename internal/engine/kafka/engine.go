@@ -51,7 +51,10 @@ type Config struct {
 	Options []Option
 	// InstanceID makes the member static; "" does not.
 	InstanceID string
-	Limits     Limits
+	// Address is where the other members ask this one for its parts of views, host:port; ""
+	// if they cannot.
+	Address string
+	Limits  Limits
 }
 
 // Limits bound a cycle. Zero fields take their defaults.
@@ -112,6 +115,7 @@ type Engine struct {
 	targets []*target
 	bound   []boundStore // of views
 
+	members members
 	session *kafka.Session
 	// admin is for everything outside of the group, restorer for the changelogs.
 	admin    *kgo.Client
@@ -216,6 +220,7 @@ func (e *Engine) runSession(ctx context.Context) (err error) {
 	}
 	e.rounds, e.begun = -1, false
 	defer func() {
+		e.members.forget()
 		err = errors.Join(err, failpoint.Hit(failpoint.KafkaClosing), e.closeTasks())
 		e.session.Close()
 	}()

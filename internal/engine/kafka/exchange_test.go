@@ -36,12 +36,18 @@ type memberRun struct {
 // start starts a member over a state directory.
 func (w *world) start(dir string, topo *topology.Topology) *memberRun {
 	w.t.Helper()
+	return w.startWith(dir, topo, func(*Config) {})
+}
+
+// startWith is start with a configuration of its own.
+func (w *world) startWith(dir string, topo *topology.Topology, change func(*Config)) *memberRun {
+	w.t.Helper()
 	d, err := state.OpenDir(dir, state.Identity{App: w.app}, state.Options{})
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	host := view.NewHost(view.HostOptions{})
-	e, err := New(Config{
+	cfg := Config{
 		App: w.app, Topologies: []*topology.Topology{topo}, Dir: d, Host: host, Brokers: w.cluster.Brokers(),
 		Sources: connectors(topo), Targets: targets(topo),
 		Logger:  slog.New(slog.NewTextHandler(os.Stderr, nil)),
@@ -50,7 +56,9 @@ func (w *world) start(dir string, topo *topology.Topology) *memberRun {
 			CommitInterval: 10 * time.Millisecond, SessionTimeout: 6 * time.Second,
 			TransactionTimeout: 3 * time.Second, // a restore waits for what a test has left open
 		},
-	})
+	}
+	change(&cfg)
+	e, err := New(cfg)
 	if err != nil {
 		w.t.Fatal(err)
 	}

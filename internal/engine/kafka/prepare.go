@@ -33,7 +33,7 @@ func (e *Engine) newBalancer() (*kafka.Balancer, error) {
 	}
 	return kafka.NewBalancer(kafka.BalancerConfig{
 		Topology: strconv.FormatUint(hashes.Sum64(), 16), SubTopologies: subs, Logger: e.log,
-		Process: e.cfg.Dir.Incarnation(), State: e.localState, Assigned: e.assigned,
+		Process: e.cfg.Dir.Incarnation(), Address: e.cfg.Address, State: e.localState, Assigned: e.assigned,
 	})
 }
 
@@ -56,8 +56,9 @@ func (e *Engine) localState() map[kafka.Task]int64 {
 	return out
 }
 
-// assigned notes whether the group has refused this member.
+// assigned notes who has which tasks, and whether the group has refused this member.
 func (e *Engine) assigned(a kafka.Assignment) {
+	e.members.learn(a.Hosts)
 	if a.Err != nil {
 		e.refused.Store(&a.Err)
 		e.wake()
@@ -111,6 +112,7 @@ func (e *Engine) lookAtInputs(ctx context.Context, topics *kafka.Topics) error {
 		return err
 	}
 	e.countTasks(infos)
+	e.members.count(e.bound)
 	return nil
 }
 

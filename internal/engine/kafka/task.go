@@ -24,8 +24,9 @@ type taskRun struct {
 	id     taskID
 	sub    *subTopology
 	env    *state.Env
-	inputs []*buffer // in the order of subTopology.reads
-	parts  []*part   // by sub.parts
+	inputs []*buffer      // in the order of subTopology.reads
+	leases []*kafka.Lease // by inputs
+	parts  []*part        // by sub.parts
 	// stores are all stores, by their names.
 	stores map[string]*storeRun
 	// ckpt says up to where the disk holds the changelogs.
@@ -73,7 +74,7 @@ type storeRun struct {
 func (s *subTopology) owner(partition int32) string { return fmt.Sprintf("%s@%d", s.name, partition) }
 
 // newTask makes a task, without state so far.
-func (e *Engine) newTask(id taskID, owned map[kafka.Partition]kafka.Offset) (*taskRun, error) {
+func (e *Engine) newTask(id taskID, owned map[kafka.Partition]kafka.Owned) (*taskRun, error) {
 	r := &taskRun{
 		id: id, sub: e.subs[id.sub], stores: map[string]*storeRun{}, texts: map[string]string{},
 		logs: map[kafka.Partition]string{}, app: e.cfg.App, put: e.session.Produce,
@@ -87,7 +88,8 @@ func (e *Engine) newTask(id taskID, owned map[kafka.Partition]kafka.Offset) (*ta
 				errs = append(errs, fmt.Errorf("kafka: topic %q: %w", in.topic, err))
 			}
 		}
-		r.inputs = append(r.inputs, newBuffer(in, p, decoder, owned[p]))
+		r.inputs = append(r.inputs, newBuffer(in, p, decoder, owned[p].Offset))
+		r.leases = append(r.leases, owned[p].Lease)
 	})
 	if err := errors.Join(errs...); err != nil {
 		return nil, err

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/tailrace/tailrace/internal/kafka"
 	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/state"
+	"github.com/tailrace/tailrace/topology"
 	"github.com/tailrace/tailrace/view"
 )
 
@@ -18,12 +20,25 @@ import (
 // boundStore is a store of a view under the id that readers know.
 type boundStore struct {
 	id    uint32
+	view  string
 	sub   *subTopology
 	store string
+	// byKey says that the view's rows are divided by their encoded keys.
+	byKey bool
+}
+
+// byKey reports whether the rows that a node without a state of its own is given are divided
+// by their encoded keys.
+func (s *share) byKey(n *topology.Node) bool {
+	return s.cut != nil && s.cut.ByKeys(s.cut.Input(n, 0))
 }
 
 // bindViews gives the views of all topologies their ids.
 func (e *Engine) bindViews() error {
+	if e.cfg.Host != nil {
+		e.members.self = e.cfg.Address
+		e.cfg.Host.Join(&e.members)
+	}
 	for _, sub := range e.subs {
 		for _, s := range sub.parts {
 			for _, n := range s.nodes() {
@@ -38,7 +53,7 @@ func (e *Engine) bindViews() error {
 					if err != nil {
 						idErr = err
 					}
-					e.bound = append(e.bound, boundStore{id, sub, name})
+					e.bound = append(e.bound, boundStore{id, port.Name(), sub, name, s.byKey(n)})
 					return id
 				})
 				if err == nil {
@@ -121,6 +136,7 @@ func (e *Engine) publish(work []*sealed) error {
 	e.seq++
 	err := e.cfg.Host.Publish(view.Commit{
 		Seq: e.seq, Positions: positions, AsOf: asOf, Snapshot: e.union(e.cfg.Dir.DB.NewSnapshot()),
+		Parts: e.parts(),
 	})
 	if err != nil {
 		return fmt.Errorf("kafka: views: %w", err)
@@ -129,14 +145,42 @@ func (e *Engine) publish(work []*sealed) error {
 	return nil
 }
 
+// parts are what the tasks have of views.
+func (e *Engine) parts() map[string][]view.Part {
+	out := map[string][]view.Part{}
+	for _, id := range e.order() {
+		r := e.tasks[id]
+		part := view.Part{Number: id.partition, Held: r.held()}
+		for _, b := range r.inputs {
+			part.Inputs = append(part.Inputs, b.partition.String())
+		}
+		for _, b := range e.bound {
+			have := out[b.view]
+			known := slices.ContainsFunc(have, func(p view.Part) bool { return p.Number == part.Number })
+			if b.sub == r.sub && !known { // a view has several stores
+				out[b.view] = append(have, part)
+			}
+		}
+	}
+	return out
+}
+
+// held returns what tells whether the task still is this member's.
+func (r *taskRun) held() func() bool {
+	leases := r.leases
+	return func() bool {
+		return !slices.ContainsFunc(leases, func(l *kafka.Lease) bool { return !l.Held() })
+	}
+}
+
 // union is a snapshot in which views are whole.
 func (e *Engine) union(s state.Snapshot) state.Snapshot {
-	u := &unionSnapshot{Snapshot: s, parts: map[uint32][]uint32{}}
+	u := &unionSnapshot{Snapshot: s, bound: e.bound, parts: map[uint32][]storePart{}}
 	for _, b := range e.bound {
-		u.parts[b.id] = []uint32{}
+		u.parts[b.id] = []storePart{}
 		for _, id := range e.order() {
 			if r := e.tasks[id]; r.sub == b.sub {
-				u.parts[b.id] = append(u.parts[b.id], r.stores[b.store].id)
+				u.parts[b.id] = append(u.parts[b.id], storePart{id.partition, r.stores[b.store].id})
 			}
 		}
 	}
@@ -145,15 +189,37 @@ func (e *Engine) union(s state.Snapshot) state.Snapshot {
 
 type unionSnapshot struct {
 	state.Snapshot
-	parts map[uint32][]uint32 // ids of stores, by the id of the whole
+	bound []boundStore
+	parts map[uint32][]storePart // by the id of the whole
+}
+
+// storePart is a task's store.
+type storePart struct {
+	number int32
+	id     uint32
+}
+
+var _ view.Divided = (*unionSnapshot)(nil)
+
+// Only implements view.Divided.
+func (u *unionSnapshot) Only(name string, numbers []int32) state.Reader {
+	only := &unionSnapshot{Snapshot: u.Snapshot, parts: map[uint32][]storePart{}}
+	for _, b := range u.bound {
+		if b.view == name {
+			only.parts[b.id] = slices.DeleteFunc(slices.Clone(u.parts[b.id]), func(p storePart) bool {
+				return !slices.Contains(numbers, p.number)
+			})
+		}
+	}
+	return only
 }
 
 // Get implements state.Reader.
 func (u *unionSnapshot) Get(dst, key []byte) ([]byte, bool, error) {
 	if len(key) >= 4 {
 		if parts, ok := u.parts[binary.BigEndian.Uint32(key)]; ok {
-			for _, id := range parts {
-				value, ok, err := u.Snapshot.Get(dst, under(id, key))
+			for _, part := range parts {
+				value, ok, err := u.Snapshot.Get(dst, under(part.id, key))
 				if ok || err != nil {
 					return value, ok, err
 				}
@@ -180,17 +246,18 @@ func (u *unionSnapshot) NewIter(lower, upper []byte) (state.Iter, error) {
 		return u.Snapshot.NewIter(lower, upper)
 	}
 	it := &unionIter{whole: whole}
-	for _, id := range parts {
+	for _, part := range parts {
+		id := part.id
 		to := binary.BigEndian.AppendUint32(nil, id+1)
 		if len(upper) >= 4 && binary.BigEndian.Uint32(upper) == whole {
 			to = under(id, upper)
 		}
-		part, err := u.Snapshot.NewIter(under(id, lower), to)
+		rows, err := u.Snapshot.NewIter(under(id, lower), to)
 		if err != nil {
 			_ = it.Close()
 			return nil, err
 		}
-		it.parts, it.ids = append(it.parts, part), append(it.ids, id)
+		it.parts, it.ids = append(it.parts, rows), append(it.ids, id)
 	}
 	return it, nil
 }
