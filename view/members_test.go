@@ -311,7 +311,7 @@ func TestMembersMissing(t *testing.T) {
 	refused("nobody listens", "member_unreachable")
 	for _, at := range []string{
 		"127.0.0.1", "http://127.0.0.1:80", "user@127.0.0.1:80", "127.0.0.1:80/views", "127.0.0.1:80?x=:1",
-		"a b:80", ":80",
+		"a b:80", ":80", "user@" + right, right + "/",
 	} {
 		set(at)
 		refused("no address: "+at, "member_unreachable")
@@ -432,6 +432,15 @@ func TestMembersWait(t *testing.T) {
 	}
 	if status, p := wait("in/1:0/D8", "50ms"); status != http.StatusGatewayTimeout {
 		t.Errorf("what does not come: %d %+v", status, p)
+	}
+	for key := range c.members[0].rows.rows { // also where the key's own part is another one
+		status, p, _ := c.members[0].get("/views/rows", url.Values{
+			"key": {key}, "wait_for": {"in/1:0/D8"}, "timeout": {"50ms"},
+		})
+		if status != http.StatusGatewayTimeout {
+			t.Errorf("a row of part 0: %d %+v", status, p)
+		}
+		break
 	}
 	status, p := wait("elsewhere/1:0/1", "1s")
 	if status != http.StatusBadRequest || p.Error != "unknown_source" {
