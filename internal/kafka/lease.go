@@ -20,8 +20,11 @@ type Lease struct {
 // group has heard of this member within the session timeout, so that it cannot have taken
 // it for dead. A process that was stopped for longer holds nothing when it goes on.
 func (l *Lease) Held() bool {
-	return !l.gone.Load() && l.session.contact.age() < l.session.cfg.SessionTimeout
+	return l.given() && l.session.contact.age() < l.session.cfg.SessionTimeout
 }
+
+// given reports whether the partition was not taken away.
+func (l *Lease) given() bool { return !l.gone.Load() }
 
 // contact is when the group was last told of this member: a kgo.Hook.
 type contact struct {

@@ -54,3 +54,32 @@ func TestLease(t *testing.T) {
 		is("taken away", false)
 	})
 }
+
+// TestSynced: what an assignment does not have any more is not held from then on, and is let
+// go between transactions, also where the client does not tell that it was taken away.
+func TestSynced(t *testing.T) {
+	s := &Session{
+		cfg:   SessionConfig{SessionTimeout: time.Hour, Woken: func() {}},
+		owned: map[Partition]*ownedPartition{},
+	}
+	for range 2 {
+		s.contact.OnBrokerE2E(kgo.BrokerMetadata{}, int16(kmsg.Heartbeat), kgo.BrokerE2E{})
+	}
+	kept, lost := Partition{Topic: "orders"}, Partition{Topic: "orders", Number: 1}
+	for _, p := range []Partition{kept, lost} {
+		s.owned[p] = &ownedPartition{fetched: true, lease: &Lease{session: s}}
+	}
+	before, rounds := s.Owned()
+	s.synced(map[string][]int32{"orders": {0}})
+	during, next := s.Owned()
+	if len(during) != 2 || next == rounds {
+		t.Errorf("before the transaction is over there are %d partitions, and %d changes", len(during), next-rounds)
+	}
+	if !before[kept].Lease.Held() || before[lost].Lease.Held() {
+		t.Errorf("held: %v, %v", before[kept].Lease.Held(), before[lost].Lease.Held())
+	}
+	s.Prune()
+	if after, _ := s.Owned(); len(after) != 1 || after[kept].Lease != before[kept].Lease {
+		t.Errorf("left are %v", after)
+	}
+}

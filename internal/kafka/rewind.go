@@ -23,6 +23,7 @@ var ErrMoved = errors.New("kafka: the group's offsets are not where this member 
 // member committed last, and then only a new session is safe (invariant K7).
 func (s *Session) Rewind(ctx context.Context) error {
 	owned, _ := s.Owned()
+	maps.DeleteFunc(owned, func(_ Partition, o Owned) bool { return !o.Lease.given() })
 	if len(owned) == 0 {
 		return nil
 	}

@@ -75,6 +75,7 @@ type ownedPartition struct {
 	offset  Offset
 	fetched bool // offset is the broker's, read when all transactions on it had ended
 	lease   *Lease
+	over    bool // the group's last assignment does not have it
 }
 
 // OpenSession makes the client and reaches the cluster once. It joins the group with the
@@ -93,7 +94,7 @@ func OpenSession(ctx context.Context, cfg SessionConfig) (*Session, error) {
 		kgo.TransactionalID(cfg.TransactionalID),
 		kgo.TransactionTimeout(cfg.TransactionTimeout), kgo.SessionTimeout(cfg.SessionTimeout),
 		kgo.HeartbeatInterval(cfg.SessionTimeout/15), // as Kafka's defaults are to each other
-		kgo.Balancers(cfg.Balancer),
+		kgo.Balancers(synced{cfg.Balancer, s}),
 		// The ends of transactions tell that nothing is missing before them.
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(),
 		kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()),
@@ -136,7 +137,11 @@ func (s *Session) assigned(_ context.Context, cl *kgo.Client, parts map[string][
 	s.mu.Lock()
 	for topic, numbers := range parts {
 		for _, n := range numbers {
-			s.owned[Partition{Topic: topic, Number: n}] = &ownedPartition{lease: &Lease{session: s}}
+			p := Partition{Topic: topic, Number: n}
+			if old := s.owned[p]; old != nil {
+				old.lease.gone.Store(true)
+			}
+			s.owned[p] = &ownedPartition{lease: &Lease{session: s}}
 		}
 	}
 	s.rounds++

@@ -24,6 +24,7 @@ func (e *Engine) order() []taskID {
 // assign makes the tasks those that this member owns all inputs of, restores their state
 // and lets their inputs flow. No transaction is open here.
 func (e *Engine) assign(ctx context.Context) error {
+	e.session.Prune()
 	owned, rounds := e.session.Owned()
 	if rounds == e.rounds {
 		return nil
