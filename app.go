@@ -260,7 +260,8 @@ func (a *App) Addr() net.Addr {
 // publications in its databases, and its progress in its targets. Results stay. The
 // app must not be running: the error is state.ErrLocked where it runs on the same state
 // directory, and sources.ErrInUse, within seconds, where its slot has a reader that
-// answers; then targets are left alone. The state directory is useless afterwards and is
+// answers; then targets are left alone. In Kafka mode it is DropKafka: group and internal
+// topics. The state directory is useless afterwards and is
 // removed by whoever made it.
 func (a *App) Destroy(ctx context.Context) error {
 	in, out := a.cfg.connectors(a.topologies)
@@ -269,6 +270,11 @@ func (a *App) Destroy(ctx context.Context) error {
 		defer lock.Close() //nolint:errcheck // Nothing was written under it.
 	} else if !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("tailrace: the app must not be running: %w", err)
+	}
+	if k := a.cfg.Kafka; k != nil {
+		// Targets and sources are topics, of which nothing is the app's alone.
+		_, err := DropKafka(ctx, a.cfg.App, *k, a.log)
+		return err
 	}
 	failed := a.dropSources(ctx, in)
 	if err := failed.join(); errors.Is(err, sources.ErrInUse) {

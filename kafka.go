@@ -2,13 +2,18 @@ package tailrace
 
 import (
 	"cmp"
+	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"time"
 
 	"github.com/tailrace/tailrace/internal/engine/kafka"
+	"github.com/tailrace/tailrace/sources"
+	"github.com/tailrace/tailrace/topology"
 	"github.com/tailrace/tailrace/view"
 )
 
@@ -60,6 +65,28 @@ func (k *Kafka) limits(c *Config) kafka.Limits {
 		CommitInterval: k.CommitInterval, Records: c.EpochRows, Memory: c.Memory,
 		SessionTimeout: k.SessionTimeout, TransactionTimeout: k.TransactionTimeout, MaxIdle: k.MaxIdle,
 	}
+}
+
+// DropKafka removes what an app in Kafka mode has left in the cluster, also of topologies
+// that it has no longer: its group and its internal topics, which it returns. Inputs and
+// outputs stay, and so do the members' state directories, which are of no use afterwards. The
+// error is sources.ErrInUse while the group has members; then nothing is removed. See
+// App.Destroy.
+func DropKafka(ctx context.Context, app string, k Kafka, log *slog.Logger) (topics []string, err error) {
+	if log == nil {
+		log = slog.Default()
+	}
+	err = topology.CheckName(app)
+	if err == nil {
+		topics, err = kafka.Drop(ctx, k.Brokers, k.Options, app, log)
+	}
+	if errors.Is(err, kafka.ErrInUse) {
+		err = fmt.Errorf("%w: %w", sources.ErrInUse, err)
+	}
+	if err != nil {
+		return topics, fmt.Errorf("tailrace: drop app %q: %w", app, err)
+	}
+	return topics, nil
 }
 
 // peers makes what asks the other members; nil in direct mode.

@@ -58,3 +58,10 @@ func escape(name string) string {
 	}
 	return b.String()
 }
+
+// Internal reports whether a topic has the name of an internal topic of an app, or of one
+// whose name begins with the app's and a hyphen.
+func Internal(app, topic string) bool {
+	return strings.HasPrefix(topic, escape(app)+"-") &&
+		(strings.HasSuffix(topic, changelogSuffix) || strings.HasSuffix(topic, repartitionSuffix))
+}

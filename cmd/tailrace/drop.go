@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tailrace/tailrace"
 	"github.com/tailrace/tailrace/sinks"
 	sinkpg "github.com/tailrace/tailrace/sinks/postgres"
 	"github.com/tailrace/tailrace/sources"
@@ -21,6 +22,7 @@ import (
 type dropFlags struct {
 	app                 string
 	databases, targets  []string
+	brokers             []string
 	slot, publication   string
 	progressTable       string
 	timeout             time.Duration
@@ -33,7 +35,7 @@ func newDrop() *cobra.Command {
 	var o dropFlags
 	c := &cobra.Command{
 		Use:   "drop",
-		Short: "Remove what an app left in its databases: slot, publications, progress",
+		Short: "Remove what an app left in its databases or its Kafka cluster",
 		Long: `Removes the replication slot and the publications that an app made in its databases, the slots
 that topologies left there that were being added when it ended, and its progress rows in its
 targets. Results stay, and so does the state directory, which is of no use afterwards: remove
@@ -43,10 +45,17 @@ removed, and the error says within seconds who it is.
 A replication slot that nobody reads keeps the database's log for ever, so drop an app that
 will not run again. Dropping what is not there is no error.
 
+Of an app in Kafka mode it deletes the consumer group, which must have no members, and the app's internal
+topics (changelogs and those of exchanges), also those of topologies that it has no longer. Inputs and outputs
+stay. For brokers that ask for TLS or a password use App.Destroy or tailrace.DropKafka in a program.
+Topics of another app whose name begins with this one's and a hyphen are left alone while that one has a
+group; better give no two apps such names.
+
 Databases and targets are given as name=URL, with the names that the program uses, or as
 name=@file where the URL stands in a file and not in the list of processes.`,
-		Example: `  tailrace drop --app revenue --database shop=@shop.url --target warehouse=@warehouse.url`,
-		Args:    noArgs,
+		Example: `  tailrace drop --app revenue --database shop=@shop.url --target warehouse=@warehouse.url
+  tailrace drop --app revenue --brokers 127.0.0.1:9092`,
+		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := o.parse(); err != nil {
 				return inputError{err}
@@ -60,6 +69,7 @@ name=@file where the URL stands in a file and not in the list of processes.`,
 	f.StringVar(&o.app, "app", "", "the app's name")
 	f.StringArrayVar(&o.databases, "database", nil, "a source database as name=URL or name=@file (repeatable)")
 	f.StringArrayVar(&o.targets, "target", nil, "a PostgreSQL target as name=URL or name=@file (repeatable)")
+	f.StringSliceVar(&o.brokers, "brokers", nil, "brokers of an app in Kafka mode, host:port")
 	f.StringVar(&o.slot, "slot", "", "the slot's name, where the program sets postgres.Config.Slot")
 	f.StringVar(&o.publication, "publication", "", "the publication's name, where the program sets it")
 	f.StringVar(&o.progressTable, "progress-table", "", "the progress table, where the program sets it")
@@ -73,8 +83,8 @@ func (o *dropFlags) parse() error {
 	if o.app == "" {
 		errs = append(errs, errors.New("--app must name the app"))
 	}
-	if len(o.databases)+len(o.targets) == 0 {
-		errs = append(errs, errors.New("nothing to drop: give --database or --target"))
+	if len(o.databases)+len(o.targets)+len(o.brokers) == 0 {
+		errs = append(errs, errors.New("nothing to drop: give --database, --target or --brokers"))
 	}
 	if o.slot != "" && len(o.databases) > 1 {
 		errs = append(errs, errors.New("--slot is for one --database"))
@@ -113,6 +123,15 @@ func parseURLs(flag string, values []string) (out []namedURL, err error) {
 // drop does all it can, and reports what it could not; nothing of an app that runs.
 func (o *dropFlags) drop(ctx context.Context, out io.Writer, log *slog.Logger) error {
 	var errs []error
+	if len(o.brokers) > 0 {
+		topics, err := tailrace.DropKafka(ctx, o.app, tailrace.Kafka{Brokers: o.brokers}, log)
+		for _, name := range topics {
+			fmt.Fprintf(out, "topic %s: deleted\n", name)
+		}
+		if errs = append(errs, report(out, "group", o.app, err)); errors.Is(err, sources.ErrInUse) {
+			return environmentError{errors.Join(errs...)}
+		}
+	}
 	for _, d := range o.databaseURLs {
 		c := postgres.Source(postgres.Config{URL: d.url, Slot: o.slot, Publication: o.publication})
 		err := c.Drop(ctx, sources.DropRequest{App: o.app, Database: d.name, Logger: log})

@@ -50,8 +50,19 @@ func TestInternalTopics(t *testing.T) {
 	if err := kafka.CheckIDs(recorded, again); err != nil {
 		t.Error(err)
 	}
-	deleted, err := topics.Drop(t.Context(), "dropped", append(names, "dropped-never-changelog"))
 	slices.Sort(names)
+	create(t, cl, "dropped-other-rows-changelog", 1, nil)
+	create(t, cl, "dropped-results", 1, nil)
+	var other kadm.Offsets
+	other.AddOffset("dropped-results", 0, 0, -1)
+	if err := kadm.NewClient(cl).CommitAllOffsets(t.Context(), "dropped-other", other); err != nil {
+		t.Fatal(err)
+	}
+	left, err := topics.OfApp(t.Context(), "dropped")
+	if diff := cmp.Diff(names, left); err != nil || diff != "" {
+		t.Errorf("%v: %s", err, diff)
+	}
+	deleted, err := topics.Drop(t.Context(), "dropped", append(left, "dropped-never-changelog"))
 	if diff := cmp.Diff(names, deleted); err != nil || diff != "" {
 		t.Errorf("%v: %s", err, diff)
 	}

@@ -31,6 +31,16 @@ import (
 // Option is an option of every client.
 type Option = kgo.Opt
 
+// ErrInUse says that an app cannot be dropped, since its group has members.
+var ErrInUse = kafka.ErrInUse
+
+// Drop deletes an app's group and its internal topics, which it returns.
+func Drop(
+	ctx context.Context, brokers []string, options []Option, app string, log *slog.Logger,
+) ([]string, error) {
+	return kafka.DropApp(ctx, brokers, options, app, log)
+}
+
 // Config is what an engine runs. All fields without a default are required.
 type Config struct {
 	// App names the consumer group and begins the names of all internal topics.

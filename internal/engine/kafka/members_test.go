@@ -3,6 +3,7 @@ package kafka
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -200,8 +201,35 @@ func TestViewsAcrossMembers(t *testing.T) {
 	w.putOrders(o, r, 50)
 	w.shows(o, crew)
 	w.readsRight(o, r, crew)
+	if _, err := Drop(t.Context(), w.cluster.Brokers(), nil, w.app, nil); !errors.Is(err, ErrInUse) {
+		t.Errorf("dropped with members: %v", err)
+	}
 	for _, s := range crew {
 		s.end()
+	}
+	w.drops()
+}
+
+// drops removes what the group has left, all of it and nothing else.
+func (w *world) drops() {
+	w.t.Helper()
+	deleted, err := Drop(w.t.Context(), w.cluster.Brokers(), nil, w.app, nil)
+	if err != nil || len(deleted) != 6 {
+		w.t.Errorf("deleted %q: %v", deleted, err)
+	}
+	topics, err := kadm.NewClient(w.client).ListTopics(w.t.Context())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var left []string
+	for name := range topics {
+		if strings.HasPrefix(name, w.app) {
+			left = append(left, strings.TrimPrefix(name, w.app))
+		}
+	}
+	slices.Sort(left)
+	if want := []string{".public.orders", ".public.rates"}; !slices.Equal(left, want) {
+		w.t.Errorf("left are %q", left)
 	}
 }
 
