@@ -317,9 +317,12 @@ func TestMembersMissing(t *testing.T) {
 		refused("no address: "+at, "member_unreachable")
 	}
 	set(right)
+	var hits atomic.Int64
+	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { hits.Add(1) }))
+	defer other.Close()
 	for what, f := range map[string]func(http.ResponseWriter, *http.Request) bool{
 		"it redirects": func(w http.ResponseWriter, r *http.Request) bool {
-			http.Redirect(w, r, c.members[1].server.URL+r.URL.Path, http.StatusTemporaryRedirect)
+			http.Redirect(w, r, other.URL+r.URL.Path, http.StatusTemporaryRedirect)
 			return true
 		},
 		"it refuses the token": func(w http.ResponseWriter, _ *http.Request) bool {
@@ -337,11 +340,10 @@ func TestMembersMissing(t *testing.T) {
 		},
 	} {
 		c.members[2].before.Store(&f)
-		asked := c.members[1].asked.Load()
 		refused(what, "member_unreachable")
-		if n := c.members[1].asked.Load() - asked; n > 1 {
-			t.Errorf("%s: another member was asked %d times", what, n)
-		}
+	}
+	if hits.Load() > 0 {
+		t.Error("a redirect was followed")
 	}
 	c.members[2].before.Store(nil)
 	if status, p, _ := c.members[0].get("/views/rows", nil); status != http.StatusOK {
@@ -364,7 +366,7 @@ func TestMembersForged(t *testing.T) {
 	if status, p, _ := c.members[0].get("/views/rows", nil); status != http.StatusServiceUnavailable {
 		t.Errorf("%d %+v", status, p)
 	}
-	if n := asked(2) - two; n != 1 {
+	if n := asked(2) - two; n > 1 { // or none, where member 1 was faster
 		t.Errorf("member 2 was asked %d times", n)
 	}
 	c.members[1].gone.Store(false)
