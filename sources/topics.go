@@ -16,6 +16,15 @@ type TopicReader interface {
 	Decoder(req TableRequest) (TopicDecoder, error)
 }
 
+// HeartbeatReader is a TopicReader whose source writes heartbeats to a topic, so that time
+// passes where no rows come.
+type HeartbeatReader interface {
+	TopicReader
+	// Heartbeats returns the name of the topic, "" if there is none, and what reads its
+	// records: up to when, in Unix microseconds, all rows have been written that were committed.
+	Heartbeats() (topic string, at func(r *TopicRecord) (int64, error))
+}
+
 // TopicDecoder turns records of one table's topic into rows.
 type TopicDecoder interface {
 	// Decode reads a record. The rows, and the bytes that they point to, are valid until

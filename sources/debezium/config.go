@@ -3,6 +3,7 @@ package debezium
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/tailrace/tailrace/sources"
 )
@@ -12,6 +13,7 @@ const (
 	DefaultHeartbeatPrefix  = "__debezium-heartbeat"
 	DefaultMetadataPrefix   = "__"
 	DefaultTransactionTopic = "transaction"
+	DefaultHeartbeatLag     = time.Minute
 )
 
 // Config says what a decoder reads.
@@ -26,6 +28,10 @@ type Config struct {
 	Modes Modes
 	// HeartbeatPrefix is topic.heartbeat.prefix, default __debezium-heartbeat.
 	HeartbeatPrefix string
+	// HeartbeatLag is how far the connector may be behind the source: a heartbeat says when it
+	// was sent, and moves stream time to that less this. Rows that are later still are late for
+	// windows that have closed. Defaults to a minute.
+	HeartbeatLag time.Duration
 	// TransactionTopic is the whole name of the transaction topic. Default: the prefix and
 	// ".transaction".
 	TransactionTopic string

@@ -1,6 +1,7 @@
 package debezium
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -37,6 +38,29 @@ func (c *connector) Topic(table string) string {
 
 // Undecodable implements sources.UndecodableReader.
 func (c *connector) Undecodable() sources.Undecodable { return c.cfg.Undecodable }
+
+// Heartbeats implements sources.HeartbeatReader.
+func (c *connector) Heartbeats() (topic string, at func(r *sources.TopicRecord) (int64, error)) {
+	if c.cfg.Prefix == "" {
+		return "", nil
+	}
+	lag := cmp.Or(c.cfg.HeartbeatLag, DefaultHeartbeatLag)
+	return cmp.Or(c.cfg.HeartbeatPrefix, DefaultHeartbeatPrefix) + "." + c.cfg.Prefix,
+		func(r *sources.TopicRecord) (int64, error) {
+			d, err := NewDecoder(Config{Tables: []Table{}})
+			if err != nil {
+				return 0, err
+			}
+			var ev Event
+			if err := d.Decode(&Record{Topic: r.Topic, Key: r.Key, Value: r.Value}, &ev); err != nil {
+				return 0, err
+			}
+			if ev.Kind != Heartbeat || ev.Time == 0 {
+				return 0, refuse(ErrMalformed, "a record of the topic of heartbeats is none")
+			}
+			return ev.Time - lag.Microseconds(), nil
+		}
+}
 
 // table is what the configuration says of a table.
 func (c *connector) table(name string) Table {

@@ -9,6 +9,32 @@ import (
 	"github.com/tailrace/tailrace/sources/debezium"
 )
 
+// A heartbeat says up to when the source is complete: less the lag of the connector.
+func TestTopicsHaveHeartbeats(t *testing.T) {
+	reader, ok := debezium.Topics(debezium.Config{Prefix: "shop"}).(sources.HeartbeatReader)
+	if !ok {
+		t.Fatal("no heartbeats are read")
+	}
+	topic, at := reader.Heartbeats()
+	if topic != "__debezium-heartbeat.shop" {
+		t.Errorf("they are read from %s", topic)
+	}
+	const schemaed = `{"schema":{"type":"struct","name":"io.debezium.connector.common.Heartbeat",` +
+		`"fields":[{"type":"int64","field":"ts_ms"}]},"payload":{"ts_ms":1700000060000}}`
+	for _, value := range []string{`{"ts_ms":1700000060000}`, schemaed} {
+		got, err := at(&sources.TopicRecord{Topic: topic, Value: []byte(value)})
+		if err != nil || got != 1700000000000000 {
+			t.Errorf("%s: %d, %v", value, got, err)
+		}
+	}
+	for _, value := range []string{`{"ts_ms":"x"}`, `{}`, `[]`, `{"id":1}`} {
+		_, err := at(&sources.TopicRecord{Topic: topic, Value: []byte(value)})
+		if !errors.Is(err, sources.ErrDecode) {
+			t.Errorf("%s: %v", value, err)
+		}
+	}
+}
+
 // The first record of a table already has its key, though only another column is asked for.
 func TestTopicsReadTheKey(t *testing.T) {
 	c := debezium.Topics(debezium.Config{Prefix: "shop"})

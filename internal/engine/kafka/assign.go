@@ -33,6 +33,7 @@ func (e *Engine) assign(ctx context.Context) error {
 		return err
 	}
 	e.rounds = rounds
+	e.restartBeats()
 	for i, sub := range e.subs {
 		for p := range sub.tasks() {
 			id := taskID{i, p}

@@ -130,7 +130,7 @@ func (e *Engine) seal() ([]*sealed, error) {
 
 // moved reports whether any input has been processed since the last commit.
 func (r *taskRun) moved() bool {
-	return slices.ContainsFunc(r.inputs, func(b *buffer) bool { return b.next.Next != b.committed.Next })
+	return slices.ContainsFunc(r.all, func(b *buffer) bool { return b.next.Next != b.committed.Next })
 }
 
 // produce writes a task's changelogs and outputs.
@@ -191,6 +191,9 @@ func (e *Engine) apply(work []*sealed, offsets map[kafka.Partition]kafka.Offset)
 			if o, ok := offsets[b.partition]; ok {
 				b.committed = o
 			}
+		}
+		for _, b := range s.run.beats {
+			b.committed = b.next
 		}
 		s.run.fed = 0
 		e.countAside(s.run)

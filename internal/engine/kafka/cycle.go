@@ -59,6 +59,9 @@ func (e *Engine) gather(ctx context.Context) (fed int, err error) {
 			return fed, err
 		}
 		e.distribute(fetches)
+		if err := e.pollBeats(); err != nil {
+			return fed, sessionError(err)
+		}
 		n, err := e.feed()
 		if err != nil {
 			return fed, err
@@ -117,7 +120,7 @@ func (e *Engine) ask(ctx context.Context) {
 			continue
 		}
 		r.asked = true
-		for _, b := range r.inputs {
+		for _, b := range r.all {
 			b.stable = max(b.stable, ends[b.partition])
 		}
 	}
@@ -185,6 +188,7 @@ func (e *Engine) abandon(ctx context.Context, cause error) error {
 			r.rollback()
 		}
 	}
+	e.restartBeats()
 	if cause != nil {
 		return sessionError(cause)
 	}

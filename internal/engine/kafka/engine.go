@@ -128,7 +128,9 @@ type Engine struct {
 	members members
 	session *kafka.Session
 	// admin is for everything outside of the group, restorer for the changelogs.
-	admin    *kgo.Client
+	admin *kgo.Client
+	// beats reads heartbeats, nil while no task needs any.
+	beats    *kgo.Client
 	restorer *changelog.Restorer
 	cluster  string
 	rounds   int  // of the session's ownership that tasks reflects
@@ -231,6 +233,7 @@ func (e *Engine) runSession(ctx context.Context) (err error) {
 	e.rounds, e.begun = -1, false
 	defer func() {
 		e.members.forget()
+		e.restartBeats()
 		err = errors.Join(err, failpoint.Hit(failpoint.KafkaClosing), e.closeTasks())
 		e.session.Close()
 	}()

@@ -54,6 +54,9 @@ func (b *buffer) add(p kgo.FetchPartition) {
 	}
 	b.stable = max(b.stable, p.LastStableOffset)
 	for _, r := range p.Records {
+		if r.Offset < b.polled {
+			continue // a heartbeat that another task of the member lacked
+		}
 		b.polled = r.Offset + 1
 		b.records = append(b.records, r)
 	}
@@ -109,9 +112,9 @@ func (b *buffer) newTx() *record.Tx {
 }
 
 // nextInput returns the input whose head is processed next: that of the smallest
-// timestamp, of equal ones a table's before a stream's, then by topic. It returns nil where
-// there is none, or where it is to be waited for an input that may hold records which have
-// not come yet, but not for longer than patience.
+// timestamp, of equal ones a table's before a stream's and heartbeats last, then by topic.
+// It returns nil where there is none, or where it is to be waited for an input that may hold
+// records which have not come yet, but not for longer than patience.
 //
 // An empty buffer says nothing by itself: the broker that leads it may not have answered
 // yet while another one delivered. What may be processed is known only once the ends of the
@@ -119,7 +122,7 @@ func (b *buffer) newTx() *record.Tx {
 // committed before that record is here.
 func (r *taskRun) nextInput(now time.Time, patience time.Duration) *buffer {
 	var first *buffer
-	for _, b := range r.inputs {
+	for _, b := range r.all {
 		if h := b.head(); h != nil && (first == nil || before(h, b, first.head(), first)) {
 			first = b
 		}
@@ -127,7 +130,7 @@ func (r *taskRun) nextInput(now time.Time, patience time.Duration) *buffer {
 	if first == nil {
 		return nil
 	}
-	for _, b := range r.inputs {
+	for _, b := range r.all {
 		if b.head() != nil || r.asked && b.polled >= b.stable {
 			b.missing = time.Time{}
 			continue
@@ -145,20 +148,23 @@ func (r *taskRun) nextInput(now time.Time, patience time.Duration) *buffer {
 // unasked adds the inputs whose ends have to be known before the task goes on: all of
 // several where one has a record, since each of them may be the next without.
 func (r *taskRun) unasked(parts []kafka.Partition) []kafka.Partition {
-	if r.asked || len(r.inputs) == 1 || !r.holds() {
+	if r.asked || len(r.all) == 1 || !r.holds() {
 		return parts
 	}
-	return append(parts, r.partitions()...)
+	for _, b := range r.all {
+		parts = append(parts, b.partition)
+	}
+	return parts
 }
 
 // holds reports whether a record waits to be processed.
 func (r *taskRun) holds() bool {
-	return slices.ContainsFunc(r.inputs, func(b *buffer) bool { return b.head() != nil })
+	return slices.ContainsFunc(r.all, func(b *buffer) bool { return b.head() != nil })
 }
 
 func before(a *kgo.Record, inA *buffer, b *kgo.Record, inB *buffer) bool {
 	if c := a.Timestamp.Compare(b.Timestamp); c != 0 {
 		return c < 0
 	}
-	return inA.input.table() && !inB.input.table()
+	return inA.input.rank() < inB.input.rank()
 }

@@ -19,7 +19,7 @@ func TestNextInputWaits(t *testing.T) {
 		partition: kafka.Partition{Topic: "rows"},
 	}
 	events := &buffer{input: &input{topic: "events"}, partition: kafka.Partition{Topic: "events"}}
-	r := &taskRun{inputs: []*buffer{events, rows}}
+	r := &taskRun{inputs: []*buffer{events, rows}, all: []*buffer{events, rows}}
 	arrive := func(b *buffer, offset int64, at time.Duration) {
 		b.add(kgo.FetchPartition{
 			LastStableOffset: offset + 1,

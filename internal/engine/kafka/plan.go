@@ -64,6 +64,8 @@ type subTopology struct {
 	parts  []*share
 	hash   string
 	inputs []input
+	// beats are heartbeats, which every task reads.
+	beats []heartbeats
 	// whole says that one task reads all partitions of all inputs.
 	whole bool
 	// count is how many tasks there are, and partitions are those of each input, in order
@@ -97,6 +99,8 @@ type input struct {
 	database string
 	reader   sources.TopicReader
 	request  sources.TableRequest
+	// beats says that it has heartbeats.
+	beats bool
 	// start is where it begins without offsets.
 	start sources.Start
 	// undecodable says what becomes of records that cannot be decoded.
@@ -106,6 +110,17 @@ type input struct {
 // table reports whether there are changes of a table in the topic.
 func (in *input) table() bool {
 	return in.request.Changes || in.exchange != nil && in.exchange.Table
+}
+
+// rank orders inputs whose records have the same timestamp.
+func (in *input) rank() int {
+	switch {
+	case in.table():
+		return 0
+	case in.beats:
+		return 2
+	}
+	return 1
 }
 
 // taskID names a task: a partition of a sub-topology.
@@ -156,6 +171,7 @@ func (e *Engine) plan() error {
 		}
 		sub.hash = strconv.FormatUint(h.Sum64(), 16)
 		slices.SortFunc(sub.inputs, func(a, b input) int { return strings.Compare(a.topic, b.topic) })
+		e.addHeartbeats(sub)
 	}
 	return errors.Join(append(errs, e.checkNames(), e.checkDeadLetters())...)
 }

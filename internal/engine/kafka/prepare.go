@@ -73,7 +73,7 @@ func (e *Engine) prepare(ctx context.Context) (err error) {
 	if e.cluster, err = kafka.NewLog(e.admin).Cluster(ctx); err != nil {
 		return fmt.Errorf("kafka: reach the brokers %v: %w", e.cfg.Brokers, err)
 	}
-	if err := e.lookAtInputs(ctx, topics); err != nil {
+	if err := errors.Join(e.lookAtInputs(ctx, topics), e.lookAtHeartbeats(ctx)); err != nil {
 		return err
 	}
 	var errs []error

@@ -104,7 +104,7 @@ func deadLetter(
 
 // countAside tells of what has been set aside, once that has committed.
 func (e *Engine) countAside(r *taskRun) {
-	for _, b := range r.inputs {
+	for _, b := range r.all {
 		if b.aside.count == 0 {
 			continue
 		}

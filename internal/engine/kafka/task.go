@@ -26,6 +26,8 @@ type taskRun struct {
 	env    *state.Env
 	inputs []*buffer      // in the order of subTopology.reads
 	leases []*kafka.Lease // by inputs
+	beats  []*buffer      // of heartbeats
+	all    []*buffer      // inputs and beats
 	parts  []*part        // by sub.parts
 	// stores are all stores, by their names.
 	stores map[string]*storeRun
@@ -94,6 +96,7 @@ func (e *Engine) newTask(id taskID, owned map[kafka.Partition]kafka.Owned) (*tas
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
+	r.addBeats()
 	for _, s := range r.sub.parts {
 		for _, name := range s.stores() {
 			if err := e.addStore(r, name); err != nil {
@@ -115,13 +118,13 @@ func (e *Engine) addStore(r *taskRun, name string) error {
 
 // open makes the tasks over the restored state.
 func (e *Engine) open(r *taskRun) error {
-	times, err := r.streamTimes()
+	kept, err := r.kept()
 	if err != nil {
 		return err
 	}
 	r.env = &state.Env{DB: e.cfg.Dir.DB, Memory: e.budget, Scratch: e.cfg.Dir.Scratch}
 	for _, s := range r.sub.parts {
-		p, err := e.newPart(r, s, times[s.name()])
+		p, err := e.newPart(r, s, kept.Times[s.name()])
 		if err != nil {
 			return err
 		}
@@ -134,6 +137,7 @@ func (e *Engine) open(r *taskRun) error {
 			}
 		}
 	}
+	r.openBeats(kept.Beats)
 	r.ready = true
 	return nil
 }
@@ -196,8 +200,11 @@ func (r *taskRun) log(p kafka.Partition) string {
 
 // feed gives a record to all topologies that read its topic.
 func (r *taskRun) feed(b *buffer, rec *kgo.Record) error {
-	if b.input.exchange != nil {
+	switch {
+	case b.input.exchange != nil:
 		return r.feedExchanged(b, rec)
+	case b.input.beats:
+		return r.feedBeat(b, rec)
 	}
 	at := rec.Timestamp.UnixMicro()
 	rows, err := b.decoder.Decode(b.record(rec))
@@ -261,7 +268,7 @@ func (r *taskRun) rollback() {
 		p.origins = nil
 		p.out.reset()
 	}
-	for _, b := range r.inputs {
+	for _, b := range r.all {
 		b.reset()
 	}
 	r.asked = false
@@ -281,10 +288,12 @@ type offsetMetadata struct {
 	Topology string `json:"topology"`
 	// Times are the stream times that go with the offset, by topology and source node.
 	Times map[string]map[string]int64 `json:"times,omitempty"`
+	// Beats are the next offsets in the topics of heartbeats, by partition.
+	Beats map[string]int64 `json:"beats,omitempty"`
 }
 
 func (r *taskRun) metadata(times map[string]map[string]int64) (string, error) {
-	text, err := json.Marshal(offsetMetadata{r.sub.hash, times})
+	text, err := json.Marshal(offsetMetadata{r.sub.hash, times, r.beatsAt()})
 	if err == nil && len(text) > maxMetadata {
 		err = fmt.Errorf("kafka: the stream times of the sources take %d bytes, and a broker keeps %d beside an "+
 			"offset; use fewer sources in a topology", len(text), maxMetadata)
@@ -292,24 +301,23 @@ func (r *taskRun) metadata(times map[string]map[string]int64) (string, error) {
 	return string(text), err
 }
 
-// streamTimes reads what metadata wrote: it is the same beside all offsets that were
+// kept reads what metadata wrote: it is the same beside all offsets that were
 // committed. Offsets that another topology has left are refused (invariant K11).
-func (r *taskRun) streamTimes() (map[string]map[string]int64, error) {
-	var m offsetMetadata
+func (r *taskRun) kept() (m offsetMetadata, err error) {
 	for _, b := range r.inputs {
 		if b.committed.Metadata == "" {
 			continue
 		}
 		if err := json.Unmarshal([]byte(b.committed.Metadata), &m); err != nil {
-			return nil, fmt.Errorf("kafka: the metadata of the group's offset in %s is not Tailrace's: %w; does "+
+			return m, fmt.Errorf("kafka: the metadata of the group's offset in %s is not Tailrace's: %w; does "+
 				"another program use the app's name as its group?", b.partition, err)
 		}
 		break
 	}
 	if m.Topology != "" && m.Topology != r.sub.hash {
-		return nil, fmt.Errorf("%w: task %s: another form of the topology (%s, and this is %s) has processed its "+
+		return m, fmt.Errorf("%w: task %s: another form of the topology (%s, and this is %s) has processed its "+
 			"records, and the changelogs hold what that one made; go back to it, or give the app another name to "+
 			"build its state anew", changelog.ErrForeign, r.owner(), m.Topology, r.sub.hash)
 	}
-	return m.Times, nil
+	return m, nil
 }
