@@ -10,6 +10,7 @@ import (
 	"github.com/tailrace/tailrace/changelog"
 	"github.com/tailrace/tailrace/internal/engine"
 	"github.com/tailrace/tailrace/sources"
+	"github.com/tailrace/tailrace/topology"
 )
 
 // metrics are the app's Prometheus metrics. docs/metrics.md lists them; a test holds
@@ -172,13 +173,13 @@ func (m *metrics) Epoch(e engine.EpochStats) {
 }
 
 // Dropped implements engine.Observer.
-func (m *metrics) Dropped(topology, node, reason string, count int) {
-	m.dropped.WithLabelValues(topology, node, reason).Add(float64(count))
+func (m *metrics) Dropped(name, node, reason string, count int) {
+	m.dropped.WithLabelValues(name, node, reason).Add(float64(count))
 	switch reason {
-	case "late":
-		m.late.WithLabelValues(topology, node).Add(float64(count))
-	case "dead-letter":
-		m.deadLetters.WithLabelValues(topology, node).Add(float64(count))
+	case topology.DropLate:
+		m.late.WithLabelValues(name, node).Add(float64(count))
+	case topology.DropDeadLetter:
+		m.deadLetters.WithLabelValues(name, node).Add(float64(count))
 	}
 }
 

@@ -102,10 +102,10 @@ func (d *deduplicate[K, V, I]) Step(s *topology.Step) error {
 		return err
 	}
 	if d.late > 0 {
-		d.drop(d.node, "late", d.late)
+		d.drop(d.node, topology.DropLate, d.late)
 	}
 	if d.duplicates > 0 {
-		d.drop(d.node, "duplicate", d.duplicates)
+		d.drop(d.node, topology.DropDuplicate, d.duplicates)
 	}
 	return d.fire(s.After[d.node.ID], d.forget)
 }

@@ -90,7 +90,7 @@ func (c *noRows) see(hasRow bool) {
 // report hands over the count, and begins anew.
 func (c *noRows) report() {
 	if c.n > 0 && c.drop != nil {
-		c.drop(c.node, "no-row", c.n)
+		c.drop(c.node, topology.DropNoRow, c.n)
 	}
 	c.n = 0
 }

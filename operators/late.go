@@ -14,7 +14,7 @@ func newLates(rt *topology.Runtime) lates { return lates{node: rt.Node(), drop: 
 // report hands over the count, and begins anew.
 func (l *lates) report() {
 	if l.n > 0 && l.drop != nil {
-		l.drop(l.node, "late", l.n)
+		l.drop(l.node, topology.DropLate, l.n)
 	}
 	l.n = 0
 }

@@ -173,7 +173,7 @@ const (
 // apply makes the new side of a change the version of its key from the change's time on.
 func (v *versioned[K, V]) apply(c *record.Change[K, V]) error {
 	if c.Time < v.oldest(v.before) {
-		v.drop(v.node, "expired", 1)
+		v.drop(v.node, topology.DropExpired, 1)
 		return nil
 	}
 	newest, err := v.latest.At(c.Key)

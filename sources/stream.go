@@ -104,7 +104,7 @@ func (s *streamSource[K, V]) Feed(tx *record.Tx, seq uint32, rows []record.Row) 
 	for i := range rows {
 		row := &rows[i]
 		if row.Op != record.Insert {
-			s.drop(s.node, "not-an-insert", 1)
+			s.drop(s.node, topology.DropNotAnInsert, 1)
 			continue
 		}
 		if err := s.use(row.Rel); err != nil {
@@ -245,7 +245,7 @@ func (e *eventSource[K, V]) FeedReplayed(tx *record.Tx, seq uint32, rows []recor
 			return err
 		}
 		if !known {
-			e.drop(e.node, "replayed-without-value", 1)
+			e.drop(e.node, topology.DropNoValue, 1)
 			continue
 		}
 		e.record(tx, seq, rows[i].Ordinal, ev)

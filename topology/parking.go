@@ -224,9 +224,9 @@ func (p *Parking) Park(key, out []byte, has bool, in FailedInput) error {
 	ctx := record.Context{Node: p.node.Name, Time: time.UnixMicro(in.Time).UTC(), Tx: p.tx}
 	switch p.node.OnError(ctx, f) {
 	case Skip:
-		p.drop(p.node, "skipped", 1)
+		p.drop(p.node, DropSkipped, 1)
 	case DeadLetter:
-		p.drop(p.node, "dead-letter", 1)
+		p.drop(p.node, DropDeadLetter, 1)
 		if now.Letter, err = p.letter(was, in); err != nil {
 			return err
 		}

@@ -146,10 +146,10 @@ func (g *Guard) Failed(
 	}
 	switch g.node.OnError(ctx, f) {
 	case Skip:
-		g.drop(g.node, "skipped", 1)
+		g.drop(g.node, DropSkipped, 1)
 		return nil
 	case DeadLetter:
-		g.drop(g.node, "dead-letter", 1)
+		g.drop(g.node, DropDeadLetter, 1)
 		l := &Letter{Tag: tag, Err: f.Err}
 		input(l)
 		return g.letters.DeadLetter(g.node, l)

@@ -63,6 +63,9 @@ func TestMistakesAreFound(t *testing.T) {
 		"an update of a row that is not": {fine, func(d *topologytest.Driver, c topology.Table[int64, Customer]) {
 			topologytest.Update(d, c, 1, Customer{"a"})
 		}, "has no row under key 1"},
+		"a reason that does not exist": {fine, func(d *topologytest.Driver, _ topology.Table[int64, Customer]) {
+			d.Dropped("Late")
+		}, `nothing is ever dropped as "Late"; the reasons are late, expired,`},
 	} {
 		if got := failure(c.build, c.run); !strings.Contains(got, c.want) {
 			t.Errorf("%s: the failure is %q, want one with %q", name, got, c.want)

@@ -1,6 +1,9 @@
 package topologytest
 
 import (
+	"slices"
+	"strings"
+
 	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/topology"
 )
@@ -70,13 +73,19 @@ func Values[K comparable, V any](d *Driver, stream topology.Stream[K, V]) []V {
 }
 
 // Dropped returns how many records were dropped for a reason, such as "late" by a
-// windowed aggregate or "not-an-insert" by a stream of inserts.
+// windowed aggregate or "not-an-insert" by a stream of inserts; see topology.DropReasons.
+// A reason that does not exist, and for which nothing was dropped, fails the test.
 func (d *Driver) Dropped(reason string) int {
-	n := 0
+	d.t.Helper()
+	n, known := 0, slices.Contains(topology.DropReasons(), reason)
 	for k, count := range d.dropped {
 		if k.reason == reason {
-			n += count
+			n, known = n+count, true
 		}
+	}
+	if !known {
+		d.fatalf("nothing is ever dropped as %q; the reasons are %s", reason,
+			strings.Join(topology.DropReasons(), ", "))
 	}
 	return n
 }

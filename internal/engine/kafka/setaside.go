@@ -108,9 +108,9 @@ func (e *Engine) countAside(r *taskRun) {
 		if b.aside.count == 0 {
 			continue
 		}
-		letters, reason := "", "skipped"
+		letters, reason := "", topology.DropSkipped
 		if b.input.undecodable.Verdict == topology.DeadLetter {
-			letters, reason = b.input.undecodable.Topic, "dead-letter"
+			letters, reason = b.input.undecodable.Topic, topology.DropDeadLetter
 		}
 		e.log.Warn("records cannot be decoded and were set aside", "topic", b.partition.Topic,
 			"partition", b.partition.Number, "records", b.aside.count, "first", b.aside.first,
