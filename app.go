@@ -35,6 +35,7 @@ type App struct {
 	server     *view.Server // nil without Config.Addr
 	peers      *view.Peers  // nil in direct mode
 	ran        atomic.Bool
+	verifying  sync.Mutex    // held while a client has the state verified
 	started    chan struct{} // closed when the views are bound
 	ended      chan struct{} // closed when Run returns
 
@@ -85,7 +86,8 @@ func New(cfg Config, topologies ...*topology.Topology) (*App, error) {
 	if cfg.Addr != "" {
 		var err error
 		if a.server, err = view.NewServer(cfg.Addr, a.handler(), view.ServerOptions{
-			Token: cfg.Token, TLS: cfg.TLS, Open: []string{"/livez", "/readyz"}, Unbounded: []string{"/verify"},
+			Token: cfg.Token, TLS: cfg.TLS, Open: []string{"/livez", "/readyz"},
+			Unbounded: []string{"/verify", "/verify/state"},
 		}); err != nil {
 			return nil, fmt.Errorf("%w: Config.Addr: %w", ErrConfig, err)
 		}
@@ -162,7 +164,7 @@ func (a *App) newRunner(dir *state.Dir) (runner, error) {
 			App: a.cfg.App, Topologies: a.topologies, Dir: dir, Sources: in, Targets: out,
 			Host: a.host, Logger: a.log, Dropped: a.metrics.Dropped, Wiped: a.metrics.Wiped,
 			Brokers: k.Brokers, Options: k.Options, InstanceID: k.InstanceID, Limits: k.limits(&a.cfg),
-			Address: address,
+			Address: address, Standbys: k.Standbys, Restored: a.metrics.Restored, Standby: a.metrics.Standby,
 		})
 		if err != nil {
 			return nil, err

@@ -24,6 +24,7 @@ func (c *Config) checkNumbers() (errs []error) {
 				errs = append(errs, fmt.Errorf("Config.Kafka.Advertise: %w", err))
 			}
 		}
+		numbers["Kafka.Standbys"] = int64(k.Standbys)
 		numbers["Kafka.CommitInterval"] = int64(k.CommitInterval)
 		numbers["Kafka.SessionTimeout"] = int64(k.SessionTimeout)
 		numbers["Kafka.TransactionTimeout"] = int64(k.TransactionTimeout)

@@ -44,6 +44,10 @@ type Kafka struct {
 	// with Config.TLS: its certificates are shown, and those of others have to be signed by its
 	// ClientCAs, or by the system's roots if it has none. Nil where that is nil, too: plain HTTP.
 	PeerTLS *tls.Config
+	// Standbys is how many other members follow the changelogs of each task into a state of
+	// their own, so that they have little to restore when the task's member is gone. All members
+	// should have the same. Defaults to 0: another member restores from the changelogs.
+	Standbys int
 	// CommitInterval is how long a transaction gathers records: readers of the outputs see
 	// results about that much later. Defaults to 100 ms.
 	CommitInterval time.Duration

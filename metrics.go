@@ -28,6 +28,8 @@ type metrics struct {
 	nodeTime                    *prometheus.GaugeVec
 	held                        *prometheus.GaugeVec
 	degraded                    *prometheus.GaugeVec
+	restored                    prometheus.Counter
+	standbyLag                  *prometheus.GaugeVec
 	sourceHead, sourcePosition  *prometheus.GaugeVec
 	retainedBytes               *prometheus.GaugeVec
 	reconnects                  *prometheus.CounterVec
@@ -72,6 +74,10 @@ func (m *metrics) registerWork(r registrar) {
 		"Stream time of a source node, Unix seconds.", "topology", "node")
 	m.wipes = r.counters("tailrace_state_wipes_total",
 		"Tasks whose local state was given up and restored from the start of its changelogs.", "reason")
+	m.restored = r.counter("tailrace_restored_records_total",
+		"Records of changelogs that tasks were restored from when they came to this member.")
+	m.standbyLag = r.gauges("tailrace_standby_lag_records",
+		"Offsets of its changelogs that the state of a task lacks that this member follows.", "task")
 	m.held = r.gauges("tailrace_topology_held",
 		"1 while a topology stands still before a transaction it cannot read.", "topology")
 	m.degraded = r.gauges("tailrace_degraded_keys",
@@ -196,6 +202,14 @@ func (m *metrics) StreamTime(topology, node string, at time.Time) {
 // Wiped counts a task of Kafka mode whose local state was given up.
 func (m *metrics) Wiped(_ string, reason changelog.Reason) {
 	m.wipes.WithLabelValues(string(reason)).Inc()
+}
+
+// Restored counts what a task of Kafka mode was restored from.
+func (m *metrics) Restored(_ string, records int64) { m.restored.Add(float64(records)) }
+
+// Standby notes how far a task that this member follows is behind.
+func (m *metrics) Standby(task string, lag int64) {
+	m.standbyLag.WithLabelValues(task).Set(float64(lag))
 }
 
 // Delivered implements engine.Observer.

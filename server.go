@@ -30,6 +30,9 @@ func (a *App) handler() http.Handler {
 	if a.cfg.VerifySQL {
 		mux.HandleFunc("POST /verify", a.serveVerify)
 	}
+	if a.cfg.Kafka != nil {
+		mux.HandleFunc("POST /verify/state", a.serveVerifyState)
+	}
 	return mux
 }
 

@@ -73,7 +73,7 @@ func (a *App) Verify(ctx context.Context, checks ...Check) ([]Verification, erro
 	a.mu.Unlock()
 	if a.cfg.Kafka != nil {
 		return nil, fmt.Errorf("%w: it compares with SQL at one position of the database's log, which only direct "+
-			"mode has; compare the output topics, or run the app in direct mode", ErrVerify)
+			"mode has; compare the output topics, or the state with its changelogs (VerifyState)", ErrVerify)
 	}
 	if eng == nil {
 		return nil, fmt.Errorf("%w: the app does not run yet", ErrVerify)

@@ -20,7 +20,7 @@ var errDiffer = errors.New("the view does not equal the SQL")
 
 type verifyFlags struct {
 	app, view, database, sql, sqlFile, tokenFile string
-	json                                         bool
+	json, state                                  bool
 }
 
 func newVerify() *cobra.Command {
@@ -34,13 +34,19 @@ on. Each row that differs is printed; the exit status is then 1.
 
 The app must allow it: tailrace.Config{Addr: ..., VerifySQL: true}. The query runs with the
 app's rights in a read-only transaction. Its columns have the names of the view's: those of
-key and value, or "key" and "value" where these are no structs.`,
+key and value, or "key" and "value" where these are no structs.
+
+With --state a member of an app in Kafka mode compares the state of its tasks with their
+changelogs, key by key. Ask each member: it knows its own tasks alone.`,
 		Example: `  tailrace verify --app http://127.0.0.1:8080 --view revenue --sql "
     SELECT c.name AS key, count(*) AS orders, sum(o.cents) AS cents
     FROM orders o JOIN customers c ON c.id = o.customer_id
     WHERE o.status = 'paid' GROUP BY c.name"`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if o.state {
+				return o.verifyState(c.Context(), c.OutOrStdout())
+			}
 			return o.verify(c.Context(), c.OutOrStdout())
 		},
 	}
@@ -51,6 +57,7 @@ key and value, or "key" and "value" where these are no structs.`,
 	f.StringVar(&o.sql, "sql", "", "the query")
 	f.StringVar(&o.sqlFile, "sql-file", "", "a file with the query, - for standard input")
 	f.StringVar(&o.tokenFile, "token-file", "", "a file with the app's token (or set TAILRACE_TOKEN)")
+	f.BoolVar(&o.state, "state", false, "in Kafka mode: compare the member's state with its changelogs instead")
 	f.BoolVar(&o.json, "json", false, "print the app's answer as it is")
 	return c
 }

@@ -55,6 +55,11 @@ type Config struct {
 	// up; nil drops the count.
 	Dropped func(topology, node, reason string, count int)
 	Wiped   func(task string, reason changelog.Reason)
+	// Restored is told how many records of changelogs a task was restored from when it came to
+	// this member, Standby how many offsets the state of one that is followed lacks. Nil is not
+	// told.
+	Restored func(task string, records int64)
+	Standby  func(task string, lag int64)
 
 	Brokers []string
 	// Options go to every client.
@@ -64,7 +69,9 @@ type Config struct {
 	// Address is where the other members ask this one for its parts of views, host:port; ""
 	// if they cannot.
 	Address string
-	Limits  Limits
+	// Standbys is how many other members follow the changelogs of each task.
+	Standbys int
+	Limits   Limits
 }
 
 // Limits bound a cycle. Zero fields take their defaults.
@@ -125,8 +132,9 @@ type Engine struct {
 	targets []*target
 	bound   []boundStore // of views
 
-	members members
-	session *kafka.Session
+	members  members
+	standbys standbys
+	session  *kafka.Session
 	// admin is for everything outside of the group, restorer for the changelogs.
 	admin *kgo.Client
 	// beats reads heartbeats, nil while no task needs any.
@@ -144,6 +152,10 @@ type Engine struct {
 	tasks      map[taskID]*taskRun
 	seq        uint64 // of commits, for views
 	status     status
+	// running ends with Run; verifiable are the tasks that other goroutines may look at.
+	running    context.Context
+	ended      context.CancelFunc
+	verifiable atomic.Pointer[[]changelog.Task]
 	woken      chan struct{}
 	// refused is why the group gives this member nothing, for good.
 	refused atomic.Pointer[error]
@@ -160,6 +172,7 @@ func New(cfg Config) (*Engine, error) {
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
 	}
+	e.running, e.ended = context.WithCancel(context.Background())
 	e.budget = state.NewBudget(e.limits.Memory)
 	if err := e.plan(); err != nil {
 		return nil, err
@@ -173,6 +186,7 @@ func New(cfg Config) (*Engine, error) {
 // Run processes until ctx ends or something cannot go on; what was committed stays.
 // Ending by ctx is no error.
 func (e *Engine) Run(ctx context.Context) (err error) {
+	defer e.ended()
 	defer func() { e.status.stopped(err) }()
 	for {
 		err := e.runSession(ctx)
@@ -234,6 +248,9 @@ func (e *Engine) runSession(ctx context.Context) (err error) {
 	defer func() {
 		e.members.forget()
 		e.restartBeats()
+		e.verifiable.Store(nil)
+		e.standbys.want(nil)
+		e.unfollowAll()
 		err = errors.Join(err, failpoint.Hit(failpoint.KafkaClosing), e.closeTasks())
 		e.session.Close()
 	}()

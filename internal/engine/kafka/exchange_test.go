@@ -29,8 +29,9 @@ import (
 
 // memberRun is a member of the group in this process.
 type memberRun struct {
-	stop func()
-	done chan error
+	engine *Engine
+	stop   func()
+	done   chan error
 }
 
 // start starts a member over a state directory.
@@ -64,7 +65,7 @@ func (w *world) startWith(dir string, topo *topology.Topology, change func(*Conf
 	}
 	e.purgeEvery = 100 * time.Millisecond
 	ctx, cancel := context.WithCancel(context.Background())
-	m := &memberRun{stop: cancel, done: make(chan error, 1)}
+	m := &memberRun{engine: e, stop: cancel, done: make(chan error, 1)}
 	go func() {
 		err := e.Run(ctx)
 		host.Close(context.Background())

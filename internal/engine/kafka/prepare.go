@@ -33,7 +33,8 @@ func (e *Engine) newBalancer() (*kafka.Balancer, error) {
 	}
 	return kafka.NewBalancer(kafka.BalancerConfig{
 		Topology: strconv.FormatUint(hashes.Sum64(), 16), SubTopologies: subs, Logger: e.log,
-		Process: e.cfg.Dir.Incarnation(), Address: e.cfg.Address, State: e.localState, Assigned: e.assigned,
+		Process: e.cfg.Dir.Incarnation(), Address: e.cfg.Address, Standbys: e.cfg.Standbys,
+		State: e.localState, Assigned: e.assigned,
 	})
 }
 
@@ -41,15 +42,17 @@ func (s *subTopology) stateful() bool {
 	return slices.ContainsFunc(s.parts, func(p *share) bool { return len(p.stores()) > 0 })
 }
 
-// localState says of which tasks there is state on the disk. How far behind it lies is not
-// looked up: it is what a member left, so any is better than none.
+// localState says of which tasks there is state on the disk, and how far behind it is if it
+// is followed. Else that is not looked up: it is what a member left, so any is better than
+// none.
 func (e *Engine) localState() map[kafka.Task]int64 {
 	out := map[kafka.Task]int64{}
 	for _, s := range e.subs {
 		for p := range s.tasks() {
 			_, ok, err := e.cfg.Dir.DB.Get(nil, checkpointKey(s.owner(p)))
 			if err == nil && ok {
-				out[kafka.Task{SubTopology: s.name, Partition: p}] = 0
+				task := kafka.Task{SubTopology: s.name, Partition: p}
+				out[task] = e.standbys.lag(task)
 			}
 		}
 	}
@@ -59,6 +62,7 @@ func (e *Engine) localState() map[kafka.Task]int64 {
 // assigned notes who has which tasks, and whether the group has refused this member.
 func (e *Engine) assigned(a kafka.Assignment) {
 	e.members.learn(a.Hosts)
+	e.standbys.want(a.Standbys)
 	if a.Err != nil {
 		e.refused.Store(&a.Err)
 		e.wake()
@@ -83,7 +87,7 @@ func (e *Engine) prepare(ctx context.Context) (err error) {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	if e.restorer, err = e.newRestorer(); err != nil {
+	if e.restorer, err = e.newRestorer(e.restoring); err != nil {
 		return err
 	}
 	if err := e.makeDeadLetters(ctx, topics); err != nil {

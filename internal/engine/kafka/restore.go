@@ -16,18 +16,25 @@ import (
 // stores.
 func checkpointKey(owner string) []byte { return append([]byte("\x00\x00\x00\x00kafka/"), owner...) }
 
-// changelogTask describes a task to those who restore it.
-func (e *Engine) changelogTask(r *taskRun) changelog.Task {
+// taskOf describes a task to those who restore, follow or verify it.
+func (e *Engine) taskOf(sub *subTopology, partition int32) (changelog.Task, error) {
+	owner := sub.owner(partition)
 	t := changelog.Task{
-		Name: r.owner(), Key: checkpointKey(r.owner()),
-		Identity: changelog.Identity{Cluster: e.cluster, App: e.cfg.App, Topology: r.sub.hash},
+		Name: owner, Key: checkpointKey(owner),
+		Identity: changelog.Identity{Cluster: e.cluster, App: e.cfg.App, Topology: sub.hash},
 	}
-	for _, s := range r.stores {
-		t.Stores = append(t.Stores, changelog.Store{
-			Partition: changelog.Partition{Topic: s.topic, Number: r.id.partition}, ID: s.id,
-		})
+	for _, s := range sub.parts {
+		for _, name := range s.stores() {
+			id, err := e.cfg.Dir.StoreID(owner, name)
+			if err != nil {
+				return t, err
+			}
+			t.Stores = append(t.Stores, changelog.Store{
+				Partition: changelog.Partition{Topic: e.changelogTopic(name), Number: partition}, ID: id,
+			})
+		}
 	}
-	return t
+	return t, nil
 }
 
 // restore brings a task's state up to its changelogs. The offsets of its inputs have been
@@ -39,7 +46,12 @@ func (e *Engine) restore(ctx context.Context, r *taskRun) error {
 	if len(r.stores) == 0 {
 		return nil
 	}
-	ckpt, err := e.restorer.Restore(ctx, e.changelogTask(r))
+	e.unfollow(kafka.Task{SubTopology: r.sub.name, Partition: r.id.partition})
+	task, err := e.taskOf(r.sub, r.id.partition)
+	if err != nil {
+		return err
+	}
+	ckpt, err := e.restorer.Restore(ctx, task)
 	if err != nil {
 		return fmt.Errorf("kafka: restore task %s: %w", r.owner(), err)
 	}
@@ -47,17 +59,23 @@ func (e *Engine) restore(ctx context.Context, r *taskRun) error {
 	return nil
 }
 
-func (e *Engine) newRestorer() (*changelog.Restorer, error) {
+// newRestorer makes what restores or follows, telling progress.
+func (e *Engine) newRestorer(progress func(changelog.Progress)) (*changelog.Restorer, error) {
 	return changelog.NewRestorer(changelog.RestoreConfig{
-		DB: e.cfg.Dir.DB, Log: kafka.NewLog(e.admin), Logger: e.log, Now: time.Now,
-		Progress: func(p changelog.Progress) {
-			if p.Records > 0 {
-				e.log.Info("restoring", "task", p.Task, "records", p.Records, "left", p.Left,
-					"rate", int(p.Rate), "eta", p.ETA.Round(time.Second))
-			}
-		},
+		DB: e.cfg.Dir.DB, Log: kafka.NewLog(e.admin), Logger: e.log, Now: time.Now, Progress: progress,
 		Wiped: e.cfg.Wiped,
 	})
+}
+
+// restoring tells how far a task has come.
+func (e *Engine) restoring(p changelog.Progress) {
+	if p.Records > 0 {
+		e.log.Info("restoring", "task", p.Task, "records", p.Records, "left", p.Left,
+			"rate", int(p.Rate), "eta", p.ETA.Round(time.Second))
+	}
+	if p.Done && e.cfg.Restored != nil {
+		e.cfg.Restored(p.Task, p.Records)
+	}
 }
 
 // keepCheckpoints writes the checkpoints of idle tasks anew from time to time, so that
