@@ -1,4 +1,4 @@
-// Command tailrace shows what Tailrace does (demo), compares views of a running app
+// Command tailrace shows what Tailrace does (demo, dev), compares views of a running app
 // with SQL (verify), shows what a state directory holds (plan), lists and replays dead
 // letters (deadletters), and cleans up after an app (drop). Topologies are Go
 // programs; see https://pkg.go.dev/github.com/tailrace/tailrace.
@@ -52,7 +52,7 @@ func newRoot() *cobra.Command {
 equal the SQL you would have written, at a transaction boundary.
 
 Topologies are written in Go, against the packages below github.com/tailrace/tailrace. This
-program is for looking and for looking after: demo, verify, plan, deadletters, drop.
+program is for looking and for looking after: demo, dev, verify, plan, deadletters, drop.
 
 Exit status: 0 fine, 1 something failed or differs, 2 wrong arguments, 3 a database, server
 or file cannot be used, 130 or 143 ended by a second signal.`,
@@ -71,7 +71,7 @@ or file cannot be used, 130 or 143 ended by a second signal.`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return inputError{fmt.Errorf("%w; see %s --help", err, c.CommandPath())}
 	})
-	root.AddCommand(newDemo(), newVerify(), newPlan(), newDeadLetters(), newDrop(), newVersion())
+	root.AddCommand(newDemo(), newDev(), newVerify(), newPlan(), newDeadLetters(), newDrop(), newVersion())
 	return root
 }
 

@@ -7,12 +7,17 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tailrace/tailrace"
 	"github.com/tailrace/tailrace/examples/revenue/revenue"
 	"github.com/tailrace/tailrace/internal/await"
+	"github.com/tailrace/tailrace/internal/dev"
 	"github.com/tailrace/tailrace/internal/example"
 	"github.com/tailrace/tailrace/internal/example/exampletest"
 	"github.com/tailrace/tailrace/internal/kafkatest"
@@ -57,6 +62,66 @@ func TestRevenueKafka(t *testing.T) {
 	s.Write(t, app)
 	s.Settle(t, app)
 	sameTopic(t, s, cluster)
+}
+
+// TestRevenueOverDev runs the example over the broker of `tailrace dev`, while its shop goes on.
+func TestRevenueOverDev(t *testing.T) {
+	d, err := dev.Start(t.Context(), dev.Options{Orders: 200})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(d.Close)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	done := make(chan error, 1)
+	go func() {
+		done <- example.Run(ctx, example.Program{Name: "revenue", Run: run}, []string{
+			"-brokers", strings.Join(d.Brokers(), ","), "-topics", "shop",
+		}, io.Discard, io.Discard)
+	}()
+	sameAsShop(t, d)
+	for range 500 {
+		if err := d.Step(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sameAsShop(t, d)
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// sameAsShop folds the topic of the revenue until it equals what the shop knows.
+func sameAsShop(t *testing.T, d *dev.Dev) {
+	t.Helper()
+	want := map[string]string{}
+	for name, sum := range d.Revenue() {
+		want[strconv.Quote(name)] = oneSpelling(t, fmt.Appendf(nil, `{"key":%q,"orders":%d,"cents":%d}`,
+			name, sum[0], sum[1]))
+	}
+	if len(want) < 10 {
+		t.Fatalf("the shop has %d customers that have paid", len(want))
+	}
+	cl, err := kgo.NewClient(kgo.SeedBrokers(d.Brokers()...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	var got map[string]string
+	if !await.Within(await.Limit, func() bool {
+		topics, err := kadm.NewClient(cl).ListTopics(t.Context(), "revenue_per_customer")
+		if err != nil || !topics.Has("revenue_per_customer") {
+			return false
+		}
+		got = map[string]string{}
+		for key, value := range kafkatest.At(d.Brokers()...).Latest(t, "revenue_per_customer") {
+			got[key] = oneSpelling(t, value)
+		}
+		return maps.Equal(got, want)
+	}) {
+		t.Errorf("the topic holds\n%v\nwant\n%v", got, want)
+	}
 }
 
 // sameTopic folds the topic of the revenue until it equals SQL.

@@ -280,6 +280,9 @@ func (t *Topics) Committed(ctx context.Context, group string) (map[changelog.Par
 	out := map[changelog.Partition]int64{}
 	err := retry(ctx, func() error {
 		offsets, err := t.admin.FetchOffsets(ctx, group)
+		if errors.Is(err, kerr.GroupIDNotFound) {
+			return nil // it has committed nothing; Apache Kafka says so without an error
+		}
 		if err != nil {
 			return err
 		}

@@ -12,6 +12,9 @@ import (
 // readTimeout bounds Read: longer than any transaction of the tests stays open.
 const readTimeout = 2 * time.Minute
 
+// At is a cluster that somebody else runs, to be read.
+func At(brokers ...string) *Cluster { return &Cluster{brokers: brokers} }
+
 // Read returns the committed records of a topic, those of each partition in order, as a
 // consumer with isolation.level=read_committed sees them.
 func (c *Cluster) Read(t testing.TB, topic string) []*kgo.Record {
