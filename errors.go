@@ -17,6 +17,9 @@ var (
 	// ErrStateLost says that the state directory is new although the app ran before;
 	// see Config.StopOnLostState.
 	ErrStateLost = engine.ErrStateLost
+	// ErrTopologyChanged says that, in Kafka mode, another form of a topology has made the app's
+	// state; the message names the ways on.
+	ErrTopologyChanged = kafka.ErrTopologyChanged
 	// ErrKafkaMode says that something is not to be had in Kafka mode.
 	ErrKafkaMode = errors.New("tailrace: not in Kafka mode")
 	// ErrGroupRefused says that the group of an app in Kafka mode does not take this member:

@@ -14,6 +14,10 @@ var ErrRefused = errors.New("kafka: refused by the group")
 // with: one is missing, or has another number of partitions.
 var ErrGroupTopics = errors.New("kafka: topics of the group have changed")
 
+// ErrTopologyChanged says that another form of a topology has made the app's state: its
+// changelogs and offsets. The message says which input tells, and the ways on.
+var ErrTopologyChanged = errors.New("kafka: the topology has changed")
+
 // SubTopology is what the balancer knows of one.
 type SubTopology struct {
 	// ID is unique in the group.

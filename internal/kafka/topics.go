@@ -277,7 +277,20 @@ func CheckIDs(recorded map[string]changelog.TopicID, infos map[string]changelog.
 
 // Committed returns the offsets that a group has committed.
 func (t *Topics) Committed(ctx context.Context, group string) (map[changelog.Partition]int64, error) {
+	offsets, err := t.Offsets(ctx, group)
+	if err != nil {
+		return nil, err
+	}
 	out := map[changelog.Partition]int64{}
+	for p, o := range offsets {
+		out[p] = o.Next
+	}
+	return out, nil
+}
+
+// Offsets is Committed with what was committed beside the offsets.
+func (t *Topics) Offsets(ctx context.Context, group string) (map[Partition]Offset, error) {
+	out := map[Partition]Offset{}
 	err := retry(ctx, func() error {
 		offsets, err := t.admin.FetchOffsets(ctx, group)
 		if errors.Is(err, kerr.GroupIDNotFound) {
@@ -288,7 +301,7 @@ func (t *Topics) Committed(ctx context.Context, group string) (map[changelog.Par
 		}
 		offsets.Each(func(o kadm.OffsetResponse) {
 			if o.Err == nil && o.At >= 0 {
-				out[changelog.Partition{Topic: o.Topic, Number: o.Partition}] = o.At
+				out[Partition{Topic: o.Topic, Number: o.Partition}] = Offset{o.At, o.LeaderEpoch, o.Metadata}
 			}
 		})
 		return offsets.Error()

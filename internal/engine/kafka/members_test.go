@@ -22,6 +22,7 @@ import (
 
 	"github.com/tailrace/tailrace/internal/await"
 	"github.com/tailrace/tailrace/internal/jsontopics"
+	"github.com/tailrace/tailrace/internal/kafka"
 	"github.com/tailrace/tailrace/operators"
 	"github.com/tailrace/tailrace/operators/aggregate"
 	"github.com/tailrace/tailrace/record"
@@ -207,7 +208,23 @@ func TestViewsAcrossMembers(t *testing.T) {
 	for _, s := range crew {
 		s.end()
 	}
+	// Another form of the topology is refused before it has made anything, and runs after the
+	// remedy.
+	changed := w.start(t.TempDir(), w.totals())
+	err := <-changed.done
+	if !errors.Is(err, kafka.ErrTopologyChanged) || !strings.Contains(err.Error(), "tailrace drop --app "+w.app) {
+		t.Errorf("a changed topology: %v", err)
+	}
+	changed.stop()
 	w.drops()
+	changed = w.start(t.TempDir(), w.totals())
+	_, sums := o.views()
+	want := map[string]string{}
+	for c, n := range sums {
+		want[strconv.Quote(c)] = fmt.Sprintf(`{"key":%q,"value":%s}`, c, n)
+	}
+	w.eventually(w.app+"-sums", want)
+	w.end(changed)
 }
 
 // drops removes what the group has left, all of it and nothing else.
@@ -228,7 +245,7 @@ func (w *world) drops() {
 		}
 	}
 	slices.Sort(left)
-	if want := []string{".public.orders", ".public.rates"}; !slices.Equal(left, want) {
+	if want := []string{"-sums", ".public.orders", ".public.rates"}; !slices.Equal(left, want) {
 		w.t.Errorf("left are %q", left)
 	}
 }

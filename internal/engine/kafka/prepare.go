@@ -120,25 +120,36 @@ func (e *Engine) lookAtInputs(ctx context.Context, topics *kafka.Topics) error {
 	return nil
 }
 
-// makeTopics creates the internal topics if the group has not committed anything yet. After
-// that one that is missing is state that is lost.
+// makeTopics creates the internal topics of topologies of which the group has not committed
+// anything yet. After that one that is missing is state that is lost.
 func (e *Engine) makeTopics(ctx context.Context, topics *kafka.Topics) error {
-	var configs []changelog.Config
-	for _, sub := range e.subs {
-		for _, s := range sub.parts {
-			for _, name := range s.stores() {
-				configs = append(configs, changelog.ForStore(e.cfg.App, name, sub.tasks()))
-			}
-			for _, x := range s.reads() {
-				configs = append(configs, changelog.ForRepartition(e.cfg.App, x.Name, sub.tasks()))
-			}
-		}
-	}
-	committed, err := topics.Committed(ctx, e.cfg.App)
+	committed, err := topics.Offsets(ctx, e.cfg.App)
 	if err != nil {
 		return err
 	}
-	if _, err = topics.Ensure(ctx, configs, len(committed) == 0); err != nil {
+	if err := e.checkForm(committed); err != nil {
+		return err
+	}
+	begun := e.begunTopologies(committed)
+	var there, anew []changelog.Config
+	for _, sub := range e.subs {
+		for _, s := range sub.parts {
+			configs := &anew
+			if begun[s.topology] {
+				configs = &there
+			}
+			for _, name := range s.stores() {
+				*configs = append(*configs, changelog.ForStore(e.cfg.App, name, sub.tasks()))
+			}
+			for _, x := range s.reads() {
+				*configs = append(*configs, changelog.ForRepartition(e.cfg.App, x.Name, sub.tasks()))
+			}
+		}
+	}
+	if _, err = topics.Ensure(ctx, there, false); err != nil {
+		return err
+	}
+	if _, err = topics.Ensure(ctx, anew, true); err != nil {
 		return err
 	}
 	starts := map[string]kafka.Start{}

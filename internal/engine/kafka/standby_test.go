@@ -77,13 +77,15 @@ func TestStandbyTakesOver(t *testing.T) {
 	b.mu.Unlock()
 	w.end(first)
 	await.That(t, "the other one takes over", func() bool {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		return len(b.restored) >= 2
+		tasks := second.engine.verifiable.Load()
+		return tasks != nil && len(*tasks) == 4
 	})
 	w.verifies(second)
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if len(b.restored) != 2 {
+		t.Errorf("restored were %v", b.restored)
+	}
 	for task, n := range b.restored {
 		if n > 10_000/4 {
 			t.Errorf("task %s was restored from %d records with a standby", task, n)

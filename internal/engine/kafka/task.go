@@ -118,7 +118,7 @@ func (e *Engine) addStore(r *taskRun, name string) error {
 
 // open makes the tasks over the restored state.
 func (e *Engine) open(r *taskRun) error {
-	kept, err := r.kept()
+	kept, err := e.kept(r)
 	if err != nil {
 		return err
 	}
@@ -303,21 +303,18 @@ func (r *taskRun) metadata(times map[string]map[string]int64) (string, error) {
 
 // kept reads what metadata wrote: it is the same beside all offsets that were
 // committed. Offsets that another topology has left are refused (invariant K11).
-func (r *taskRun) kept() (m offsetMetadata, err error) {
+func (e *Engine) kept(r *taskRun) (m offsetMetadata, err error) {
 	for _, b := range r.inputs {
 		if b.committed.Metadata == "" {
 			continue
 		}
-		if err := json.Unmarshal([]byte(b.committed.Metadata), &m); err != nil {
-			return m, fmt.Errorf("kafka: the metadata of the group's offset in %s is not Tailrace's: %w; does "+
-				"another program use the app's name as its group?", b.partition, err)
+		if m, err = readMetadata(b.partition, b.committed); err != nil {
+			return m, err
 		}
 		break
 	}
 	if m.Topology != "" && m.Topology != r.sub.hash {
-		return m, fmt.Errorf("%w: task %s: another form of the topology (%s, and this is %s) has processed its "+
-			"records, and the changelogs hold what that one made; go back to it, or give the app another name to "+
-			"build its state anew", changelog.ErrForeign, r.owner(), m.Topology, r.sub.hash)
+		return m, e.errChanged("task "+r.owner(), m.Topology, r.sub.hash)
 	}
 	return m, nil
 }
