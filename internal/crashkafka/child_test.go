@@ -24,6 +24,7 @@ const (
 	envApp     = "TAILRACE_CRASH_APP"
 	envDir     = "TAILRACE_CRASH_DIR"
 	envBrokers = "TAILRACE_CRASH_BROKERS"
+	envAddr    = "TAILRACE_CRASH_ADDR"
 )
 
 // Timeouts of the members, short so that a cycle is.
@@ -42,10 +43,10 @@ func runMember() error {
 		return err
 	}
 	app, err := tailrace.New(tailrace.Config{
-		App: os.Getenv(envApp), StateDir: os.Getenv(envDir),
+		App: os.Getenv(envApp), StateDir: os.Getenv(envDir), Addr: os.Getenv(envAddr),
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 		Kafka: &tailrace.Kafka{
-			Brokers: brokers, CommitInterval: 10 * time.Millisecond,
+			Brokers: brokers, CommitInterval: 10 * time.Millisecond, Standbys: 1,
 			SessionTimeout: sessionTimeout, TransactionTimeout: transactionTimeout,
 		},
 	}, topologies...)
@@ -91,9 +92,12 @@ func buildTopologies(app string, brokers []string) ([]*topology.Topology, error)
 		sources.Table[string, rate](b, db, "public.rates"), price)
 	sinks.Table(all, target, app+"-priced")
 	byCustomer := operators.GroupBy(all, func(_ string, p priced) string { return p.Customer })
-	sinks.Table(operators.Aggregate("revenue", byCustomer, aggregate.Combine2(
+	sinks.View(all, "priced")
+	sums := operators.Aggregate("revenue", byCustomer, aggregate.Combine2(
 		aggregate.Count[priced](), aggregate.Sum(func(p priced) int64 { return p.Cents }),
-		func(n, cents int64) revenue { return revenue{n, cents} })), target, app+"-revenue")
+		func(n, cents int64) revenue { return revenue{n, cents} }))
+	sinks.Table(sums, target, app+"-revenue")
+	sinks.View(sums, "revenue")
 	shop, err := b.Build()
 	if err != nil {
 		return nil, err
@@ -104,7 +108,9 @@ func buildTopologies(app string, brokers []string) ([]*topology.Topology, error)
 		func(c click) string { return c.Card },
 		func(c click, l limit) checked { return checked{c.Number, l.Cents} }), target, app+"-checked")
 	byCard := operators.GroupBy(clicks, func(_ string, c click) string { return c.Card })
-	sinks.Table(operators.Aggregate("counted", byCard, aggregate.Count[click]()), target, app+"-counted")
+	counted := operators.Aggregate("counted", byCard, aggregate.Count[click]())
+	sinks.Table(counted, target, app+"-counted")
+	sinks.View(counted, "counted")
 	cards, err := b.Build()
 	return []*topology.Topology{shop, cards}, err
 }

@@ -55,6 +55,7 @@ type suite struct {
 	app     string
 	random  *rand.Rand
 	dirs    []string
+	addrs   []string
 	procs   []*member
 
 	// mu is held while writing. orders and rates are what the topics hold, clicks how many
@@ -64,6 +65,8 @@ type suite struct {
 	rates  map[string]rate
 	clicks map[string]int64
 	number int64
+
+	answers map[int]int // to queries, by status; of readViews alone
 
 	lost, duplicated, wipes int
 }
@@ -86,6 +89,7 @@ func TestCrashKafka(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var writer sync.WaitGroup
 	writer.Go(func() { s.write(ctx) })
+	writer.Go(func() { s.readViews(ctx) })
 	defer writer.Wait()
 	defer cancel()
 	for c := first; c < first+cycles; c++ {
@@ -95,6 +99,7 @@ func TestCrashKafka(t *testing.T) {
 			break
 		}
 	}
+	t.Logf("answers to queries by status: %v", s.answers)
 	t.Logf("cycles %d, lost %d, duplicated %d, wipes %d", cycles, s.lost, s.duplicated, s.wipes)
 	if s.lost+s.duplicated+s.wipes > 0 {
 		t.Fail()
@@ -125,6 +130,7 @@ func newSuite(t *testing.T) *suite {
 	}
 	for i := range members {
 		s.dirs = append(s.dirs, filepath.Join(t.TempDir(), strconv.Itoa(i)))
+		s.addrs = append(s.addrs, freeAddress(t))
 	}
 	return s
 }
@@ -295,7 +301,7 @@ func (s *suite) differences() (missing, wrong, doubled int) {
 	for c, r := range byCustomer {
 		revenues[strconv.Quote(c)] = fmt.Sprintf(`{"key":%q,"orders":%d,"cents":%d}`, c, r.Orders, r.Cents)
 	}
-	wrong += s.wrong("revenue", revenues)
+	wrong += s.wrong("revenue", revenues) + s.wrongViews(rows, revenues)
 	counts := map[string]string{}
 	for card, n := range s.clicks {
 		counts[strconv.Quote(card)] = fmt.Sprintf(`{"key":%q,"value":%d}`, card, n)

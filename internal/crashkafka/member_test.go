@@ -26,7 +26,7 @@ func (s *suite) start(i int, env ...string) *member {
 		s.t.Fatal(err)
 	}
 	m := &member{cmd: exec.Command(exe), log: &lines{}, ended: make(chan struct{})}
-	m.cmd.Env = append(os.Environ(), envApp+"="+s.app, envDir+"="+s.dirs[i],
+	m.cmd.Env = append(os.Environ(), envApp+"="+s.app, envDir+"="+s.dirs[i], envAddr+"="+s.addrs[i],
 		envBrokers+"="+strings.Join(s.cluster.Brokers(), ","))
 	m.cmd.Env = append(m.cmd.Env, env...)
 	m.cmd.Stderr = m.log

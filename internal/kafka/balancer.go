@@ -172,6 +172,6 @@ func (b *Balancer) keep(parts map[string][]int32) Assignment {
 }
 
 func otherTopology(group, member string) string {
-	return fmt.Sprintf("the group runs topology %s and this member has %s; stop all members before the topology "+
-		"changes and drop the app (tailrace drop), or give the changed app a name of its own", group, member)
+	return fmt.Sprintf("the group runs topology %s and this member has %s; stop all members before the "+
+		"topology changes and drop the app (tailrace drop), or give the changed app another name", group, member)
 }

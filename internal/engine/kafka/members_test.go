@@ -212,7 +212,8 @@ func TestViewsAcrossMembers(t *testing.T) {
 	// remedy.
 	changed := w.start(t.TempDir(), w.totals())
 	err := <-changed.done
-	if !errors.Is(err, kafka.ErrTopologyChanged) || !strings.Contains(err.Error(), "tailrace drop --app "+w.app) {
+	remedy := "tailrace drop --app " + w.app
+	if !errors.Is(err, kafka.ErrTopologyChanged) || !strings.Contains(err.Error(), remedy) {
 		t.Errorf("a changed topology: %v", err)
 	}
 	changed.stop()
