@@ -357,7 +357,7 @@ func TestMembersForged(t *testing.T) {
 	c := newCrew(t, 3, false)
 	c.fill(rand.New(rand.NewPCG(6, 6)), 30)
 	asked := func(i int) int64 { return c.members[i].asked.Load() }
-	// One hop: member 1 has been told that its part is at 2, and asks nobody.
+	// One hop: member 1 does not have its part any more, and asks nobody.
 	c.members[1].gone.Store(true)
 	c.mu.Lock()
 	c.at[1] = c.members[1].Self()
