@@ -3,8 +3,10 @@ package engine
 import (
 	"context"
 	"fmt"
+	"maps"
 
 	"github.com/tailrace/tailrace/internal/failpoint"
+	"github.com/tailrace/tailrace/record"
 )
 
 // admit lets topologies join that have asked to, between two transactions. The loop
@@ -46,6 +48,7 @@ func (e *Engine) admit(ctx context.Context) error {
 func (e *Engine) join(ctx context.Context, answer joinAnswer) error {
 	j := e.joiner
 	e.joiner = nil
+	e.keepToo(answer.keep)
 	for i, r := range j.runs {
 		c := answer.checkpoints[i]
 		made, err := e.newTask(r, e.env, c)
@@ -91,6 +94,16 @@ func (e *Engine) join(ctx context.Context, answer joinAnswer) error {
 	e.ackMu.Unlock()
 	e.acknowledge()
 	return e.reopenOlder(ctx, j.runs)
+}
+
+// keepToo adds to what the sources have to keep for events of those who join.
+func (e *Engine) keepToo(more record.Positions) {
+	e.ackMu.Lock()
+	defer e.ackMu.Unlock()
+	if e.keep == nil {
+		e.keep = record.Positions{}
+	}
+	maps.Copy(e.keep, more)
 }
 
 // reopenOlder opens the sessions again if one was opened before a table became what those

@@ -51,6 +51,9 @@ type scriptedSource struct {
 	// endsJoining is asked where a session beside another has given all there is, nil if
 	// such sessions never end.
 	endsJoining func() error
+	// breaks is asked before each look at the log, of a session beside another or not, nil if
+	// no session ends so.
+	breaks func(joins bool) error
 	// pad is by how much items' names are made longer.
 	pad int
 	// refusesDrops is why no slot can be dropped, nil if they can; drops counts attempts.
@@ -175,6 +178,11 @@ func (s *scriptedSession) Next(ctx context.Context) (*sources.Batch, error) {
 		}
 	}
 	for {
+		if s.source.breaks != nil {
+			if err := s.source.breaks(s.joins); err != nil {
+				return nil, err
+			}
+		}
 		b, more := s.take()
 		if b != nil {
 			return b, nil
@@ -339,9 +347,11 @@ type bench struct {
 	build    func(b *topology.Builder, db *sources.Database, target *sinks.Target)
 	beside   func(b *topology.Builder, db *sources.Database) // a second topology, or nil
 	depot    *scriptedSource                                 // a second database, or nil
-	// in and out stand for source and target, if they are not nil.
-	in  sources.Connector
-	out sinks.Connector
+	// stopOnLost is StopOnLostState.
+	stopOnLost bool
+	// in, depotIn and out stand for source, depot and target, if they are not nil.
+	in, depotIn sources.Connector
+	out         sinks.Connector
 }
 
 func newBench(t *testing.T, build func(*topology.Builder, *sources.Database, *sinks.Target)) *bench {
@@ -392,14 +402,14 @@ func (b *bench) runUnder(ctx context.Context, cause error, during func(e *Engine
 	in, out := cmp.Or[sources.Connector](b.in, b.source), cmp.Or[sinks.Connector](b.out, b.target)
 	connectors := map[string]sources.Connector{"shop": in}
 	if b.depot != nil {
-		connectors["depot"] = b.depot
+		connectors["depot"] = cmp.Or[sources.Connector](b.depotIn, b.depot)
 	}
 	host := view.NewHost(view.HostOptions{})
 	defer host.Close(context.Background())
 	e, err := New(Config{
 		App: "app", Topologies: topologies, Dir: dir, Host: host, Sources: connectors,
 		Targets: map[string]sinks.Connector{"warehouse": out}, Observe: b.observer, Limits: b.limits,
-		Logger: b.logger,
+		Logger: b.logger, StopOnLostState: b.stopOnLost,
 	})
 	if err != nil {
 		b.t.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -52,6 +53,7 @@ type follower struct {
 	in     *sources.Batch // what has been received and not been fed, from at on
 	at     int
 	begun  bool   // the snapshot is in
+	from   uint64 // where it stands
 	passed uint64 // every transaction that begins before it has been fed
 }
 
@@ -67,6 +69,8 @@ type joinAsk struct {
 type joinAnswer struct {
 	checkpoints []task.Checkpoint
 	commitTime  int64 // of the last transaction that they hold, in Unix microseconds
+	// keep is what the sources that are handed over have to keep for events on the way there.
+	keep record.Positions
 }
 
 const (
@@ -281,10 +285,15 @@ func (j *joiner) ask(ctx context.Context) (joined bool, err error) {
 		return false, nil
 	}
 	answer.checkpoints, answer.commitTime = checkpoints, j.commitTime
+	answer.keep = record.Positions{}
 	for _, f := range j.followers {
-		if f.whole {
-			j.handOver(f)
+		if !f.whole {
+			continue
 		}
+		if slices.ContainsFunc(j.sub.targets, func(t *targetRun) bool { return t.appends }) {
+			answer.keep[f.d.name] = f.from
+		}
+		j.handOver(f)
 	}
 	return true, nil
 }

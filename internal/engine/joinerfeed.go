@@ -55,7 +55,7 @@ func (j *joiner) feed(f *follower, goal uint64) error {
 			if p.Last {
 				f.passed = max(f.passed, p.Tx.Position)
 				if !f.begun {
-					f.begun = true
+					f.begun, f.from = true, p.Tx.Position
 					return nil
 				}
 			}
@@ -108,12 +108,23 @@ func (j *joiner) commit() error {
 	s.epoch = epoch{}
 	s.seq++
 	for _, f := range j.followers {
-		at := uint64(math.MaxUint64)
-		for _, r := range f.d.runs {
-			at = min(at, r.task.Positions()[f.d.name])
-		}
-		f.d.session.Ack(at)
+		f.acknowledge()
 		f.main.snapshot.complete()
 	}
 	return nil
+}
+
+// acknowledge lets the source forget what has been made durable, where the slot is the
+// newcomers' own. The app's own has to keep everything from the snapshot on until they have
+// joined: their events are staged only, and a start that finds that the app has acknowledged
+// something, and no state, takes its state for lost.
+func (f *follower) acknowledge() {
+	if f.whole {
+		return
+	}
+	at := uint64(math.MaxUint64)
+	for _, r := range f.d.runs {
+		at = min(at, r.task.Positions()[f.d.name])
+	}
+	f.d.session.Ack(at)
 }

@@ -18,11 +18,12 @@ var ErrStateLost = errors.New("engine: the state is lost")
 // tables come from a new snapshot at some X, and the events between what the source
 // was told to forget and X are taken again: through the app's own slot, which is kept,
 // while the snapshot comes through another one, as a newcomer's does. Where no topology
-// reads events nothing is asked, since a snapshot brings everything back.
+// reads events nothing is asked, since a snapshot brings everything back; nor where a
+// joiner reads the database, which holds the slot that would be asked about.
 func (e *Engine) findKept(ctx context.Context, d *databaseRun) error {
 	keeper, ok := d.connector.(sources.Keeper)
 	reads := func(r *topologyRun) bool { return r.readsEvents(d.name) }
-	if !ok || d.resume() != 0 || !slices.ContainsFunc(d.active(), reads) {
+	if !ok || d.joiningOnly() || d.resume() != 0 || !slices.ContainsFunc(d.active(), reads) {
 		return nil
 	}
 	key := begunKey(d.name)
