@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -108,6 +109,9 @@ func (e *Engine) ask(ctx context.Context) {
 	if len(parts) == 0 {
 		return
 	}
+	// All tasks read the same heartbeats, and a broker answers once.
+	slices.SortFunc(parts, func(a, b kafka.Partition) int { return strings.Compare(a.String(), b.String()) })
+	parts = slices.Compact(parts)
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	ends, err := e.session.StableEnds(ctx, parts)

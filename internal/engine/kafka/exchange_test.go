@@ -54,6 +54,7 @@ func (w *world) startWith(dir string, topo *topology.Topology, change func(*Conf
 		Logger:  slog.New(slog.NewTextHandler(os.Stderr, nil)),
 		Dropped: w.dropped,
 		Limits: Limits{
+			MaxIdle:        w.maxIdle,
 			CommitInterval: 10 * time.Millisecond, SessionTimeout: 6 * time.Second,
 			TransactionTimeout: 3 * time.Second, // a restore waits for what a test has left open
 		},

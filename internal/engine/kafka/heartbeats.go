@@ -3,6 +3,7 @@ package kafka
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 
@@ -164,7 +165,9 @@ func (e *Engine) pollBeats() error {
 	var now context.Context // nil takes what has come, without waiting
 	fetches := e.beats.PollFetches(now)
 	var errs []error
-	fetches.EachError(func(_ string, _ int32, err error) { errs = append(errs, err) })
+	fetches.EachError(func(topic string, partition int32, err error) {
+		errs = append(errs, fmt.Errorf("kafka: heartbeats: topic %s partition %d: %w", topic, partition, err))
+	})
 	fetches.EachPartition(func(p kgo.FetchTopicPartition) {
 		for _, r := range e.tasks {
 			for _, b := range r.beats {

@@ -47,6 +47,7 @@ type world struct {
 	client  *kgo.Client
 	policy  topology.ErrorPolicy // of the join; it fails on negative cents
 	dropped func(topology, node, reason string, count int)
+	maxIdle time.Duration
 }
 
 func newWorld(t *testing.T, partitions int32) *world {
