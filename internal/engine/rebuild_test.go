@@ -7,10 +7,12 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/sinks"
 	"github.com/tailrace/tailrace/sources"
 	"github.com/tailrace/tailrace/state"
 	"github.com/tailrace/tailrace/topology"
+	"github.com/tailrace/tailrace/view"
 )
 
 // asEvents delivers what is inserted, and not what is there at first.
@@ -145,6 +147,65 @@ func TestRebuildDropsTheState(t *testing.T) {
 	}
 	if again := stores(); !slices.Equal(again, after) {
 		t.Errorf("stores %v are %v after another start", after, again)
+	}
+}
+
+// A rebuild over two databases takes the snapshots of both anew where one is cut short: an
+// application wants a lock that it holds, or its connection is lost.
+func TestRebuildWhoseSnapshotIsCutShort(t *testing.T) {
+	for name, cut := range map[string]error{"lock": sources.ErrReopen, "connection": errors.New("cut")} {
+		t.Run(name, func(t *testing.T) {
+			var rows *view.View[int64, item]
+			b := newBench(t, func(tb *topology.Builder, shop *sources.Database, out *sinks.Target) {
+				depot := sources.NewDatabase("depot", nil)
+				sinks.Stream(sources.Stream[int64, item](tb, shop, "public.items"), out, "items")
+				sinks.Stream(sources.Stream[int64, item](tb, depot, "public.items", sources.As[item]("d")), out, "stock")
+				rows = sinks.View(sources.Table[int64, item](tb, shop, "public.items", sources.As[item]("rows")), "rows")
+			})
+			b.depot = newSource()
+			b.depot.name = "depot"
+			b.depot.tx(true, 1)
+			b.twoEvents()
+			b.version++
+			b.source.tx(true, 1, 2, 3, 7)
+			b.depot.tx(true, 1)
+			cuts := 0
+			b.depot.breaks = func(joins bool) error {
+				if !joins {
+					return nil
+				}
+				if cuts++; cuts > 1 {
+					return nil
+				}
+				b.source.tx(true, 1, 2, 3) // is what there is by now
+				b.source.tx(false, 4)
+				return cut
+			}
+			if err := b.run(func(e *Engine) {
+				if ev := wait(t, b.target.taken).event; string(ev.Key) != "4" {
+					t.Errorf("got event %s", ev.Key)
+				}
+				if err := rows.WaitFor(t.Context(), record.Positions{"shop": 96}); err != nil {
+					t.Fatal(err)
+				}
+				var got []int64
+				all := rows.Range(t.Context(), view.All[int64]())
+				for key := range all.All() {
+					got = append(got, key)
+				}
+				if want := []int64{1, 2, 3, 4}; all.Err() != nil || !slices.Equal(got, want) {
+					t.Errorf("the view holds %v, %v, want %v", got, all.Err(), want)
+				}
+				if err := e.Status().Sources["depot"]; err != nil {
+					t.Errorf("the depot is said to fail: %v", err)
+				}
+			}); err != nil {
+				t.Fatal(err)
+			}
+			if cuts < 2 {
+				t.Errorf("%d looks at the depot's snapshot", cuts)
+			}
+		})
 	}
 }
 

@@ -56,11 +56,7 @@ func (e *Engine) reopen(ctx context.Context, cause error) error {
 	if err := e.settle(); err != nil {
 		return err
 	}
-	for _, r := range e.runs {
-		r.task.Rollback()
-	}
-	e.epoch = epoch{careful: e.epoch.careful}
-	e.closeSessions()
+	e.rewind()
 	return e.start(ctx)
 }
 

@@ -64,7 +64,7 @@ func (e *Engine) takeSnapshot(ctx context.Context, s *resnapshot) error {
 	for {
 		b, err := s.session.Next(ctx)
 		if err != nil {
-			return err
+			return &lostSession{s.database.name, err}
 		}
 		done, err := e.feedSnapshot(s.database, b)
 		release(b)

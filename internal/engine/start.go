@@ -3,12 +3,43 @@ package engine
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
+	"time"
 )
 
-// start opens all databases and brings new topologies up to the others. Nothing is
-// fed, and no state of a topology that has changed is dropped, before all is open.
+// start opens all databases and brings new topologies up to the others. Where a snapshot is
+// cut short, all that are not committed yet begin anew, as a joiner's do (bringUp).
 func (e *Engine) start(ctx context.Context) error {
+	for pause := time.Duration(0); ; {
+		err := e.tryStart(ctx)
+		var lost *lostSession
+		if ctx.Err() != nil || !errors.As(err, &lost) || !lost.again() {
+			return err
+		}
+		pause = min(max(2*pause, 100*time.Millisecond), e.limits.Retry)
+		e.log.Warn("a snapshot that the others wait for was cut short, and begins anew",
+			"database", lost.database, "error", lost.cause, "retry_in", pause)
+		e.status.sourceError(lost.database, lost.cause)
+		e.rewind()
+		if err := sleep(ctx, pause); err != nil {
+			return err
+		}
+	}
+}
+
+// rewind goes back to the last commit, without sessions.
+func (e *Engine) rewind() {
+	for _, r := range e.runs {
+		r.task.Rollback()
+	}
+	e.epoch = epoch{careful: e.epoch.careful}
+	e.closeSessions()
+}
+
+// tryStart is start without another attempt. Nothing is fed, and no state of a topology that
+// has changed is dropped, before all is open.
+func (e *Engine) tryStart(ctx context.Context) error {
 	var snapshots []*resnapshot
 	defer func() {
 		for _, s := range snapshots {
