@@ -62,7 +62,9 @@ func (e *Engine) reopen(ctx context.Context, cause error) error {
 
 // hold makes a topology stand still where it is. It fails if no other goes on.
 func (e *Engine) hold(r *topologyRun, cause error) error {
+	e.ackMu.Lock()
 	r.held = cause
+	e.ackMu.Unlock()
 	var why []error
 	for _, other := range e.runs {
 		if other.held != nil {
