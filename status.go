@@ -19,8 +19,8 @@ type Status struct {
 	// Targets are the targets that do not take what is queued, and why: those also that are
 	// being opened, which waits for the lease of another instance.
 	Targets map[string]error
-	// Sources are the databases that cannot be reached, and why; in Kafka mode the group,
-	// while it has no session.
+	// Sources are the databases that cannot be reached, and why: those also that have not been
+	// open since the start; in Kafka mode the group, while it has no session.
 	Sources map[string]error
 	// Stalled are the databases of which rows wait while none has been processed for half a
 	// minute, as when a function of a topology does not return; in direct mode.

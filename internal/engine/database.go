@@ -243,6 +243,7 @@ func (e *Engine) tryOpenSession(ctx context.Context, d *databaseRun) error {
 		return err
 	}
 	e.setSession(d, session)
+	e.status.openedSource(d.name)
 	if err := e.cfg.Dir.BindSystem(d.name, session.System()); err != nil {
 		return fmt.Errorf("%w: %w", sources.ErrWrongSystem, err)
 	}

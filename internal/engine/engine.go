@@ -239,6 +239,12 @@ func (e *Engine) Run(asked context.Context) (err error) {
 		err = errors.Join(err, e.env.Close())
 	}()
 
+	for _, d := range e.databases {
+		e.status.openingSource(d.name)
+	}
+	for _, t := range e.targets {
+		e.status.opening(t.name)
+	}
 	if err := e.publish(e.cfg.Dir.DB.NewSnapshot(), &epoch{}); err != nil {
 		return e.outcome(asked, ctx, err, nil)
 	}
@@ -257,7 +263,6 @@ func (e *Engine) Run(asked context.Context) (err error) {
 		})
 	}
 	for _, t := range e.targets {
-		e.status.opening(t.name)
 		workers.Go(func() {
 			if err := e.deliver(ctx, t); err != nil {
 				cancel(fmt.Errorf("engine: target %q: %w", t.name, err))

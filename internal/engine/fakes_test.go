@@ -51,6 +51,8 @@ type scriptedSource struct {
 	// endsJoining is asked where a session beside another has given all there is, nil if
 	// such sessions never end.
 	endsJoining func() error
+	// opening is called by Open, nil if that takes no time.
+	opening func()
 	// breaks is asked before each look at the log, of a session beside another or not, nil if
 	// no session ends so.
 	breaks func(joins bool) error
@@ -109,6 +111,9 @@ func (s *scriptedSource) durable() uint64 {
 }
 
 func (s *scriptedSource) Open(_ context.Context, req sources.OpenRequest) (sources.Session, error) {
+	if s.opening != nil {
+		s.opening()
+	}
 	s.mu.Lock()
 	refuses := s.refuses
 	if refuses == nil {

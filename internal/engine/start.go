@@ -54,12 +54,14 @@ func (e *Engine) tryStart(ctx context.Context) error {
 	e.chooseJoining()
 	for _, d := range e.openingOrder() {
 		if d.joiningOnly() {
-			continue // the joiner opens it, and hands the session over
+			e.status.openedSource(d.name) // as far as the others are concerned
+			continue                      // the joiner opens it, and hands the session over
 		}
 		if err := e.openSession(ctx, d); err != nil {
 			return err
 		}
 		if d.session == nil {
+			e.status.openedSource(d.name)
 			continue // its topologies are held
 		}
 		s, err := e.openResnapshot(ctx, d)

@@ -24,7 +24,8 @@ type Status struct {
 	Held map[string]error
 	// Targets are the targets that do not take what is queued, and why.
 	Targets map[string]error
-	// Sources are the sources that could not be reached at the last attempt, and why.
+	// Sources are the sources that could not be reached at the last attempt, and why: those
+	// also that have not been open since the start.
 	Sources map[string]error
 	// Stalled are the sources of which rows wait while none has been processed for half a
 	// minute.
@@ -39,7 +40,13 @@ type Status struct {
 type status struct {
 	mu sync.Mutex
 	s  Status
+	// unopened are the databases that have not been open since the start.
+	unopened map[string]bool
 }
+
+// errOpeningSource says that a database has not been open since the start.
+var errOpeningSource = errors.New("engine: the database is being opened; where another instance of the app" +
+	" reads it, that one has to end before")
 
 // Status returns how the engine is doing.
 func (e *Engine) Status() Status {
@@ -113,8 +120,33 @@ func (s *status) opened(target string) {
 	})
 }
 
+// openingSource notes that a database is being opened for the first time.
+func (s *status) openingSource(database string) {
+	s.mu.Lock()
+	if s.unopened == nil {
+		s.unopened = map[string]bool{}
+	}
+	s.unopened[database] = true
+	s.mu.Unlock()
+	s.sourceError(database, nil)
+}
+
+// openedSource notes that it is open, or that nobody waits for it.
+func (s *status) openedSource(database string) {
+	s.mu.Lock()
+	delete(s.unopened, database)
+	s.mu.Unlock()
+	s.sourceError(database, nil)
+}
+
+// sourceError notes why a database cannot be reached, nil where it could be.
 func (s *status) sourceError(database string, err error) {
-	s.set(func(s *Status) { s.Sources = with(s.Sources, database, err) })
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil && s.unopened[database] {
+		err = errOpeningSource
+	}
+	s.s.Sources = with(s.s.Sources, database, err)
 }
 
 func with(m map[string]error, key string, err error) map[string]error {

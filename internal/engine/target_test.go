@@ -86,6 +86,36 @@ func TestTargetBeingOpened(t *testing.T) {
 	}
 }
 
+// A start with state shows its views at once, and is not ready before all is open: a source
+// and a target may have to wait for another instance to end.
+func TestNotReadyBeforeAllIsOpen(t *testing.T) {
+	b := newBench(t, asTable)
+	b.source.tx(true, 1)
+	if err := b.run(func(*Engine) { wait(t, b.target.taken) }); err != nil {
+		t.Fatal(err)
+	}
+	asked, proceed := make(chan bool), make(chan bool)
+	b.source.opening = func() {
+		asked <- true
+		<-proceed
+	}
+	if err := b.run(func(e *Engine) {
+		wait(t, asked)
+		s := e.Status()
+		if !s.Ready || !errors.Is(s.Sources["shop"], errOpeningSource) ||
+			!errors.Is(s.Targets["warehouse"], errOpening) {
+			t.Errorf("while the source is being opened the status is %+v", s)
+		}
+		close(proceed)
+		await.That(t, "all to be open", func() bool {
+			s := e.Status()
+			return len(s.Sources) == 0 && len(s.Targets) == 0
+		})
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestTargetDownAtOpen(t *testing.T) {
 	b := newBench(t, asTable)
 	b.source.tx(true, 1)
