@@ -56,7 +56,7 @@ func lower(positions, to record.Positions) {
 }
 
 // acknowledge lets each source forget what every topology holds durably and every
-// append-only target has taken (invariant D1). It is called by the loop and by the
+// append-only target of what comes from it has taken (invariant D1). It is called by the loop and by the
 // workers of targets.
 func (e *Engine) acknowledge() {
 	e.ackMu.Lock()
@@ -73,7 +73,7 @@ func (e *Engine) acknowledge() {
 			}
 		}
 		for _, t := range e.targets {
-			if t.appends {
+			if t.appends[d.name] {
 				at = min(at, t.deliveredTo(d.name, at))
 			}
 		}

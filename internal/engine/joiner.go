@@ -290,7 +290,7 @@ func (j *joiner) ask(ctx context.Context) (joined bool, err error) {
 		if !f.whole {
 			continue
 		}
-		if slices.ContainsFunc(j.sub.targets, func(t *targetRun) bool { return t.appends }) {
+		if slices.ContainsFunc(j.sub.targets, func(t *targetRun) bool { return t.appends[f.d.name] }) {
 			answer.keep[f.d.name] = f.from
 		}
 		j.handOver(f)

@@ -96,8 +96,9 @@ func (e *Engine) groupTargets() error {
 			if err != nil {
 				return err
 			}
-			t.outputs = append(t.outputs, outputRun{id: id, node: n, spec: spec, run: r})
-			t.appends = t.appends || spec.Output.Append
+			o := outputRun{id: id, node: n, spec: spec, run: r}
+			t.outputs = append(t.outputs, o)
+			t.appends.add(o)
 		}
 	}
 	slices.SortFunc(e.targets, func(a, b *targetRun) int { return cmp.Compare(a.queue, b.queue) })

@@ -48,7 +48,7 @@ func (j *joiner) prepareTargets() error {
 			}
 			o.run = j.sub.runs[i]
 			own.outputs = append(own.outputs, o)
-			own.appends = own.appends || o.spec.Output.Append
+			own.appends.add(o)
 		}
 		if len(own.outputs) == 0 {
 			continue
@@ -59,7 +59,7 @@ func (j *joiner) prepareTargets() error {
 		}
 		t.staged = own.queue
 		j.sub.targets = append(j.sub.targets, own)
-		if own.appends {
+		if len(own.appends) > 0 {
 			e.ackMu.Lock()
 			e.keep = e.through()
 			e.ackMu.Unlock()

@@ -24,8 +24,8 @@ type targetRun struct {
 	connector sinks.Connector
 	queue     uint32
 	outputs   []outputRun // by id
-	appends   bool        // some output is append-only
-	opened    bool        // it could be opened in this run; the worker's own
+	appends   appends
+	opened    bool // it could be opened in this run; the worker's own
 
 	wake chan struct{} // an epoch was queued
 	room chan struct{} // the queue has shrunk
@@ -40,6 +40,23 @@ type targetRun struct {
 	// delivered is the newest epoch that the target has taken.
 	delivered uint64
 	pending   []pendingEpoch // queued and not delivered
+}
+
+// appends are the databases that a target's append-only outputs come from: what it has not
+// taken of these is kept there.
+type appends map[string]bool
+
+// add adds those of an output.
+func (a *appends) add(o outputRun) {
+	for _, n := range o.run.topology.Nodes() {
+		if !o.spec.Output.Append || n.Source == nil {
+			continue
+		}
+		if *a == nil {
+			*a = appends{}
+		}
+		(*a)[n.Source.Input().Database] = true
+	}
 }
 
 type pendingEpoch struct {
@@ -356,7 +373,7 @@ func (e *Engine) taken(t *targetRun, seq uint64) error {
 	}
 	e.cfg.Observe.Queued(t.name, t.size.Add(-freed))
 	signal(t.room)
-	if t.appends {
+	if len(t.appends) > 0 {
 		e.acknowledge()
 	}
 	return nil

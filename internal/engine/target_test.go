@@ -9,7 +9,9 @@ import (
 
 	"github.com/tailrace/tailrace/internal/await"
 	"github.com/tailrace/tailrace/sinks"
+	"github.com/tailrace/tailrace/sources"
 	"github.com/tailrace/tailrace/state"
+	"github.com/tailrace/tailrace/topology"
 )
 
 var errDown = errors.New("down")
@@ -235,6 +237,33 @@ func TestAppendTargetLimitsAcknowledgement(t *testing.T) {
 		}
 	}); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// What an append-only target has not taken holds the log of the databases that its events
+// come from and of no other, after another start too.
+func TestAppendTargetHoldsItsOwnSources(t *testing.T) {
+	b := newBench(t, asStream)
+	b.depot = newSource()
+	b.depot.name = "depot"
+	b.beside = func(tb *topology.Builder, _ *sources.Database) {
+		depot := sources.NewDatabase("depot", nil)
+		sinks.View(sources.Table[int64, item](tb, depot, "public.items"), "stock")
+	}
+	b.target.open = func() error { return errDown }
+	b.source.tx(true, 1)
+	b.depot.tx(true, 1)
+	for start := 1; start <= 2; start++ {
+		b.depot.tx(false, start+1)
+		if err := b.run(func(*Engine) {
+			for want := uint64(start+1) * 16; wait(t, b.depot.acks) != want; {
+			}
+			if at := b.source.durable(); at != 0 {
+				t.Errorf("acknowledged %d of the shop while the target has nothing", at)
+			}
+		}); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
