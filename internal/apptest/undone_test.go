@@ -1,6 +1,7 @@
 package apptest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -21,36 +22,44 @@ import (
 // undone are changes that are taken back once rows were written, so that the catalog shows
 // nothing of them by the time that the rows are read; or changes that the log does not tell
 // apart from none. T is the table. held is what the topology is held for, "" where it goes on.
-var undone = []struct{ name, sql, held string }{
+// late is what a transaction writes then that began before.
+var undone = []struct{ name, sql, held, late string }{
 	{"a table renamed", `alter table T rename to T_x; insert into T_x values (8, 8);
-		update T_x set amount = 7 where id = 1; alter table T_x rename to T`, "it is called public.T_x now"},
+		update T_x set amount = 7 where id = 1; alter table T_x rename to T`, "it is called public.T_x now", ""},
 	{"a table moved", `create schema S_T; alter table T set schema S_T; insert into S_T.T values (8, 8);
-		alter table S_T.T set schema public`, "it is called S_T.T now"},
+		alter table S_T.T set schema public`, "it is called S_T.T now", ""},
 	{"columns that change names", `alter table T rename amount to x; alter table T rename other to amount;
 		insert into T (id, x, amount) values (8, 20, 99); update T set x = 11 where id = 1;
-		alter table T rename amount to other; alter table T rename x to amount`, `column "amount" is another one`},
+		alter table T rename amount to other; alter table T rename x to amount`, `column "amount" is another one`, ""},
 	{"a column beside the one of its name", `alter table T rename amount to x; alter table T add column amount bigint;
 		insert into T (id, x, amount) values (8, 20, 99); alter table T drop column amount;
-		alter table T rename x to amount`, `column "amount" is another one`},
+		alter table T rename x to amount`, `column "amount" is another one`, ""},
 	{"a column renamed", `alter table T rename amount to x; insert into T (id, x) values (8, 20);
-		alter table T rename x to amount`, `amount`},
+		alter table T rename x to amount`, `amount`, ""},
 	{"the last column dropped and added again", `alter table T drop column last;
 		alter table T add column last bigint not null default 7; update T set amount = amount + 1`,
-		`another one: it was dropped and added again`},
+		`another one: it was dropped and added again`, ""},
+	{"the same in a subtransaction", `do $$ begin
+		begin alter table T drop column last, add column last bigint not null default 7;
+			exception when others then null; end;
+		update T set last = 9 where id = 1; end $$`, `another one: it was dropped and added again`, ""},
+	{"the same before an older transaction writes", `alter table T drop column last,
+		add column last bigint not null default 7`, `another one: it was dropped and added again`,
+		`insert into T values (8, 8)`},
 	{"a column retyped", `alter table T alter amount type text using 'x' || amount; insert into T values (8, '5');
-		alter table T alter amount type bigint using 3`, `column "amount"`},
+		alter table T alter amount type bigint using 3`, `column "amount"`, ""},
 	{"a partition's identity", `create unique index T_u on T_p (last, amount);
 		alter table T_p replica identity using index T_u; update T set last = 10 where id = 1;
-		delete from T; alter table T_p replica identity default`, "had a replica identity of its own"},
+		delete from T; alter table T_p replica identity default`, "had a replica identity of its own", ""},
 
 	{"another table in its place", `alter table T rename to T_x; create table T (like T_x including all);
-		insert into T values (8, 8); drop table T; alter table T_x rename to T; insert into T values (9, 9)`, ""},
+		insert into T values (8, 8); drop table T; alter table T_x rename to T; insert into T values (9, 9)`, "", ""},
 	{"a column that nobody reads renamed", `alter table T rename other to x; insert into T (id, amount, x) values (8, 8, 8);
-		alter table T rename x to other`, ""},
+		alter table T rename x to other`, "", ""},
 	{"a column that nobody reads added", `alter table T add column more int; insert into T (id, amount, more) values (8, 8, 8);
-		alter table T drop column more; insert into T values (9, 9)`, ""},
+		alter table T drop column more; insert into T values (9, 9)`, "", ""},
 	{"a column that nobody reads dropped", `insert into T values (8, 8); alter table T drop column other;
-		insert into T (id, amount) values (9, 9)`, ""},
+		insert into T (id, amount) values (9, 9)`, "", ""},
 }
 
 type undoneRow struct{ Amount, Last int64 }
@@ -100,13 +109,17 @@ func TestUndone(t *testing.T) {
 		}
 		return out
 	}
-	check := func(i, mode int, want []string) {
+	tick := func() {
 		t.Helper()
-		c, name := undone[i], tables[mode][i]
 		db.Exec("update ticks set amount = amount + 1")
 		if err := ticks.WaitFor(deadline(t), head(t, db)); err != nil {
 			t.Fatal(err, app.app.Status().Held, app.stop())
 		}
+	}
+	check := func(i, mode int, want []string) {
+		t.Helper()
+		c, name := undone[i], tables[mode][i]
+		tick()
 		err := app.app.Status().Held[name]
 		if c.held == "" {
 			want = rows(name)
@@ -124,11 +137,29 @@ func TestUndone(t *testing.T) {
 		name := tables[mode][i]
 		return strings.NewReplacer("S_T", "s_"+name, "T_x", name+"_x", "T", name).Replace(undone[i].sql)
 	}
+	late := func(i, mode int, sql ...string) {
+		tx, err := db.Pool.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tx.Rollback(context.Background())
+		if _, err := tx.Exec(t.Context(), "select txid_current()"); err != nil {
+			t.Fatal(err)
+		}
+		db.Exec(sql...)
+		if _, err := tx.Exec(t.Context(), strings.ReplaceAll(undone[i].late, "T", tables[mode][i])); err != nil {
+			t.Fatal(err)
+		}
+		if err := tx.Commit(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for i := range undone {
 		name := tables[0][i]
 		db.Exec("insert into " + name + " values (2, 2)")
+		tick() // What is read once the table is altered may be held as well.
 		want := rows(name)
-		db.Exec("begin; " + sqlOf(i, 0) + "; commit")
+		late(i, 0, "begin; "+sqlOf(i, 0)+"; commit")
 		check(i, 0, want)
 	}
 	if err := app.stop(); err != nil {
@@ -137,9 +168,11 @@ func TestUndone(t *testing.T) {
 	wants := make([][]string, len(undone))
 	for i := range undone {
 		wants[i] = rows(tables[1][i])
-		for _, sql := range strings.Split(sqlOf(i, 1), ";") {
-			db.Exec(sql)
+		parts := []string{sqlOf(i, 1)}
+		if !strings.HasPrefix(parts[0], "do ") {
+			parts = strings.Split(parts[0], ";")
 		}
+		late(i, 1, parts...)
 	}
 	app = begin()
 	await.That(t, "the app to be there", func() bool {

@@ -1,48 +1,85 @@
 package postgres
 
 import (
+	"math"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/tailrace/tailrace/internal/pgoutput"
 )
 
-// TestNumbers tells which columns a description of transaction 100 is of.
+// TestNumbers tells which columns a description of transaction 100 is of. Number n is
+// called by the letter n now.
 func TestNumbers(t *testing.T) {
-	live := func(number int16, stamp uint32) attribute { return attribute{number: number, stamp: stamp} }
-	gone := func(number int16, stamp uint32) attribute { return attribute{number, stamp, true} }
-	const before, same, after = 50, 100, 150
+	live := func(number int16, stamp uint32) attribute {
+		return attribute{number: number, name: string(rune('a' + number - 1)), stamp: stamp}
+	}
+	gone := func(number int16, stamp uint32) attribute {
+		return attribute{number: number, stamp: stamp, dropped: true}
+	}
+	const before, same, after, unknown = 50, 100, 150, unknownNumber
 	for _, c := range []struct {
-		name    string
-		columns int
-		now     []attribute
-		want    []int16
+		name, columns string
+		now           []attribute
+		want          []int16
 	}{
-		{"as they are", 3, []attribute{live(1, before), live(2, before), live(3, before)}, []int16{1, 2, 3}},
-		{"renamed since, or then", 3, []attribute{live(1, after), live(2, same), live(3, after)}, []int16{1, 2, 3}},
-		{"one added since", 2, []attribute{live(1, before), live(2, before), live(3, after)}, []int16{1, 2}},
-		{"one dropped before", 2, []attribute{live(1, before), gone(2, before), live(3, before)}, []int16{1, 3}},
-		{"one dropped since", 3, []attribute{live(1, before), gone(2, after), live(3, before)}, []int16{1, 2, 3}},
-		{"dropped before and since", 3,
+		{"as they are", "a b c", []attribute{live(1, before), live(2, before), live(3, before)},
+			[]int16{1, 2, 3}},
+		{"renamed since, or then", "a x y", []attribute{live(1, before), live(2, same), live(3, after)},
+			[]int16{1, 2, 3}},
+		{"one added since", "a b", []attribute{live(1, before), live(2, before), live(3, after)}, []int16{1, 2}},
+		{"one dropped before", "a c", []attribute{live(1, before), gone(2, before), live(3, before)},
+			[]int16{1, 3}},
+		{"one dropped since", "a x c", []attribute{live(1, before), gone(2, after), live(3, before)},
+			[]int16{1, 2, 3}},
+		{"dropped before and since", "a c x",
 			[]attribute{live(1, before), gone(2, before), live(3, before), gone(4, after)}, []int16{1, 3, 4}},
-		{"dropped since, and another added since", 2, []attribute{live(1, before), gone(2, after), live(3, after)},
-			[]int16{1, 2}},
-		{"dropped before, and another added in it", 2, []attribute{live(1, before), gone(2, before), live(3, same)},
-			[]int16{1, 3}},
-		{"dropped then, and another added then", 2, []attribute{live(1, before), gone(2, same), live(3, same)},
-			[]int16{1, unknownNumber}},
-		{"dropped then, and another was there", 2, []attribute{live(1, before), gone(2, same), live(3, before)},
-			[]int16{1, 3}},
-		{"dropped by a transaction that began before", 3,
+		{"dropped and another added, since or by who came first or by a part of it", "a c",
+			[]attribute{live(1, before), gone(2, after), live(3, after)}, []int16{1, unknown}},
+		{"the same of the third of four", "a x c d e",
+			[]attribute{live(1, before), gone(2, after), live(3, before), live(4, before), live(5, after),
+				live(6, after)},
+			[]int16{1, 2, 3, 4, 5}},
+		{"one dropped that never was in the log", "a c",
+			[]attribute{live(1, before), gone(2, after), live(3, before)}, []int16{1, 3}},
+		{"one of two dropped since", "a x d",
+			[]attribute{live(1, before), gone(2, after), gone(3, after), live(4, before)}, []int16{1, unknown, 4}},
+		{"dropped before, and another added in it", "a c",
+			[]attribute{live(1, before), gone(2, before), live(3, same)}, []int16{1, 3}},
+		{"dropped then, and another added then", "a c",
+			[]attribute{live(1, before), gone(2, same), live(3, same)}, []int16{1, unknown}},
+		{"dropped then, and another was there", "a c",
+			[]attribute{live(1, before), gone(2, same), live(3, before)}, []int16{1, 3}},
+		{"dropped by a transaction that began before", "a x c",
 			[]attribute{live(1, before), gone(2, 99), live(3, before)}, []int16{1, 2, 3}},
-		{"more than there were", 3, []attribute{live(1, before), live(2, before)},
-			[]int16{unknownNumber, unknownNumber, unknownNumber}},
-		{"fewer than there were", 1, []attribute{live(1, before), live(2, before)}, []int16{1}},
-		{"a table that is gone", 1, nil, []int16{unknownNumber}},
-		{"frozen", 2, []attribute{live(1, 2), gone(2, 2), live(3, 2)}, []int16{1, 3}},
+		{"renamed by a transaction that began before", "a b",
+			[]attribute{{number: 1, name: "b", stamp: 99}, {number: 2, name: "a", stamp: 99}}, []int16{1, 2}},
+		{"more than there were", "a b c", []attribute{live(1, before), live(2, before)},
+			[]int16{unknown, unknown, unknown}},
+		{"fewer than there were", "a", []attribute{live(1, before), live(2, before)}, []int16{1}},
+		{"a table that is gone", "a", nil, []int16{unknown}},
+		{"frozen", "a c", []attribute{live(1, frozen), gone(2, frozen), live(3, frozen)}, []int16{1, 3}},
 	} {
-		if got := numbers(make([]pgoutput.Column, c.columns), same, c.now); !slices.Equal(got, c.want) {
+		var columns []pgoutput.Column
+		for _, name := range strings.Fields(c.columns) {
+			columns = append(columns, pgoutput.Column{Name: name})
+		}
+		if got := numbers(columns, same, c.now); !slices.Equal(got, c.want) {
 			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+	}
+}
+
+// TestStampOf compares stamps of all ages with a transaction of now.
+func TestStampOf(t *testing.T) {
+	for _, next := range []uint32{1000, 1 << 31, math.MaxUint32 - 5} {
+		for _, ago := range []uint32{0, 1, 500, 1 << 29, 1<<30 + 1, 1<<31 - 1, 1 << 31, 3 << 30,
+			math.MaxUint32 - 3} {
+			stamp := stampOf(next-ago, int32(ago))
+			if got := older(stamp, next); got != (ago > 0) {
+				t.Errorf("at %d a stamp of %d transactions ago is older: %v", next, ago, got)
+			}
 		}
 	}
 }

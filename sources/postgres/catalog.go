@@ -76,6 +76,8 @@ type table struct {
 // column is a column with what the catalog says beyond record.Column.
 type column struct {
 	record.Column
+	// altered is its stamp, by stampOf.
+	altered    uint32
 	generated  byte // s stored, v virtual, 0 neither
 	selectable bool
 }
@@ -208,7 +210,7 @@ const columnsQuery = `SELECT a.attrelid::int8, a.attname::text, format_type(a.at
 		coalesce((WITH RECURSIVE d AS (SELECT y.typtype, y.typbasetype FROM pg_type y WHERE y.oid = a.atttypid
 			UNION ALL SELECT y.typtype, y.typbasetype FROM d JOIN pg_type y ON y.oid = d.typbasetype WHERE d.typtype = 'd')
 			SELECT ascii(d.typtype::text) FROM d WHERE d.typtype IN ('c', 'r', 'm')), 0),
-		a.attnum, a.xmin::text::int8,
+		a.attnum, a.xmin::text::int8, age(a.xmin),
 		coalesce((WITH RECURSIVE d AS (SELECT a.atttypid AS id
 			UNION SELECT u.id FROM d JOIN pg_type y ON y.oid = d.id,
 				LATERAL (VALUES (y.typbasetype), (y.typelem)) AS u(id) WHERE u.id <> 0)
@@ -235,14 +237,15 @@ func readColumns(ctx context.Context, c *pgx.Conn, tables map[uint32]*table) err
 		var rel, typeOID, stamp int64
 		var generated string
 		var inPrimary, inReplica bool
+		var age int32
 		col := column{}
 		if err := rows.Scan(&rel, &col.Name, &col.Type, &typeOID, &col.TypeMod, &col.NotNull, &generated,
 			&col.selectable, &col.Collation, &inPrimary, &inReplica, &col.Base, &col.Kind, &col.Number,
-			&stamp, &col.Labels); err != nil {
+			&stamp, &age, &col.Labels); err != nil {
 			return fmt.Errorf("postgres: read the columns: %w", err)
 		}
 		t := tables[uint32(rel)]
-		col.TypeOID, col.Stamp = uint32(typeOID), uint32(stamp)
+		col.TypeOID, col.Stamp, col.altered = uint32(typeOID), uint32(stamp), stampOf(uint32(stamp), age)
 		if generated != "" {
 			col.generated = generated[0]
 		}

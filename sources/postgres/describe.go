@@ -157,7 +157,7 @@ func (d *catalogDescriber) published(t *table) (out []attribute) {
 		listed := !d.listed[t.oid] || slices.ContainsFunc(d.opened[t.oid].Columns,
 			func(o record.Column) bool { return o.Number == c.Number })
 		if listed && (c.generated == 0 || c.generated == 's' && d.generated[t.oid]) {
-			out = append(out, attribute{number: c.Number, stamp: c.Stamp})
+			out = append(out, attribute{number: c.Number, name: c.Name, stamp: c.altered})
 		}
 	}
 	return out
@@ -173,7 +173,7 @@ func describeColumn(
 		Key: col.Key && m.Identity != 'f'}
 	if have != nil {
 		out.NotNull, out.Collation, out.Labels = have.NotNull, have.Collation, have.Labels
-		if have.Stamp == xid || older(have.Stamp, xid) {
+		if have.altered == xid || older(have.altered, xid) {
 			out.Stamp = have.Stamp
 		}
 		out.Key = out.Key || m.Identity == 'f' && have.Key
