@@ -22,9 +22,12 @@ func (s *session) monitor() {
 	}()
 	var warned time.Time
 	var altered altered
+	blind := false
 	for {
 		if c == nil {
-			c, _ = connect(s.ctx, s.conn) // The stream reports what is wrong.
+			var err error
+			c, err = connect(s.ctx, s.conn)
+			blind = s.sees(err, blind)
 		}
 		if c != nil {
 			ended, err := s.inspect(c, &warned)
@@ -53,6 +56,19 @@ func (s *session) monitor() {
 			return
 		}
 	}
+}
+
+// sees logs that the monitor cannot look, or can again, once for each time, and returns
+// whether it can not. The stream may well go on meanwhile.
+func (s *session) sees(err error, blind bool) bool {
+	switch {
+	case s.ctx.Err() != nil:
+	case err != nil && !blind:
+		s.log.Warn("cannot look at slot and tables, trying again", "slot", s.cfg.Slot, "error", err)
+	case err == nil && blind:
+		s.log.Info("looking at slot and tables again", "slot", s.cfg.Slot)
+	}
+	return err != nil
 }
 
 // inspect looks once, and ends the session where it cannot go on.

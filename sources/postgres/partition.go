@@ -36,7 +36,8 @@ func readPartitions(ctx context.Context, c *pgx.Conn, tables map[uint32]*table) 
 		return nil
 	}
 	rows, err := c.Query(ctx, `SELECT r.id, format('%I.%I', n.nspname, c.relname), c.relpersistence::text,
-		c.relreplident::text, k.columns, coalesce(k.index, '') FROM unnest($1::int8[]) AS r(id), LATERAL pg_partition_tree(r.id::oid::regclass) AS p
+		c.relreplident::text, k.columns, coalesce(k.index, '')
+		FROM unnest($1::int8[]) AS r(id), LATERAL pg_partition_tree(r.id::oid::regclass) AS p
 		JOIN pg_class c ON c.oid = p.relid JOIN pg_namespace n ON n.oid = c.relnamespace, LATERAL (
 			SELECT coalesce(array_agg(a.attname::text) FILTER (WHERE CASE c.relreplident WHEN 'i' THEN x.indisreplident
 				WHEN 'd' THEN x.indisprimary AND x.indimmediate END AND x.indisvalid), '{}') AS columns,

@@ -34,10 +34,13 @@ type session struct {
 	// snapshotOut is the same channel for the sender.
 	snapshotOut chan *sources.Batch
 
-	mu   sync.Mutex // guards asm, err and free
-	asm  *assembler
-	err  error
-	free []*batch
+	mu  sync.Mutex // guards asm and err
+	asm *assembler
+	err error
+	// spare guards free. Who gives a batch back does not wait for the receiver, which holds
+	// the other lock while it asks the catalog.
+	spare sync.Mutex
+	free  []*batch
 
 	// wake tells Next that there may be something, space tells the receiver that the
 	// batch was taken. Both hold one token.
@@ -149,8 +152,10 @@ func (s *session) take() *sources.Batch {
 	return out
 }
 
-// newBatch returns an empty batch; the lock is held.
+// newBatch returns an empty batch.
 func (s *session) newBatch() *batch {
+	s.spare.Lock()
+	defer s.spare.Unlock()
 	if n := len(s.free); n > 0 {
 		b := s.free[n-1]
 		s.free = s.free[:n-1]
@@ -161,8 +166,8 @@ func (s *session) newBatch() *batch {
 
 // recycle keeps a few batches, whose slices have grown to what is usual.
 func (s *session) recycle(b *batch) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.spare.Lock()
+	defer s.spare.Unlock()
 	if len(s.free) < 4 {
 		s.free = append(s.free, b)
 	}
