@@ -319,6 +319,7 @@ type watched struct {
 	nopObserver
 	epochs  chan EpochStats
 	onEpoch func()
+	onHeld  func() // nil: nothing
 	mu      sync.Mutex
 	queued  []int64
 }
@@ -327,6 +328,12 @@ func (w *watched) Epoch(s EpochStats) {
 	w.epochs <- s
 	if w.onEpoch != nil {
 		w.onEpoch()
+	}
+}
+
+func (w *watched) Held(string, error) {
+	if w.onHeld != nil {
+		w.onHeld()
 	}
 }
 

@@ -205,6 +205,44 @@ func TestNewcomerThatFails(t *testing.T) {
 	}
 }
 
+// A newcomer is held while the worker of a target acknowledges, which asks whether it is: the
+// race detector looks at both.
+func TestHoldWhileATargetDrains(t *testing.T) {
+	b := newBench(t, asStream)
+	b.source.tx(true, 1)
+	if err := b.run(func(*Engine) { wait(t, b.source.acks) }); err != nil {
+		t.Fatal(err)
+	}
+	b.beside = func(b *topology.Builder, db *sources.Database) {
+		sinks.View(sources.Table[int64, item](b, db, "public.items"), "second")
+	}
+	b.source.tx(true, 1)
+	b.source.tx(false, 2)
+	taken := make(chan struct{})
+	off := failpoint.Set(failpoint.JoinerSync, func(int) error {
+		<-taken
+		return sources.ErrSchema
+	})
+	defer off()
+	takes := sync.OnceFunc(func() { close(taken) })
+	b.target.refuse = func() error {
+		takes()
+		return nil
+	}
+	// The loop stands still here, so it is the worker that acknowledges.
+	held := make(chan bool, 1)
+	b.observer.onHeld = func() {
+		held <- await.Within(await.Limit, func() bool { return b.source.durable() == 48 })
+	}
+	if err := b.run(func(*Engine) {
+		if !wait(t, held) {
+			t.Errorf("the source may forget up to %d", b.source.durable())
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // A newcomer that fails while a commit of the others is on its way to the disk shows nothing
 // of that commit, neither to readers nor to watchers (invariants V1, D2).
 func TestNewcomerThatFailsBesideACommit(t *testing.T) {
