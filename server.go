@@ -75,6 +75,9 @@ func (a *App) readyz(w http.ResponseWriter, _ *http.Request) {
 		}
 		body[name] = texts
 	}
+	if len(s.Joining) > 0 {
+		body["joining"] = s.Joining // their views cannot be read yet; those of the others can
+	}
 	if len(s.Degraded) > 0 {
 		body["degraded"] = s.Degraded // keys are parked; everything makes progress all the same
 	}

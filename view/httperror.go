@@ -66,7 +66,7 @@ var httpErrors = []struct {
 	answer httpError
 }{
 	{ErrNotReady, httpError{Status: http.StatusServiceUnavailable, Code: "not_ready",
-		Remedy: "try again once /readyz answers 200"}},
+		Remedy: "try again once /readyz answers 200 and does not name the view's topology as joining"}},
 	{ErrClosed, httpError{Status: http.StatusServiceUnavailable, Code: "stopping",
 		Remedy: "try again once the app runs again"}},
 	{ErrNotBound, httpError{Status: http.StatusServiceUnavailable, Code: "not_ready",
