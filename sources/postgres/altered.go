@@ -22,13 +22,13 @@ type altered struct {
 // change of a table is in the log. Once everything from before has been handed over
 // the session ends, and the next one finds the tables as they are. It reports whether the
 // session has ended.
-func (s *session) look(c *pgx.Conn, a *altered) bool {
+func (s *session) look(ctx context.Context, c *pgx.Conn, a *altered) bool {
 	if a.why == nil {
 		var err error
-		if a.why, err = becameOther(s.ctx, c, s.req.Tables, s.relations); err != nil || a.why == nil {
+		if a.why, err = becameOther(ctx, c, s.req.Tables, s.relations); err != nil || a.why == nil {
 			return false // What cannot be read is looked at the next time.
 		}
-		if err := c.QueryRow(s.ctx, "SELECT (pg_current_wal_lsn() - '0/0')::int8").Scan(&a.at); err != nil {
+		if err := c.QueryRow(ctx, "SELECT (pg_current_wal_lsn() - '0/0')::int8").Scan(&a.at); err != nil {
 			*a = altered{} // again the next time
 			return false
 		}

@@ -70,6 +70,10 @@ type Config struct {
 	// LocalOnly leaves out transactions that reached the database by replication from
 	// another origin (origin 'none'). It needs PostgreSQL 16. Default: false.
 	LocalOnly bool
+
+	// silence is how long a server may say nothing before its connection is given up, though
+	// it is asked for a sign of life; tests shorten it.
+	silence time.Duration
 }
 
 // PublicationMode says who makes the publications.
@@ -217,6 +221,9 @@ func (c Config) withDefaults(app, database string) (Config, error) {
 		} else if *f.value == 0 {
 			*f.value = f.def
 		}
+	}
+	if c.silence == 0 {
+		c.silence = maxSilence
 	}
 	return c, errors.Join(errs...)
 }

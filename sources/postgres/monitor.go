@@ -23,36 +23,42 @@ func (s *session) monitor() {
 	var warned time.Time
 	var altered altered
 	blind := false
-	for {
+	round := func() (ended bool, pause time.Duration) {
+		ctx, cancel := s.patient()
+		defer cancel()
 		if c == nil {
 			var err error
-			c, err = connect(s.ctx, s.conn)
+			c, err = connect(ctx, s.conn)
 			blind = s.sees(err, blind)
 		}
 		if c != nil {
-			ended, err := s.inspect(c, &warned)
+			ended, err := s.inspect(ctx, c, &warned)
 			if ended {
-				return
+				return true, 0
 			}
 			if err != nil {
-				c.Close(s.ctx)
+				c.Close(ctx)
 				c = nil
 			}
 		}
-		pause := s.cfg.MonitorInterval
+		pause = s.cfg.MonitorInterval
 		if c != nil {
-			if s.look(c, &altered) {
-				return
+			if s.look(ctx, c, &altered) {
+				return true, 0
 			}
 			if altered.why != nil {
 				pause = min(pause, time.Second)
 			}
 		}
 		if s.mark != "" {
-			s.markStarted(c)
+			s.markStarted(ctx, c)
 			pause = min(pause, time.Second)
 		}
-		if sleep(s.ctx, pause) != nil {
+		return false, pause
+	}
+	for {
+		ended, pause := round()
+		if ended || sleep(s.ctx, pause) != nil {
 			return
 		}
 	}
@@ -72,8 +78,8 @@ func (s *session) sees(err error, blind bool) bool {
 }
 
 // inspect looks once, and ends the session where it cannot go on.
-func (s *session) inspect(c *pgx.Conn, warned *time.Time) (ended bool, err error) {
-	retained, err := s.lag(c)
+func (s *session) inspect(ctx context.Context, c *pgx.Conn, warned *time.Time) (ended bool, err error) {
+	retained, err := s.lag(ctx, c)
 	if err != nil {
 		return false, err
 	}
@@ -88,7 +94,7 @@ func (s *session) inspect(c *pgx.Conn, warned *time.Time) (ended bool, err error
 				"bytes", retained, "limit", limit)
 		}
 	}
-	gap, err := s.watch.look(s.ctx, c, s.acked.Load())
+	gap, err := s.watch.look(ctx, c, s.acked.Load())
 	if gap != nil {
 		s.fail(fmt.Errorf("postgres: %w: %w", sources.ErrReopen, gap)) // which finds whom it concerns
 	}
@@ -98,19 +104,19 @@ func (s *session) inspect(c *pgx.Conn, warned *time.Time) (ended bool, err error
 // markStarted marks the publication once something has been acknowledged. It may fail
 // where the rights have been taken away since the publication was made; then an app that
 // loses its state before the next start takes that for a first one.
-func (s *session) markStarted(c *pgx.Conn) {
+func (s *session) markStarted(ctx context.Context, c *pgx.Conn) {
 	if c == nil || s.acked.Load() == 0 {
 		return
 	}
-	if _, err := c.Exec(s.ctx, s.mark); err != nil && s.ctx.Err() == nil {
+	if _, err := c.Exec(ctx, s.mark); err != nil && s.ctx.Err() == nil {
 		s.log.Warn("cannot mark the publication as started", "publication", s.cfg.Publication, "error", err)
 	}
 	s.mark = ""
 }
 
 // lag reports the slot's lag and returns the bytes of log that are kept for it.
-func (s *session) lag(c *pgx.Conn) (int64, error) {
-	sl, err := readSlot(s.ctx, c, s.cfg.Slot)
+func (s *session) lag(ctx context.Context, c *pgx.Conn) (int64, error) {
+	sl, err := readSlot(ctx, c, s.cfg.Slot)
 	if err != nil || sl == nil || sl.restart == 0 {
 		return 0, err
 	}
@@ -164,20 +170,25 @@ func (s *session) heartbeats() {
 		if time.Since(time.Unix(0, s.busy.Load())) < s.cfg.HeartbeatInterval {
 			continue
 		}
+		c = s.heartbeat(c)
+	}
+}
+
+// heartbeat writes one mark, over the connection there is or a new one, and returns it, nil
+// where that failed.
+func (s *session) heartbeat(c *pgx.Conn) *pgx.Conn {
+	ctx, cancel := s.patient()
+	defer cancel()
+	if c == nil {
 		var err error
-		if c == nil {
-			if c, err = connect(s.ctx, s.conn); err != nil {
-				continue
-			}
-		}
-		if _, err = c.Exec(
-			s.ctx,
-			"SELECT pg_logical_emit_message(true, $1, $2)",
-			sources.HeartbeatPrefix,
-			s.cfg.Slot,
-		); err != nil {
-			c.Close(s.ctx)
-			c = nil
+		if c, err = connect(ctx, s.conn); err != nil {
+			return nil
 		}
 	}
+	_, err := c.Exec(ctx, "SELECT pg_logical_emit_message(true, $1, $2)", sources.HeartbeatPrefix, s.cfg.Slot)
+	if err != nil {
+		c.Close(ctx)
+		return nil
+	}
+	return c
 }

@@ -52,7 +52,9 @@ type session struct {
 	// received is the end of what arrived, for the server's statistics.
 	received atomic.Uint64
 	// busy is when the last transaction arrived, in Unix nanoseconds.
-	busy   atomic.Int64
+	busy atomic.Int64
+	// heard is when the server was heard last, in Unix nanoseconds.
+	heard  atomic.Int64
 	status *statusSender
 	// reconnecting says that there was a connection before, lost why there is none now; the
 	// stream's goroutine uses them.

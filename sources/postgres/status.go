@@ -33,7 +33,7 @@ func (t *statusSender) start(w *wire) (stop func()) {
 	done := make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		tick := time.NewTicker(t.interval)
+		tick := time.NewTicker(min(t.interval, t.s.cfg.askAfter()))
 		defer tick.Stop()
 		for {
 			select {
@@ -68,6 +68,7 @@ func (t *statusSender) send(w *wire) error {
 	return err
 }
 
+// encode makes a status, which asks for a reply where nothing was heard for a while.
 func (t *statusSender) encode(b []byte) []byte {
 	flushed := t.s.acked.Load()
 	b = append(b, 'd')
@@ -78,6 +79,9 @@ func (t *statusSender) encode(b []byte) []byte {
 	b = binary.BigEndian.AppendUint64(b, flushed) // applied
 	// The server only shows this clock in pg_stat_replication.
 	b = binary.BigEndian.AppendUint64(b, uint64(time.Now().UnixMicro()-pgEpoch))
+	if time.Since(time.Unix(0, t.s.heard.Load())) >= t.s.cfg.askAfter() {
+		return append(b, 1)
+	}
 	return append(b, 0)
 }
 

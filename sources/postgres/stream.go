@@ -29,11 +29,13 @@ const (
 
 // streamOnce streams over one connection until it ends, and says why it did.
 func (s *session) streamOnce() error {
-	c, err := connectReplication(s.ctx, s.conn)
+	ctx, cancel := s.patient()
+	defer cancel()
+	c, err := connectReplication(ctx, s.conn)
 	if err != nil {
 		return err
 	}
-	if err := s.checkAgain(c); err != nil {
+	if err := s.checkAgain(ctx, c); err != nil {
 		c.Close(s.ctx)
 		return err
 	}
@@ -44,7 +46,7 @@ func (s *session) streamOnce() error {
 		}
 	}
 	s.reconnecting = true
-	w, err := hijack(s.ctx, c)
+	w, err := hijack(ctx, c)
 	if err != nil {
 		return err
 	}
@@ -52,7 +54,7 @@ func (s *session) streamOnce() error {
 	s.mu.Lock()
 	from := s.asm.from
 	s.mu.Unlock()
-	if err := w.startCopy(s.ctx, s.startCommand(from), 'W'); err != nil {
+	if err := w.startCopy(ctx, s.startCommand(from), 'W'); err != nil {
 		return s.explain(err)
 	}
 	s.unguard()
@@ -99,8 +101,8 @@ func (s *session) startCommand(from uint64) string {
 }
 
 // checkAgain looks at the server before a stream begins: it may be another one by now.
-func (s *session) checkAgain(c *pgconn.PgConn) error {
-	id, err := pglogrepl.IdentifySystem(s.ctx, c)
+func (s *session) checkAgain(ctx context.Context, c *pgconn.PgConn) error {
+	id, err := pglogrepl.IdentifySystem(ctx, c)
 	if err != nil {
 		return fmt.Errorf("postgres: IDENTIFY_SYSTEM: %w", err)
 	}
@@ -111,15 +113,15 @@ func (s *session) checkAgain(c *pgconn.PgConn) error {
 	from := s.asm.from
 	s.asm.head = uint64(id.XLogPos)
 	s.mu.Unlock()
-	if err := checkTimeline(s.ctx, c, uint32(id.Timeline), s.timeline.Load(), from); err != nil {
+	if err := checkTimeline(ctx, c, uint32(id.Timeline), s.timeline.Load(), from); err != nil {
 		return err
 	}
-	q, err := connect(s.ctx, s.conn)
+	q, err := connect(ctx, s.conn)
 	if err != nil {
 		return err
 	}
-	defer q.Close(s.ctx)
-	sl, err := readSlot(s.ctx, q, s.cfg.Slot)
+	defer q.Close(ctx)
+	sl, err := readSlot(ctx, q, s.cfg.Slot)
 	if err != nil {
 		return err
 	}
@@ -176,6 +178,8 @@ type receiver struct {
 	replay    *replay
 	last      time.Time
 	fast      int
+	// until is the deadline of reads.
+	until time.Time
 }
 
 func (r *receiver) run() error {
@@ -205,11 +209,15 @@ func (r *receiver) read() error {
 		time.Sleep(nap)
 		loud(r.w.conn)
 	}
-	n, err := r.w.fill()
-	if err != nil {
+	if err := r.patience(); err != nil {
 		return err
 	}
+	n, err := r.w.fill()
+	if err != nil {
+		return r.s.silent(err)
+	}
 	now := time.Now()
+	r.s.heard.Store(now.UnixNano())
 	switch {
 	case n >= smallRead:
 		r.fast = 0
