@@ -73,8 +73,8 @@ func (c CalendarWindow) Of(at int64) Window {
 	case calendarMonth:
 		d = 1
 	}
-	// A clock that is put back at midnight shows the same date twice: the second time
-	// belongs to the next window.
+	// Clocks that are put back over midnight show a date again: that belongs to the next
+	// window, which has begun.
 	for {
 		y2, m2, d2 := c.next(y, m, d)
 		w := Window{Start: c.begin(y, m, d), End: c.begin(y2, m2, d2)}
@@ -103,16 +103,26 @@ func (c CalendarWindow) next(y int, m time.Month, d int) (int, time.Month, int) 
 	return y, m, d + 1
 }
 
-// begin is when a day begins. Where clocks are changed at midnight time.Date may give a
-// time of the day before, which is then as far before the change as it is before midnight.
+// begin is when a day begins: the first moment at which the clocks show its midnight or
+// later. Where they are put forward over midnight that is the change, and where they are
+// put back to it, or over it, the first time that they show it.
 func (c CalendarWindow) begin(y int, m time.Month, d int) int64 {
-	t := time.Date(y, m, d, 0, 0, 0, 0, c.location())
-	want := time.Date(y, m, d, 0, 0, 0, 0, time.UTC)
-	local := time.Date(t.Year(), t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), 0, time.UTC)
-	if local.Before(want) {
-		t = t.Add(want.Sub(local))
+	midnight := time.Date(y, m, d, 0, 0, 0, 0, time.UTC)
+	t := midnight.Add(-26 * time.Hour).In(c.location()) // before midnight, wherever that is
+	for {
+		_, offset := t.Zone()
+		_, changed := t.ZoneBounds()
+		at := midnight.Add(-time.Duration(offset) * time.Second)
+		if at.Before(t) {
+			at = t
+		}
+		// A bound that is not behind t is none: so it is at the ends of some years beyond the
+		// changes that a zone lists.
+		if !changed.After(t) || at.Before(changed) {
+			return record.Micros(at)
+		}
+		t = changed
 	}
-	return record.Micros(t)
 }
 
 // Assign appends the window that a time falls into.

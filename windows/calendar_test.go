@@ -11,9 +11,10 @@ import (
 	"github.com/tailrace/tailrace/windows"
 )
 
-// places change their clocks at night, at midnight (no midnight, or two), or never.
+// places change their clocks at night, at midnight (no midnight, or two), over it, or never.
 var places = []string{
 	"UTC", "Europe/Berlin", "America/Sao_Paulo", "Asia/Beirut", "America/Havana", "Pacific/Apia",
+	"Asia/Amman", "Asia/Colombo",
 }
 
 func place(t interface{ Fatal(...any) }, name string) *time.Location {
@@ -52,6 +53,32 @@ func TestCalendarWindowsAdjoin(t *testing.T) {
 			at = w.End
 		}
 	})
+}
+
+// TestCalendarChanges asks for times around each change of the clocks, where windows are
+// easily got wrong.
+func TestCalendarChanges(t *testing.T) {
+	for _, name := range append([]string{"Antarctica/Casey", "Antarctica/Vostok"}, places...) { // by hours
+		loc := place(t, name)
+		change := time.Date(1990, 1, 1, 0, 0, 0, 0, time.UTC).In(loc)
+		for change.Year() < 2030 {
+			_, next := change.ZoneBounds()
+			if !next.After(change) {
+				break
+			}
+			change = next
+			for m := -180; m <= 180; m += 15 {
+				at := change.Add(time.Duration(m) * time.Minute).UnixMicro()
+				for _, c := range []windows.CalendarWindow{windows.Days(loc), windows.Weeks(loc), windows.Months(loc)} {
+					w := c.Of(at)
+					if at < w.Start || at >= w.End || c.Of(w.Start) != w || c.Of(w.End-1) != w ||
+						c.Of(w.End).Start != w.End {
+						t.Errorf("%s: the window of %s is %s", c, time.UnixMicro(at).In(loc), w)
+					}
+				}
+			}
+		}
+	}
 }
 
 func TestCalendarDays(t *testing.T) {
