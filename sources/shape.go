@@ -114,13 +114,17 @@ func (s Shape) Became(now Shape) error {
 
 // became tells what has happened to a column's values, "" for nothing. A definition that
 // changed while the rows were written anew may have changed the values; a type without
-// a file to look at (a partitioned table's) as well.
+// a file to look at (a partitioned table's) as well. And some types show the same bytes
+// otherwise, so that none of them is written anew.
 func (c ColumnShape) became(now ColumnShape, rewritten, noFile bool) string {
 	switch {
 	case differ(c.Number, now.Number):
 		return "is another one: it was dropped and added again, or columns were renamed"
 	case c.Type != "" && now.Type != "" && c.Type != now.Type && (rewritten || noFile):
 		return fmt.Sprintf("was of type %s and is of type %s, and its values were written anew", c.Type, now.Type)
+	case c.Type != "" && now.Type != "" && !showsAlike(c.Type, now.Type):
+		return fmt.Sprintf("was of type %s and is of type %s, which may show the same value otherwise",
+			c.Type, now.Type)
 	case rewritten && differ(c.Stamp, now.Stamp):
 		return "was altered, and its values were written anew"
 	}
@@ -132,6 +136,27 @@ func (c ColumnShape) became(now ColumnShape, rewritten, noFile bool) string {
 		}
 	}
 	return ""
+}
+
+// showsAlike reports whether a value has one text as both types, which are not told apart
+// by more than a length or a precision, or are texts that keep their blanks.
+func showsAlike(a, b string) bool { return family(a) == family(b) }
+
+// family is a type's name without its modifiers, and one name for those that show alike.
+func family(name string) string {
+	array := ""
+	for strings.HasSuffix(name, "[]") {
+		name, array = strings.TrimSuffix(name, "[]"), array+"[]"
+	}
+	if from := strings.IndexByte(name, '('); from >= 0 {
+		if to := strings.IndexByte(name[from:], ')'); to >= 0 {
+			name = name[:from] + name[from+to+1:]
+		}
+	}
+	if name == "character varying" {
+		name = "text"
+	}
+	return name + array
 }
 
 // labelsOf takes record.Column.Labels apart.

@@ -52,6 +52,8 @@ var alterations = []altered{
 		`its key was (id) and is (amount)`},
 	{"a value of an enumerated type renamed", `alter type mood rename value 'new' to 'fresh'`,
 		`column "mood" has a value that was renamed from "new" to "fresh"`},
+	{"a type that shows values otherwise without writing them", `alter table goods alter note type bpchar`,
+		`which may show the same value otherwise`},
 
 	{"rows moved to another file", `vacuum full goods`, ""},
 	{"a constraint on a column", `alter table goods alter note set not null`, ""},

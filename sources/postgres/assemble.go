@@ -178,14 +178,16 @@ func (a *assembler) relation(body []byte) error {
 	if err != nil {
 		return err
 	}
-	a.rels[m.OID] = relation{rel: rel, width: len(m.Columns)}
+	a.rels[m.OID] = relation{rel: rel, width: len(m.Columns), oldKeys: a.rels[m.OID].oldKeys}
 	if rel != nil {
 		a.root = m.OID
 		return nil
 	}
 	// Behind the description of a root comes that of the partition whose row follows.
 	if root, ok := a.rels[a.root]; ok && root.rel != nil {
-		root.rel = a.describe.partition(root.rel, m)
+		var is bool
+		root.rel, is = a.describe.partition(root.rel, m)
+		root.oldKeys = root.oldKeys || is && m.Identity != 'f'
 		a.rels[a.root] = root
 	}
 	return nil
@@ -222,6 +224,9 @@ func (a *assembler) change(kind pgoutput.Kind, body []byte, blk *block) error {
 		return nil
 	}
 	row := record.Row{Rel: r.rel, OldKind: m.OldKind, Ordinal: ordinal}
+	if r.oldKeys && m.OldKind == record.OldFull {
+		row.OldKind = record.OldKey
+	}
 	if m.OldKind != record.OldNone {
 		if row.Old, err = a.tuple(&m, r.width, m.Old); err != nil {
 			return err
@@ -239,8 +244,8 @@ func (a *assembler) change(kind pgoutput.Kind, body []byte, blk *block) error {
 		if row.New, err = a.tuple(&m, r.width, m.New); err != nil {
 			return err
 		}
-		if m.OldKind == record.OldFull {
-			fillUnchanged(row.New, row.Old)
+		if row.OldKind != record.OldNone {
+			fillUnchanged(&row)
 		}
 	}
 	a.cur.hold(blk)
@@ -261,12 +266,12 @@ func (a *assembler) tuple(
 	return t, decode(t)
 }
 
-// fillUnchanged takes large values that an update left alone from the old row, which
-// has them under REPLICA IDENTITY FULL.
-func fillUnchanged(row, old record.Tuple) {
-	for i := range row {
-		if row[i].Kind == record.Unchanged {
-			row[i] = old[i]
+// fillUnchanged takes large values that an update left alone from the old row, which has
+// those of the key, and under REPLICA IDENTITY FULL all of them.
+func fillUnchanged(row *record.Row) {
+	for i := range row.New {
+		if row.New[i].Kind == record.Unchanged && (row.OldKind == record.OldFull || row.Rel.Columns[i].Key) {
+			row.New[i] = row.Old[i]
 		}
 	}
 }

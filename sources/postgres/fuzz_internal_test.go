@@ -29,8 +29,8 @@ func (p pieces) Read(b []byte) (int, error) { return p.r.Read(b[:min(len(b), p.n
 // anyTable describes every table with an odd id as it is announced.
 type anyTable struct{}
 
-func (anyTable) partition(root *record.Relation, _ pgoutput.RelationMessage) *record.Relation {
-	return root
+func (anyTable) partition(root *record.Relation, _ pgoutput.RelationMessage) (*record.Relation, bool) {
+	return root, false
 }
 
 func (anyTable) describe(m pgoutput.RelationMessage, _ moment) (*record.Relation, error) {

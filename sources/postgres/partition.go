@@ -117,17 +117,19 @@ func identitySQL(root byte, index string) string {
 // partition implements describer: rows of a partition come as those of its root, but their
 // old tuples have what the partition's own replica identity says. It tells where the key is
 // not among that, as of the moment that the log is of.
-func (d *catalogDescriber) partition(root *record.Relation, m pgoutput.RelationMessage) *record.Relation {
+func (d *catalogDescriber) partition(
+	root *record.Relation, m pgoutput.RelationMessage,
+) (rel *record.Relation, is bool) {
 	t := d.wanted[root.OID]
 	if t == nil || t.kind != 'p' || len(m.Columns) != len(root.Columns) {
-		return root
+		return root, false
 	}
 	p := partition{identity: m.Identity}
 	var key []string
 	for _, c := range m.Columns {
 		of := slices.IndexFunc(root.Columns, func(r record.Column) bool { return r.Name == c.Name })
 		if of < 0 {
-			return root // It is no partition of it.
+			return root, false // It is no partition of it.
 		}
 		if c.Key {
 			p.key = append(p.key, c.Name)
@@ -138,7 +140,7 @@ func (d *catalogDescriber) partition(root *record.Relation, m pgoutput.RelationM
 	}
 	lacks := p.lacks(key)
 	if lacks == "" || len(p.key) == 0 { // Without any PostgreSQL lets rows be inserted only.
-		return root
+		return root, true
 	}
 	out := *root
 	if out.Opened == nil {
@@ -152,5 +154,5 @@ func (d *catalogDescriber) partition(root *record.Relation, m pgoutput.RelationM
 	out.Misfit = fmt.Sprintf("its partition %s had a replica identity of its own: the log does not tell "+
 		"the %s of rows that were updated or deleted there; ", name, lacks)
 	out.Misfit += "ALTER TABLE " + name + " " + identitySQL(identity, "") + ";"
-	return &out
+	return &out, true
 }

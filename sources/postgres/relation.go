@@ -10,14 +10,18 @@ import (
 type relation struct {
 	rel   *record.Relation
 	width int
+	// oldKeys says that whole old rows may have the key alone: those of a root under REPLICA
+	// IDENTITY FULL that has a partition which is not.
+	oldKeys bool
 }
 
 // describer makes relations of the log's messages: it adds what they leave out, from
 // the catalog.
 type describer interface {
 	describe(m pgoutput.RelationMessage, tx moment) (*record.Relation, error)
-	// partition returns how rows of a root come whose partition is described behind it.
-	partition(root *record.Relation, m pgoutput.RelationMessage) *record.Relation
+	// partition returns how rows of a root come whose partition is described behind it, and
+	// whether it is one.
+	partition(root *record.Relation, m pgoutput.RelationMessage) (rel *record.Relation, is bool)
 }
 
 // sameShape reports whether two relations differ in nothing a reader could see.
