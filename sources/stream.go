@@ -19,7 +19,8 @@ func Stream[K comparable, V any](
 
 // Outbox reads an outbox table: a Stream that begins with the rows that are there
 // when the app starts for the first time, and never emits them again when state is
-// rebuilt. A row inserted and deleted in one transaction is an event all the same.
+// rebuilt. (After tailrace drop, which makes the next start the first one again, it does.)
+// A row inserted and deleted in one transaction is an event all the same.
 func Outbox[K comparable, V any](
 	b *topology.Builder, db *Database, table string, opts ...Option[V],
 ) topology.Stream[K, V] {
