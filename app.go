@@ -74,7 +74,12 @@ func New(cfg Config, topologies ...*topology.Topology) (*App, error) {
 		started: make(chan struct{}), ended: make(chan struct{}),
 	}
 	a.metrics = newMetrics(cfg.App, a.lags, a.sizes)
-	in, _ := cfg.connectors(topologies)
+	in, out := cfg.connectors(topologies)
+	if cfg.Kafka == nil { // else the sources are partitions of topics, and the targets topics
+		a.metrics.begin(topologies, &upCollector{
+			databases: slices.Sorted(maps.Keys(in)), targets: slices.Sorted(maps.Keys(out)), status: a.Status,
+		})
+	}
 	opts := view.HostOptions{}
 	for name := range in {
 		if cfg.Kafka == nil { // else the sources are partitions of topics

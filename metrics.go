@@ -18,6 +18,7 @@ import (
 type metrics struct {
 	registry *prometheus.Registry
 
+	registrar                   registrar
 	transactions, rows, commits prometheus.Counter
 	computeSeconds              prometheus.Histogram
 	commitSeconds               prometheus.Histogram
@@ -44,6 +45,7 @@ type metrics struct {
 func newMetrics(app string, lags func() map[string]engine.Lag, sizes func() []storeSize) *metrics {
 	m := &metrics{registry: prometheus.NewRegistry()}
 	r := registrar{prometheus.WrapRegistererWith(prometheus.Labels{"app": app}, m.registry)}
+	m.registrar = r
 	m.registerWork(r)
 	m.registerSources(r)
 	r.MustRegister(lagCollector(lags), sizeCollector(sizes))
@@ -51,6 +53,24 @@ func newMetrics(app string, lags func() map[string]engine.Lag, sizes func() []st
 	info := r.gauges("tailrace_build_info", "Always 1; the labels tell the version.", "version", "go")
 	info.WithLabelValues(version(), runtime.Version()).Set(1)
 	return m
+}
+
+// begin shows what there is of topologies, databases and targets before anything happens to
+// them: an alert on a series that does not exist never fires.
+func (m *metrics) begin(topologies []*topology.Topology, up *upCollector) {
+	for _, t := range topologies {
+		m.held.WithLabelValues(t.Name()).Set(0)
+	}
+	for _, name := range up.databases {
+		m.reconnects.WithLabelValues(name)
+	}
+	for _, name := range up.targets {
+		m.queueBytes.WithLabelValues(name).Set(0)
+		m.sinkEpochs.WithLabelValues(name)
+		m.sinkRetries.WithLabelValues(name)
+		m.emitted.WithLabelValues(name)
+	}
+	m.registrar.MustRegister(up)
 }
 
 func (m *metrics) registerWork(r registrar) {

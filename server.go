@@ -57,7 +57,7 @@ func (a *App) livez(w http.ResponseWriter, _ *http.Request) {
 // readyz answers 200 when the views can be read and everything makes progress.
 func (a *App) readyz(w http.ResponseWriter, _ *http.Request) {
 	s := a.Status()
-	body := map[string]any{"ready": s.Ready}
+	body := map[string]any{}
 	if p, ok := a.host.Position(); ok {
 		body["position"] = p.String()
 	}
@@ -85,6 +85,7 @@ func (a *App) readyz(w http.ResponseWriter, _ *http.Request) {
 		ok = false
 		body["waiting_for_target"] = s.WaitingFor
 	}
+	body["ready"] = ok
 	answer(w, ok, body)
 }
 

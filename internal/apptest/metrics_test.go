@@ -66,6 +66,17 @@ func TestWorkMetrics(t *testing.T) {
 	if err := app.app.WaitReady(deadline(t)); err != nil {
 		t.Fatal(err)
 	}
+	for series, want := range map[string]float64{ // there before anything happens
+		`tailrace_topology_held{app="work",topology="work"}`:           0,
+		`tailrace_source_up{app="work",database="shop"}`:               1,
+		`tailrace_source_reconnects_total{app="work",database="shop"}`: 0,
+		`tailrace_sink_up{app="work",target="warehouse"}`:              1,
+		`tailrace_sink_retries_total{app="work",target="warehouse"}`:   0,
+	} {
+		if got := scrape(t, app.app, series); got != want {
+			t.Errorf("%s is %v, want %v", series, got, want)
+		}
+	}
 	db.Exec("insert into clicks values (1, 'home', '2026-01-02 10:00:30Z'), (2, 'cart', '2026-01-02 10:00:40Z')",
 		"insert into clicks values (3, 'home', '2026-01-02 10:05:10Z')",
 		"insert into clicks values (4, 'home', '2026-01-02 10:00:50Z'), (5, 'home', '2026-01-02 10:00:51Z')",
