@@ -224,8 +224,8 @@ func (t *rowType[K, V]) bindKey(rel *record.Relation) (*serde.Binding[K], error)
 	plan := t.key
 	switch {
 	case len(keys) == 0:
-		return nil, fmt.Errorf("table %s has no primary key; read it with sources.Stream and the key type "+
-			"sources.NoKey, or add a primary key", rel)
+		return nil, fmt.Errorf("table %s has no key in the log, which is that of its replica identity, a primary "+
+			"key by default; give it one, or read it with sources.Stream and the key type sources.NoKey", rel)
 	case t.scalar && len(keys) > 1:
 		return nil, fmt.Errorf("the key of table %s has the columns %v, the key type %s is a single value; "+
 			"use a struct with these columns", rel, keys, reflect.TypeFor[K]())

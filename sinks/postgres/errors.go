@@ -71,6 +71,9 @@ func rejectedRemedy(code string) string {
 		return "make the foreign key DEFERRABLE if both tables are of this target, or drop it; then start again"
 	case "23505":
 		return "drop the unique constraint beside the key, or make it DEFERRABLE; then start again"
+	case "54000":
+		return "a value is too long for an index of the table: shorten it in the source, or drop the index if it is " +
+			"not the key's; then start again"
 	case "22021", "22P05":
 		return "the target cannot hold such text, as \\x00 or what its encoding lacks: mend it in the source, or " +
 			"take it out by a MapValues before the sink and raise the topology's Version"
@@ -103,6 +106,8 @@ func conditionName(code string) string {
 		return "invalid_text_representation"
 	case "22P05":
 		return "untranslatable_character"
+	case "54000":
+		return "program_limit_exceeded"
 	case "P0001":
 		return "raised by a trigger"
 	}
