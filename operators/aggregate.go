@@ -27,8 +27,9 @@ func KeepEmpty() AggregateOption { return func(o *aggregateOptions) { o.keepEmpt
 
 // EmitOnClose gives a window's result once, when the window closes, instead of at each
 // change: every window that closes exactly once, also where time jumps past several or
-// the app restarts in between, and never again after that. Results of one transaction
-// come in order of their windows' closing. It needs windows that close.
+// the app restarts in between, and never again after that. They are rows of a table, whose
+// changes of one transaction ToStream puts out in order of their keys, so windows of one
+// key in order of time. It needs windows that close.
 func EmitOnClose() AggregateOption { return func(o *aggregateOptions) { o.onClose = true } }
 
 // Retention deletes a window's row, from the result and from the state, when stream time

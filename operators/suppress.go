@@ -78,8 +78,8 @@ func SuppressUntilTimeLimit[K comparable, V any](
 // good; TTL bounds it.
 //
 // What has gone out is never retracted or deleted. NULL in keys and values is a value
-// like any other. Results that are due together go out in order of their windows'
-// closing.
+// like any other. Results that are due together are changes of one step, which
+// ToStream puts out in order of their keys.
 func SuppressUntilWindowCloses[K comparable, V any](
 	name string, in topology.Table[windows.Windowed[K], V], definition windows.Definition,
 ) topology.Table[windows.Windowed[K], V] {
