@@ -5,11 +5,9 @@ var app = []mutant{
 	{
 		name: "the state directory is closed under a reader",
 		file: "app.go",
-		old: `	a.setDir(nil)
-	if err != nil {
+		old: `	if err != nil {
 		return fmt.Errorf("tailrace: a view is still`,
-		new: `	a.setDir(nil)
-	if err != nil {
+		new: `	if err != nil {
 		return dir.Close()
 	}
 	if err != nil {

@@ -72,8 +72,8 @@ func rejectedRemedy(code string) string {
 	case "23505":
 		return "drop the unique constraint beside the key, or make it DEFERRABLE; then start again"
 	case "54000":
-		return "a value is too long for an index of the table: shorten it in the source, or drop the index if it is " +
-			"not the key's; then start again"
+		return "a value is too long for an index of the table: shorten it in the source, or drop the index if " +
+			"it is not the key's; then start again"
 	case "22021", "22P05":
 		return "the target cannot hold such text, as \\x00 or what its encoding lacks: mend it in the source, or " +
 			"take it out by a MapValues before the sink and raise the topology's Version"
