@@ -71,7 +71,6 @@ type verification struct {
 		Key, View, SQL string
 		Columns        []string
 	}
-	Message string
 }
 
 func (o *verifyFlags) verify(ctx context.Context, out io.Writer) error {
@@ -79,29 +78,10 @@ func (o *verifyFlags) verify(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return inputError{err}
 	}
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return environmentError{fmt.Errorf("the app cannot be reached: %w", err)}
-	}
-	defer res.Body.Close()
-	body, err := io.ReadAll(res.Body)
-	if err != nil {
-		return environmentError{fmt.Errorf("the app's answer: %w", err)}
-	}
 	var v verification
-	if err := json.Unmarshal(body, &v); err != nil && res.StatusCode == http.StatusOK {
-		return environmentError{fmt.Errorf("%s does not answer as an app does: %w", o.app, err)}
-	}
-	switch res.StatusCode {
-	case http.StatusOK:
-	case http.StatusBadRequest:
-		return inputError{errors.New(v.Message)}
-	case http.StatusNotFound, http.StatusMethodNotAllowed:
-		return environmentError{errors.New("the app does not verify: set VerifySQL in its tailrace.Config")}
-	case http.StatusUnauthorized:
-		return environmentError{errors.New("the app asks for its token: use --token-file or TAILRACE_TOKEN")}
-	default:
-		return environmentError{fmt.Errorf("the app answers %s: %s", res.Status, v.Message)}
+	body, err := o.ask(req, &v, "the app does not verify: set VerifySQL in its tailrace.Config")
+	if err != nil {
+		return err
 	}
 	if o.json {
 		if _, err := out.Write(body); err != nil {
@@ -114,6 +94,36 @@ func (o *verifyFlags) verify(ctx context.Context, out io.Writer) error {
 		return errDiffer
 	}
 	return nil
+}
+
+// ask sends a request to the app and decodes its answer into v. absent is what to say of an
+// app that does not know the request.
+func (o *verifyFlags) ask(req *http.Request, v any, absent string) (body []byte, err error) {
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, environmentError{fmt.Errorf("the app cannot be reached: %w", err)}
+	}
+	defer res.Body.Close()
+	if body, err = io.ReadAll(res.Body); err != nil {
+		return nil, environmentError{fmt.Errorf("the app's answer: %w", err)}
+	}
+	if res.StatusCode == http.StatusOK {
+		if err := json.Unmarshal(body, v); err != nil {
+			return nil, environmentError{fmt.Errorf("%s does not answer as an app does: %w", o.app, err)}
+		}
+		return body, nil
+	}
+	var refused struct{ Message string }
+	_ = json.Unmarshal(body, &refused) // without a message the status says enough
+	switch res.StatusCode {
+	case http.StatusBadRequest:
+		return nil, inputError{errors.New(refused.Message)}
+	case http.StatusNotFound, http.StatusMethodNotAllowed:
+		return nil, environmentError{errors.New(absent)}
+	case http.StatusUnauthorized:
+		return nil, environmentError{errors.New("the app asks for its token: use --token-file or TAILRACE_TOKEN")}
+	}
+	return nil, environmentError{fmt.Errorf("the app answers %s: %s", res.Status, refused.Message)}
 }
 
 func (v *verification) print(out io.Writer) {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -35,23 +34,11 @@ func (o *verifyFlags) verifyState(ctx context.Context, out io.Writer) error {
 	if token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return environmentError{fmt.Errorf("the app cannot be reached: %w", err)}
-	}
-	defer res.Body.Close()
-	body, err := io.ReadAll(res.Body)
-	if err != nil {
-		return environmentError{fmt.Errorf("the app's answer: %w", err)}
-	}
-	if res.StatusCode != http.StatusOK {
-		var refused struct{ Message string }
-		_ = json.Unmarshal(body, &refused) // without a message the status says enough
-		return environmentError{fmt.Errorf("the app answers %s: %s", res.Status, refused.Message)}
-	}
 	var v tailrace.StateVerification
-	if err := json.Unmarshal(body, &v); err != nil {
-		return environmentError{fmt.Errorf("%s does not answer as an app does: %w", o.app, err)}
+	body, err := o.ask(req, &v, "the app has no changelogs to compare its state with: "+
+		"--state is for apps in Kafka mode; compare views with SQL (--view)")
+	if err != nil {
+		return err
 	}
 	return o.printState(out, body, &v)
 }

@@ -30,6 +30,8 @@ func TestVerifyState(t *testing.T) {
 			"topic":"shop-rows-changelog","partition":3,"kind":"missing in the state","key":"6b"}]}`,
 			"shop@0: shop-rows-changelog partition 3, key 6b: missing in the state"},
 		{503, exitEnvironment, `{"error":"verify","message":"no tasks"}`, "no tasks"},
+		{404, exitEnvironment, "404 page not found", "--state is for apps in Kafka mode"},
+		{401, exitEnvironment, `{"message":"unauthorized"}`, "--token-file"},
 	} {
 		body, status = c.body, c.status
 		var out bytes.Buffer
