@@ -71,6 +71,8 @@ type table struct {
 	primary []string
 	// partitions are those that hold rows.
 	partitions []partition
+	// above are the tables asked for that it is a partition of, at whatever depth.
+	above []*table
 }
 
 // column is a column with what the catalog says beyond record.Column.
@@ -186,6 +188,9 @@ func readTables(ctx context.Context, c *pgx.Conn, reqs []sources.TableRequest) (
 		return nil, fmt.Errorf("postgres: read the catalog: %w", err)
 	}
 	if err := readPartitions(ctx, c, byOID); err != nil {
+		return nil, err
+	}
+	if err := readAncestors(ctx, c, byOID); err != nil {
 		return nil, err
 	}
 	return tables, readColumns(ctx, c, byOID)

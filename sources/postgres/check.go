@@ -79,6 +79,7 @@ func checkTables(s *server, reqs []sources.TableRequest, found map[string]*table
 			p.Table = req.Name
 			out = append(out, p)
 		}
+		out = append(out, checkAncestors(t)...)
 	}
 	return out
 }

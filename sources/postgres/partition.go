@@ -67,6 +67,53 @@ func readPartitions(ctx context.Context, c *pgx.Conn, tables map[uint32]*table) 
 	return nil
 }
 
+// readAncestors finds the tables that are partitions of others among them.
+func readAncestors(ctx context.Context, c *pgx.Conn, tables map[uint32]*table) error {
+	oids := make([]int64, 0, len(tables))
+	for oid := range tables {
+		oids = append(oids, int64(oid))
+	}
+	rows, err := c.Query(ctx, `SELECT t.id, p.relid::oid::int8
+		FROM unnest($1::int8[]) AS t(id), LATERAL pg_partition_ancestors(t.id::oid::regclass) AS p
+		WHERE p.relid::oid::int8 <> t.id AND p.relid::oid::int8 = ANY ($1::int8[]) ORDER BY 1, 2`, oids)
+	if err != nil {
+		return fmt.Errorf("postgres: read the partitions: %w", err)
+	}
+	for rows.Next() {
+		var of, above int64
+		if err := rows.Scan(&of, &above); err != nil {
+			return fmt.Errorf("postgres: read the partitions: %w", err)
+		}
+		tables[uint32(of)].above = append(tables[uint32(of)].above, tables[uint32(above)])
+	}
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("postgres: read the partitions: %w", err)
+	}
+	return nil
+}
+
+// checkAncestors refuses a partition that is read beside a table that it is part of: with
+// that in the publication the partition's rows are in the log as those of the other alone.
+// Adding one of the two would take rows from who reads the other, so nobody may go on with
+// it; where both have been read before, the one was attached to the other meanwhile.
+func checkAncestors(t *table) []Problem {
+	var out []Problem
+	for _, root := range t.above {
+		p := Problem{
+			Subject: "table " + t.sql(), Kind: sources.ErrConfig,
+			Text: "table " + root.sql() + " is read as well, which it is a partition of: " +
+				"the log has its rows as those of that table only",
+			Fix: "read " + root.sql() + " alone, and filter its rows in the topology; or read " + t.sql() +
+				" in an app of its own, with another name",
+		}
+		if !t.req.Added && !root.req.Added {
+			p.Table = t.req.Name
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
 // checkPartitions says which partitions' changes are not in the log, and of which PostgreSQL
 // would refuse the application's own updates once the root is published.
 func checkPartitions(t *table) []Problem {

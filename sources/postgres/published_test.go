@@ -212,3 +212,54 @@ func TestUnpublishedWhileRead(t *testing.T) {
 		})
 	}
 }
+
+// A newcomer that reads a partition of what the others read, or the root of it, is refused as
+// a whole, before the publication is changed: the others go on when it is gone. Where a table
+// that is read was attached to another one its readers alone are concerned.
+func TestPartitionBesideItsRoot(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ first, second string }{{"t", "t1"}, {"t1", "t"}} {
+		t.Run(c.first, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t)
+			f.exec("CREATE TABLE t (id int PRIMARY KEY, x int) PARTITION BY RANGE (id)")
+			f.exec("CREATE TABLE t1 PARTITION OF t FOR VALUES FROM (0) TO (10)")
+			f.want("public."+c.first, "id;x")
+			f.runOnce()
+			alone := f.req.Tables
+			f.want("public."+c.second, "id;x")
+			_, err := f.tryOpen()
+			checkProblem(t, err, sources.ErrConfig, "which it is a partition of")
+			var tables sources.TableError
+			if errors.As(err, &tables) {
+				t.Errorf("it is about some tables only: %v", err)
+			}
+			f.req.Tables = alone
+			s := f.open()
+			m := sourcetest.NewModel(t)
+			f.exec("INSERT INTO t VALUES (1, 1)")
+			f.readTo(s, m, f.head())
+			if len(m.Events) != 1 {
+				t.Errorf("events are %q", m.Events)
+			}
+		})
+	}
+}
+
+func TestPartitionAttachedToWhatIsRead(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.exec("CREATE TABLE t (id int PRIMARY KEY, x int) PARTITION BY RANGE (id)")
+	f.exec("CREATE TABLE t1 (id int PRIMARY KEY, x int)")
+	f.want("public.t", "id;x").want("public.t1", "id;x")
+	f.runOnce()
+	f.exec("ALTER TABLE t ATTACH PARTITION t1 FOR VALUES FROM (0) TO (10)")
+	_, err := f.tryOpen()
+	var tables sources.TableError
+	if !errors.As(err, &tables) || !errors.Is(err, sources.ErrConfig) {
+		t.Fatalf("error is %v", err)
+	}
+	if tables.Of([]string{"public.t1"}) == nil || tables.Of([]string{"public.t"}) != nil {
+		t.Errorf("it is about other tables than t1: %v", err)
+	}
+}
