@@ -195,16 +195,23 @@ func (a *assembler) relation(body []byte) error {
 
 // place counts a row or message of the open transaction, and reports whether it is
 // to be handed over.
-func (a *assembler) place() (ordinal uint32, deliver bool) {
+func (a *assembler) place() (ordinal uint32, deliver bool, err error) {
+	if a.skip {
+		return 0, false, nil
+	}
 	ordinal = a.ordinal
+	if ordinal == record.LateOrdinal {
+		return 0, false, fmt.Errorf("postgres: transaction %d that commits at %s: %w; to go on behind it: %s",
+			a.tx.XID, record.LSN(a.commitLSN), ErrTooManyRows, beginAnew)
+	}
 	a.ordinal++
-	if a.skip || a.part.tx != nil && ordinal < a.part.ordinals {
-		return ordinal, false
+	if a.part.tx != nil && ordinal < a.part.ordinals {
+		return ordinal, false, nil
 	}
 	if !a.cur.open() {
 		a.cur.begin(a.tx)
 	}
-	return ordinal, true
+	return ordinal, true, nil
 }
 
 func (a *assembler) change(kind pgoutput.Kind, body []byte, blk *block) error {
@@ -219,9 +226,9 @@ func (a *assembler) change(kind pgoutput.Kind, body []byte, blk *block) error {
 	if r.rel == nil {
 		return nil
 	}
-	ordinal, deliver := a.place()
+	ordinal, deliver, err := a.place()
 	if !deliver {
-		return nil
+		return err
 	}
 	row := record.Row{Rel: r.rel, OldKind: m.OldKind, Ordinal: ordinal}
 	if r.oldKeys && m.OldKind == record.OldFull {
@@ -292,7 +299,11 @@ func (a *assembler) truncate(body []byte) error {
 		if r.rel == nil {
 			continue
 		}
-		if ordinal, deliver := a.place(); deliver {
+		ordinal, deliver, err := a.place()
+		if err != nil {
+			return err
+		}
+		if deliver {
 			a.cur.bytes += len(body)
 			a.cur.rows = append(a.cur.rows, record.Row{Rel: r.rel, Op: record.Truncate, Ordinal: ordinal})
 		}
@@ -309,25 +320,25 @@ func (a *assembler) logical(body []byte, blk *block) error {
 		if a.tx == nil {
 			return fmt.Errorf("%w: message outside of its transaction", pgoutput.ErrMalformed)
 		}
-		a.emit(m, blk)
-		return nil
+		return a.emit(m, blk)
 	}
 	return a.single(m, blk)
 }
 
 // emit appends a message to the open transaction.
-func (a *assembler) emit(m pgoutput.LogicalMessage, blk *block) {
+func (a *assembler) emit(m pgoutput.LogicalMessage, blk *block) error {
 	if !a.prefixes[m.Prefix] {
-		return
+		return nil
 	}
-	ordinal, deliver := a.place()
+	ordinal, deliver, err := a.place()
 	if !deliver {
-		return
+		return err
 	}
 	a.cur.hold(blk)
 	a.cur.bytes += len(m.Content) + len(m.Prefix)
 	a.cur.msgs = append(a.cur.msgs, record.Message{Prefix: m.Prefix, Content: m.Content,
 		Ordinal: ordinal, Transactional: m.Transactional})
+	return nil
 }
 
 // single makes a transaction of a message that was not part of one. It has no commit
@@ -345,7 +356,9 @@ func (a *assembler) single(m pgoutput.LogicalMessage, blk *block) error {
 	if err := a.begin(pgoutput.BeginMessage{CommitLSN: m.LSN, CommitTime: a.sent}); err != nil {
 		return err
 	}
-	a.emit(m, blk)
+	if err := a.emit(m, blk); err != nil {
+		return err
+	}
 	return a.commit(pgoutput.CommitMessage{CommitLSN: m.LSN, EndLSN: m.LSN + 1, CommitTime: a.tx.CommitTime})
 }
 

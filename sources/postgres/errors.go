@@ -30,6 +30,9 @@ var (
 	ErrRetainedWAL = errors.New("server retains too much log")
 	// ErrTempDir: a transaction that is open at the server could not be kept aside.
 	ErrTempDir = errors.New("an open transaction cannot be kept aside (Config.TempDir)")
+	// ErrTooManyRows: a transaction, or the snapshot, has more rows of the tables that are
+	// read than a transaction may have, 4,294,967,295. Nothing of it is in any state.
+	ErrTooManyRows = errors.New("a transaction has more rows than can be counted (4,294,967,295)")
 	// ErrClosed: the session was closed.
 	ErrClosed = errors.New("postgres: session is closed")
 )
@@ -140,7 +143,7 @@ func sqlState(err error) string {
 func transient(err error) bool {
 	for _, permanent := range []error{
 		sources.ErrConfig, sources.ErrSchema, sources.ErrDataGap, sources.ErrWrongSystem, sources.ErrInUse,
-		sources.ErrDecode, ErrRetainedWAL, errRepeated,
+		sources.ErrDecode, ErrRetainedWAL, ErrTooManyRows, errRepeated,
 	} {
 		if errors.Is(err, permanent) {
 			return false

@@ -35,6 +35,8 @@ type snapshotter struct {
 	relations map[string]*record.Relation
 	limit     *rateLimit
 	progress  *progress
+	// ordinal is that of the next row; the deliverer's.
+	ordinal uint32
 }
 
 // beginSnapshot makes the slot and pins its snapshot. It begins again when a table was
@@ -284,7 +286,6 @@ func (s *snapshotter) deliver(
 	window chan struct{},
 	out chan<- *sources.Batch,
 ) error {
-	var ordinal uint32
 	for i, t := range tasks {
 		for {
 			var b *batch
@@ -297,9 +298,8 @@ func (s *snapshotter) deliver(
 			if !ok {
 				break
 			}
-			for i := range b.rows {
-				b.rows[i].Ordinal = ordinal
-				ordinal++
+			if err := s.number(b.rows); err != nil {
+				return err
 			}
 			rows := len(b.rows)
 			if err := s.handOn(ctx, out, b.seal(func(*batch) {})); err != nil {
@@ -315,6 +315,19 @@ func (s *snapshotter) deliver(
 		if err := failpoint.Hit(point); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// number gives rows their places in the snapshot's transaction.
+func (s *snapshotter) number(rows []record.Row) error {
+	if uint64(len(rows)) > uint64(record.LateOrdinal-s.ordinal) {
+		return fmt.Errorf("postgres: snapshot: %w; begin with fewer topologies and add the others later, each of "+
+			"which has a snapshot of its own, or publish the rows that matter only (a row filter)", ErrTooManyRows)
+	}
+	for i := range rows {
+		rows[i].Ordinal = s.ordinal
+		s.ordinal++
 	}
 	return nil
 }
