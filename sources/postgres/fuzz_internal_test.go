@@ -298,8 +298,8 @@ func runSpool(t *testing.T, ops []byte, r *receiver) {
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	if len(r.spools.byXID) != 0 || r.spools.bytes != 0 {
-		t.Errorf("%d transactions and %d bytes are kept", len(r.spools.byXID), r.spools.bytes)
+	if len(r.spools.byXID) != 0 || r.spools.bytes != 0 || r.spools.marks != 0 {
+		t.Errorf("%d transactions and %d+%d bytes are kept", len(r.spools.byXID), r.spools.bytes, r.spools.marks)
 	}
 }
 

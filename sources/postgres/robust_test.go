@@ -287,6 +287,9 @@ func TestStreamedTransactions(t *testing.T) {
 						conns[i](insert, base+6000, 100)
 					}
 					if part == 2 {
+						if i == 0 {
+							conns[i]("RELEASE b") // which is a's then
+						}
 						conns[i]("ROLLBACK TO a")
 						conns[i]("INSERT INTO other VALUES ($1, 2)", base)
 					}

@@ -12,10 +12,13 @@ import (
 )
 
 // spools are the transactions that the server streams before they commit. They stay in
-// memory up to a bound together, the largest goes to a temporary file beyond it.
+// memory up to a bound together, the largest goes to a temporary file beyond it. What is
+// known of subtransactions counts too, and stays: it is less than a byte for each where they
+// are many.
 type spools struct {
 	byXID map[uint32]*spool
-	bytes int64 // in memory
+	bytes int64 // messages in memory
+	marks int64 // what the sets of subtransactions take
 	limit int64
 	dir   string
 }
@@ -24,54 +27,71 @@ func newSpools(cfg Config) *spools {
 	return &spools{byXID: map[uint32]*spool{}, limit: cfg.StreamMemory, dir: cfg.TempDir}
 }
 
-// spool is one transaction: its messages in order, framed as on the wire, first those
-// in the file, then those in memory.
+// spool is one transaction: its messages in order, framed as on the wire and with the ids of
+// their subtransactions, first those in the file, then those in memory.
 type spool struct {
 	xid    uint32
 	mem    []byte
 	file   *os.File
 	inFile int64
-	// began is where each subtransaction's first message lies.
-	began map[uint32]int64
-	// gone are the stretches that were rolled back, in ascending order of their ends.
-	gone   []stretch
+	// gone are the subtransactions that were rolled back. The server tells of each, also of
+	// those that had ended well inside of it.
+	gone   xidSet
 	origin []byte
 }
 
-type stretch struct{ from, to int64 }
-
 func (p *spool) size() int64 { return p.inFile + int64(len(p.mem)) }
+
+// xidSet is a set of transaction ids. Those of one transaction's subtransactions lie close
+// together, so it has a bit for each of a page.
+type xidSet map[uint32]*[4]uint64
+
+// xidPage is what a page takes in memory, roughly.
+const xidPage = 64
+
+// add returns by how much the set has grown.
+func (s xidSet) add(xid uint32) (grown int64) {
+	page := s[xid>>8]
+	if page == nil {
+		page, grown = new([4]uint64), xidPage
+		s[xid>>8] = page
+	}
+	page[xid>>6&3] |= 1 << (xid & 63)
+	return grown
+}
+
+func (s xidSet) has(xid uint32) bool {
+	page := s[xid>>8]
+	return page != nil && page[xid>>6&3]&(1<<(xid&63)) != 0
+}
 
 // add keeps a message of an open transaction.
 func (s *spools) add(xid uint32, kind pgoutput.Kind, body []byte) error {
 	p := s.byXID[xid]
 	if p == nil {
-		p = &spool{xid: xid, began: map[uint32]int64{}}
+		p = &spool{xid: xid, gone: xidSet{}}
 		s.byXID[xid] = p
 	}
 	if kind == pgoutput.Origin { // The only message without the subtransaction's id.
 		p.origin = bytes.Clone(body)
 		return nil
 	}
-	subxid, rest, err := pgoutput.ParseXID(body)
-	if err != nil {
-		return err
-	}
-	if _, ok := p.began[subxid]; !ok && subxid != xid {
-		p.began[subxid] = p.size()
-	}
 	before := len(p.mem)
 	p.mem = append(p.mem, byte(kind))
-	p.mem = binary.BigEndian.AppendUint32(p.mem, uint32(len(rest)+4))
-	p.mem = append(p.mem, rest...)
+	p.mem = binary.BigEndian.AppendUint32(p.mem, uint32(len(body)+4))
+	p.mem = append(p.mem, body...)
 	s.bytes += int64(len(p.mem) - before)
-	for s.bytes > s.limit {
+	for s.bytes > s.room() {
 		if err := s.spill(); err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+// room is how much of the messages may be in memory. A part of the bound always is for them:
+// they go to the file in large pieces.
+func (s *spools) room() int64 { return max(s.limit-s.marks, s.limit/8) }
 
 // spill writes the transaction with most memory to its file.
 func (s *spools) spill() error {
@@ -100,31 +120,22 @@ func (s *spools) spill() error {
 	return nil
 }
 
-// abort forgets a transaction, or what came since a subtransaction began: until it
-// ends, everything is its own or its children's.
+// abort forgets a transaction, or notes that a subtransaction's messages are not wanted.
 func (s *spools) abort(xid, subxid uint32) {
 	p := s.byXID[xid]
-	if p == nil {
-		return
-	}
-	if xid == subxid {
+	switch {
+	case p == nil:
+	case xid == subxid:
 		s.drop(p)
-		return
+	default:
+		s.marks += p.gone.add(subxid)
 	}
-	from, ok := p.began[subxid]
-	if !ok || from == p.size() {
-		return
-	}
-	for n := len(p.gone); n > 0 && p.gone[n-1].to >= from; n-- {
-		from = min(from, p.gone[n-1].from)
-		p.gone = p.gone[:n-1]
-	}
-	p.gone = append(p.gone, stretch{from, p.size()})
 }
 
 func (s *spools) drop(p *spool) {
 	s.bytes -= int64(len(p.mem))
-	p.mem = nil
+	s.marks -= int64(len(p.gone)) * xidPage
+	p.mem, p.gone = nil, nil
 	p.close()
 	delete(s.byXID, p.xid)
 }
@@ -144,7 +155,7 @@ func (s *spools) close() {
 		p.close()
 	}
 	clear(s.byXID)
-	s.bytes = 0
+	s.bytes, s.marks = 0, 0
 }
 
 // replay gives a committed transaction's messages to the assembler.
@@ -190,15 +201,14 @@ func (r *receiver) replayStep() error {
 	if err != nil {
 		return fmt.Errorf("postgres: read it back: %w: %w", ErrTempDir, err)
 	}
-	at := y.at
 	y.at += int64(len(body)) + 5
-	for len(y.p.gone) > 0 && y.p.gone[0].to <= at {
-		y.p.gone = y.p.gone[1:]
+	subxid, body, err := pgoutput.ParseXID(body)
+	if err != nil {
+		return err
 	}
 	// The server believes that we know the tables it described, even where the rows
 	// after the description were rolled back.
-	rolledBack := len(y.p.gone) > 0 && at >= y.p.gone[0].from
-	if rolledBack && pgoutput.Kind(kind) != pgoutput.Relation {
+	if y.p.gone.has(subxid) && pgoutput.Kind(kind) != pgoutput.Relation {
 		return nil
 	}
 	return r.s.asm.message(pgoutput.Kind(kind), body, y.w.blk)
