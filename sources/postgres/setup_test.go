@@ -145,7 +145,9 @@ var setups = []setup{
 			"CREATE TABLE low PARTITION OF half FOR VALUES FROM (0) TO (10)",
 			"CREATE TABLE other PARTITION OF t FOR VALUES FROM (20) TO (30)"},
 		mend: []string{"ALTER TABLE half DETACH PARTITION low", "ALTER TABLE t DETACH PARTITION half"},
-		want: func(f *fixture) { f.want("public.low", "id;x").want("public.t", "id;x").want("public.half", "id;x") },
+		want: func(f *fixture) {
+			f.want("public.low", "id;x").want("public.t", "id;x").want("public.half", "id;x")
+		},
 	},
 	{name: "unlogged", kind: sources.ErrConfig, says: []string{"unlogged", "SET LOGGED"},
 		sql:  []string{"CREATE UNLOGGED TABLE t (id int PRIMARY KEY)"},
