@@ -44,7 +44,8 @@ const (
 //
 //	1  paths of events in queues had no end mark
 //	2  paths are encoded as keys encode strings
-const dirFormat = 2
+//	3  each epoch in a queue has an entry, without which nobody knows of it
+const dirFormat = 3
 
 // Dir is an open state directory: the database, and who it belongs to. It is safe
 // for concurrent use.

@@ -159,7 +159,7 @@ func withFormat(t *testing.T, dir string, id state.Identity, format int) string 
 	key := []byte("\x00\x00\x00\x01manifest")
 	m, _, err := d.DB.Get(nil, key)
 	must(t, err)
-	other := strings.Replace(string(m), `"format":2`, fmt.Sprintf(`"format":%d`, format), 1)
+	other := strings.Replace(string(m), `"format":3`, fmt.Sprintf(`"format":%d`, format), 1)
 	if other == string(m) {
 		t.Fatalf("the manifest is %s", m)
 	}
@@ -211,10 +211,10 @@ func TestDirRefuses(t *testing.T) {
 			return dir, id
 		}, state.ErrMismatch, "did not make"},
 		{"newer format", func(t *testing.T, dir string) (string, state.Identity) {
-			return withFormat(t, dir, id, 3), id
+			return withFormat(t, dir, id, 4), id
 		}, state.ErrMismatch, "use the release that wrote it"},
 		{"older format", func(t *testing.T, dir string) (string, state.Identity) {
-			return withFormat(t, dir, id, 1), id
+			return withFormat(t, dir, id, 2), id
 		}, state.ErrMismatch, "remove the directory"},
 		{"open already", func(t *testing.T, dir string) (string, state.Identity) {
 			d := mustOpenDir(t, dir, id)

@@ -267,11 +267,9 @@ func (e *Engine) fill(batch state.Batch, sealed []*task.Ready) (filled []queued,
 	}
 	filled = make([]queued, len(e.targets))
 	for i, t := range e.targets {
-		before := batch.Len()
-		if filled[i].items, err = e.enqueue(batch, t, sealed); err != nil {
+		if filled[i], err = e.enqueue(batch, t, sealed); err != nil {
 			return nil, err
 		}
-		filled[i].bytes = int64(batch.Len() - before)
 	}
 	return filled, nil
 }

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"encoding/binary"
 	"maps"
 	"slices"
 	"strings"
@@ -26,11 +25,7 @@ func (e *Engine) dropUndeliverable() error {
 		if err != nil {
 			return err
 		}
-		waits, err := e.waitsFor(outputs)
-		if err != nil {
-			return err
-		}
-		if !waits {
+		if !e.waitsFor(outputs) {
 			continue
 		}
 		e.log.Warn("the app has a topology no longer, and a target of others takes what is queued without what"+
@@ -71,42 +66,17 @@ func (e *Engine) outputsOf(topology string) (map[uint32]bool, error) {
 	return out, nil
 }
 
-// waitsFor reports whether something of some outputs waits for a target.
-func (e *Engine) waitsFor(outputs map[uint32]bool) (bool, error) {
+// waitsFor reports whether something of some outputs waits for a target, be it that they are
+// to begin: then the target has rows of before.
+func (e *Engine) waitsFor(outputs map[uint32]bool) bool {
 	for _, t := range e.targets {
-		queues := []uint32{t.queue}
 		for _, p := range t.pending {
-			if p.staged != 0 {
-				queues = append(queues, p.staged)
-			}
-		}
-		for _, queue := range queues {
-			if found, err := e.holdsAny(queue, outputs); found || err != nil {
-				return found, err
+			for id := range outputs {
+				if p.brings(id) || p.begins(id) {
+					return true
+				}
 			}
 		}
 	}
-	return false, nil
-}
-
-func (e *Engine) holdsAny(queue uint32, outputs map[uint32]bool) (bool, error) {
-	it, err := e.cfg.Dir.DB.NewIter(itemKey(nil, queue, 0, itemRow), binary.BigEndian.AppendUint32(nil, queue+1))
-	if err != nil {
-		return false, err
-	}
-	defer it.Close()
-	for ok := it.First(); ok; ok = it.Next() {
-		kind, rest := it.Key()[12], it.Key()[13:]
-		if kind == itemHeader || len(rest) < 4 {
-			continue
-		}
-		id := binary.BigEndian.Uint32(rest)
-		if kind == itemEvent {
-			id = binary.BigEndian.Uint32(rest[len(rest)-4:])
-		}
-		if outputs[id] {
-			return true, nil
-		}
-	}
-	return false, it.Error()
+	return false
 }

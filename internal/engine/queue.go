@@ -26,6 +26,7 @@ import (
 //
 // so rows come by output and key, and events in commit order. The path is encoded as keys
 // encode strings: a path that another one begins with comes before it, whatever follows.
+// Behind all items are the epochs' entries (queueentry.go), which are all that a start reads.
 const (
 	itemHeader = iota
 	itemRow
@@ -122,12 +123,17 @@ func queueItems(queue uint32) (lower, upper []byte) {
 }
 
 // enqueue writes the epoch's outputs for a target; nothing where there are none and
-// the target does not need to see the epoch. It returns how many rows and events there are.
-func (e *Engine) enqueue(batch state.Batch, t *targetRun, sealed []*task.Ready) (items int, err error) {
+// the target does not need to see the epoch. It returns what there is.
+func (e *Engine) enqueue(batch state.Batch, t *targetRun, sealed []*task.Ready) (q queued, err error) {
 	events := e.eventsOf(t, sealed)
 	header := e.queueHeader(t, sealed, events)
 	if e.joins != nil {
-		return 0, e.stage(batch, t, sealed, events, header)
+		return q, e.stage(batch, t, sealed, events, header)
+	}
+	start := batch.Len()
+	q.entry = queueEntry{Before: e.through(), Fresh: header.Fresh, Staged: t.joined}
+	for _, o := range events.outputs {
+		q.has(o.id)
 	}
 	seq := e.seq + 1
 	wrote := false
@@ -147,7 +153,7 @@ func (e *Engine) enqueue(batch state.Batch, t *targetRun, sealed []*task.Ready) 
 		// An epoch that begins an output has to be seen even if it is empty: rows that
 		// an earlier incarnation left must go.
 		if err := begin(); err != nil {
-			return 0, err
+			return q, err
 		}
 	}
 	for _, o := range t.outputs {
@@ -159,19 +165,25 @@ func (e *Engine) enqueue(batch state.Batch, t *targetRun, sealed []*task.Ready) 
 			if err := begin(); err != nil {
 				return err
 			}
-			items++
+			q.items++
+			q.has(o.id)
 			key = binary.BigEndian.AppendUint32(itemKey(key, t.queue, seq, itemRow), o.id)
 			return batch.Set(append(key, out.Key...), out.Value)
 		})
 		if err != nil {
-			return 0, err
+			return q, err
 		}
 	}
 	err = events.each(func(ev *queuedEvent) error {
-		items++
+		q.items++
 		return batch.Set(append(itemKey(key, t.queue, seq, itemEvent), ev.key...), ev.value)
 	})
-	return items, err
+	if err == nil && wrote {
+		q.entry.Bytes = int64(batch.Len() - start)
+		err = putEntry(batch, t, seq, &q.entry)
+	}
+	q.bytes = int64(batch.Len() - start)
+	return q, err
 }
 
 // queueHeader makes the epoch's header.

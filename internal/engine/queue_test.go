@@ -85,22 +85,6 @@ func TestDamagedQueueEntriesAreCorrupt(t *testing.T) {
 	}
 }
 
-// An empty queue acknowledges everything, one with unknown history nothing.
-func TestDeliveredTo(t *testing.T) {
-	run := &targetRun{}
-	if at := run.deliveredTo("a", 50); at != 50 {
-		t.Errorf("empty: %d", at)
-	}
-	run.pending = []pendingEpoch{{seq: 3, positions: map[string]uint64{"a": 20}}, {seq: 4}}
-	if at := run.deliveredTo("a", 50); at != 20 {
-		t.Errorf("waiting: %d", at)
-	}
-	run.pending = run.pending[1:]
-	if at := run.deliveredTo("a", 50); at != 0 {
-		t.Errorf("waiting since before the start: %d", at)
-	}
-}
-
 // The oldest epochs come first, bounded by bytes, and one that is larger comes alone.
 func TestWaitingIsBounded(t *testing.T) {
 	run := &targetRun{pending: []pendingEpoch{

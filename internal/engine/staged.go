@@ -83,7 +83,7 @@ func (e *Engine) freeStaged(t *targetRun) (uint32, error) {
 func (t *targetRun) awaits(staged uint32) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return slices.ContainsFunc(t.pending, func(p pendingEpoch) bool { return p.staged == staged })
+	return slices.ContainsFunc(t.pending, func(p pendingEpoch) bool { return p.Staged == staged })
 }
 
 // dropOrphans empties the staged queues that no epoch names: their topologies have not

@@ -1,10 +1,8 @@
 package engine
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -12,7 +10,6 @@ import (
 	"time"
 
 	"github.com/tailrace/tailrace/internal/failpoint"
-	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/sinks"
 	"github.com/tailrace/tailrace/state"
 )
@@ -40,6 +37,9 @@ type targetRun struct {
 	// delivered is the newest epoch that the target has taken.
 	delivered uint64
 	pending   []pendingEpoch // queued and not delivered
+	// searched is for a database the epoch before which none that is pending has anything of
+	// it; see deliveredTo.
+	searched map[string]uint64
 }
 
 // appends are the databases that a target's append-only outputs come from: what it has not
@@ -59,63 +59,19 @@ func (a *appends) add(o outputRun) {
 	}
 }
 
+// pendingEpoch is an epoch that waits.
 type pendingEpoch struct {
-	seq       uint64
-	positions record.Positions // before this epoch
-	bytes     int64
-	staged    uint32 // the queue of what topologies put out before they joined, or 0
+	seq   uint64
+	bytes int64 // with its entry
+	queueEntry
 }
 
-// queued is what an epoch has put into a target's queue: its bytes, and its rows and
-// events.
+// queued is what an epoch has put into a target's queue: its bytes, how many rows and
+// events, and its entry.
 type queued struct {
 	bytes int64
 	items int
-}
-
-// deliveredTo limits an acknowledgement to what an append-only target has taken: the
-// position before its oldest epoch that is still queued.
-func (t *targetRun) deliveredTo(database string, at uint64) uint64 {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if len(t.pending) > 0 {
-		return t.pending[0].positions[database]
-	}
-	return at
-}
-
-// loadQueue finds what a queue holds at start.
-func (e *Engine) loadQueue(t *targetRun) error {
-	it, err := e.queueIter(e.cfg.Dir.DB, t, 0)
-	if err != nil {
-		return err
-	}
-	defer it.Close()
-	for ok := it.First(); ok; ok = it.Next() {
-		if bytes.Equal(it.Key(), deliveredKey(t.queue)) && len(it.Value()) == 8 {
-			t.delivered = binary.BigEndian.Uint64(it.Value())
-			continue
-		}
-		size := int64(len(it.Key()) + len(it.Value()))
-		t.size.Add(size)
-		seq := binary.BigEndian.Uint64(it.Key()[4:])
-		if n := len(t.pending); n == 0 || t.pending[n-1].seq != seq {
-			// What came before the epoch is not known any more: nothing is acknowledged
-			// until it has been delivered.
-			h := &queueHeader{}
-			if json.Unmarshal(it.Value(), h) != nil {
-				return fmt.Errorf("%w: header of epoch %d in the queue of %q", state.ErrCorrupt, seq, t.name)
-			}
-			t.pending = append(t.pending, pendingEpoch{seq: seq, positions: record.Positions{}, staged: h.Staged})
-		}
-		t.pending[len(t.pending)-1].bytes += size
-	}
-	return it.Error()
-}
-
-func (e *Engine) queueIter(r state.Reader, t *targetRun, from uint64) (state.Iter, error) {
-	lower := binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint32(nil, t.queue), from)
-	return r.NewIter(lower, binary.BigEndian.AppendUint32(nil, t.queue+1))
+	entry queueEntry
 }
 
 // deliveredKey holds the newest epoch that a target has taken. Epochs count from 1.
@@ -128,9 +84,9 @@ func (e *Engine) noteQueued(f *inflight) {
 			continue
 		}
 		t.mu.Lock()
-		t.pending = append(t.pending, pendingEpoch{
-			seq: f.seq, positions: e.before, bytes: f.queued[i].bytes, staged: t.joined,
-		})
+		p := pendingEpoch{seq: f.seq, bytes: f.queued[i].bytes, queueEntry: f.queued[i].entry}
+		p.Before = e.before // which was not known yet as the entry was written
+		t.pending = append(t.pending, p)
 		t.joined = 0
 		t.mu.Unlock()
 		e.cfg.Observe.Emitted(t.name, f.queued[i].items)
@@ -342,8 +298,10 @@ func (e *Engine) taken(t *targetRun, seq uint64) error {
 		first = t.pending[0].seq
 	}
 	var staged []uint32
+	var gone []uint64
 	for len(t.pending) > 0 && t.pending[0].seq <= seq {
-		if id := t.pending[0].staged; id != 0 {
+		gone = append(gone, t.pending[0].seq)
+		if id := t.pending[0].Staged; id != 0 {
 			staged = append(staged, id)
 		}
 		freed += t.pending[0].bytes
@@ -358,6 +316,11 @@ func (e *Engine) taken(t *targetRun, seq uint64) error {
 	defer b.Close()
 	if err := b.Set(deliveredKey(t.queue), binary.BigEndian.AppendUint64(nil, seq)); err != nil {
 		return err
+	}
+	for _, seq := range gone {
+		if err := b.Delete(entryKey(t.queue, seq)); err != nil {
+			return err
+		}
 	}
 	if err := e.cfg.Dir.DB.Commit(b, false); err != nil {
 		return err
