@@ -23,6 +23,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/tailrace/tailrace/internal/pgsilence"
 	"github.com/tailrace/tailrace/internal/pgtls"
 	"github.com/tailrace/tailrace/sinks"
 )
@@ -48,6 +49,10 @@ type Config struct {
 	// directory, from taking over; a restart with the same state directory never
 	// waits. Default 15 s, by the target's clock.
 	Lease time.Duration
+
+	// silence is after how much silence the target is asked over a second connection whether it
+	// is at work, and given up if it does not say so; tests shorten it.
+	silence time.Duration
 }
 
 // String says which configuration it is without its secrets.
@@ -93,6 +98,9 @@ func Target(cfg Config) sinks.Connector {
 	}
 	if cfg.Lease <= 0 {
 		cfg.Lease = DefaultLease
+	}
+	if cfg.silence == 0 {
+		cfg.silence = pgsilence.Limit
 	}
 	return &connector{cfg: cfg}
 }
@@ -146,6 +154,7 @@ func (c *connector) newWriter(req sinks.OpenRequest) (*writer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sinks/postgres: target %q: %w", req.Target, err)
 	}
+	pgsilence.Guard(conf, c.cfg.silence)
 	log := req.Logger
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)

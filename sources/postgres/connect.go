@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/tailrace/tailrace/internal/pgsilence"
 	"github.com/tailrace/tailrace/internal/pgtls"
 	"github.com/tailrace/tailrace/sources"
 )
@@ -89,6 +90,7 @@ func connect(ctx context.Context, cfg *pgx.ConnConfig) (*pgx.Conn, error) {
 func connectReplication(ctx context.Context, cfg *pgx.ConnConfig) (*pgconn.PgConn, error) {
 	rc := cfg.Config.Copy()
 	rc.RuntimeParams["replication"] = "database"
+	pgsilence.Unguard(rc) // The stream has its own way to ask: see maxSilence.
 	c, err := pgconn.ConnectConfig(ctx, rc)
 	if sqlState(err) == "42501" {
 		return nil, replicationRefused(ctx, cfg, err)

@@ -2,6 +2,8 @@ package postgres
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"log/slog"
 	"net/url"
 	"strings"
@@ -10,6 +12,7 @@ import (
 
 	"github.com/tailrace/tailrace/internal/faultproxy"
 	"github.com/tailrace/tailrace/internal/pgserver/pgservertest"
+	"github.com/tailrace/tailrace/internal/pgsilence"
 	"github.com/tailrace/tailrace/sources"
 )
 
@@ -102,5 +105,64 @@ func TestSilentServer(t *testing.T) {
 	case <-seen.back:
 	case <-time.After(60 * time.Second):
 		t.Fatal("the stream did not come back")
+	}
+}
+
+// TestSilentServerOfASnapshot reads a snapshot of which the server falls silent in the middle,
+// and comes back: every row is there once.
+func TestSilentServerOfASnapshot(t *testing.T) {
+	t.Parallel()
+	const rows = 60_000
+	db := pgservertest.New(t)
+	db.Exec("CREATE TABLE t (id int PRIMARY KEY, pad text)",
+		fmt.Sprintf("INSERT INTO t SELECT i, repeat('p', 500) FROM generate_series(1, %d) i", rows))
+	u, err := url.Parse(db.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy, err := faultproxy.New(u.Host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer proxy.Close()
+	seen := losses{lost: make(chan error, 1), back: make(chan error, 16)}
+	s, err := Source(Config{URL: db.URLVia(proxy.Addr()), SnapshotParallelism: 1, SnapshotChunkRows: rows,
+		silence: time.Second}).Open(t.Context(), sources.OpenRequest{App: "b", Database: "d", Observe: seen,
+		Tables: []sources.TableRequest{{Name: "public.t", KeyColumns: []string{"id"},
+			Columns: []string{"id", "pad"}, Changes: true, Snapshot: true}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	got := map[string]int{}
+	for whole := false; !whole; {
+		b, err := s.Next(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(got) == 0 {
+			proxy.Blackhole(true)
+			go func() {
+				if err := <-seen.lost; !errors.Is(err, pgsilence.ErrSilent) {
+					t.Errorf("the connection was given up for %v", err)
+				}
+				proxy.Blackhole(false)
+			}()
+		}
+		for _, part := range b.Txs {
+			for _, row := range part.Rows {
+				got[string(row.New[0].Data)]++
+			}
+			whole = whole || part.Last
+		}
+		b.Release()
+	}
+	for id, n := range got {
+		if n != 1 {
+			t.Errorf("row %s came %d times", id, n)
+		}
+	}
+	if len(got) != rows {
+		t.Errorf("%d rows", len(got))
 	}
 }

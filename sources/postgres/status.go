@@ -62,8 +62,14 @@ func (t *statusSender) start(w *wire) (stop func()) {
 }
 
 // send writes one status. All three positions are set: a server takes a missing one
-// from another.
+// from another. A server that reads nothing any more is given up as one that says nothing.
 func (t *statusSender) send(w *wire) error {
+	if err := w.conn.SetWriteDeadline(time.Now().Add(t.s.cfg.silence)); err != nil {
+		return err
+	}
+	if err := t.s.ctx.Err(); err != nil {
+		return err // The deadline of its end may just have been put off.
+	}
 	_, err := w.conn.Write(t.encode(nil))
 	return err
 }
