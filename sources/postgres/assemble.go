@@ -24,6 +24,9 @@ type assembler struct {
 	cur  *batch
 	// root is the table that the description before was of, 0 if it was no description.
 	root uint32
+	// unknown is a description that nothing goes on behind until the catalog was asked about
+	// it; nil mostly.
+	unknown *unknown
 	// tx is the open transaction, nil between transactions.
 	tx        *record.Tx
 	commitLSN uint64
@@ -48,7 +51,10 @@ type part struct {
 }
 
 // relationsReset forgets the descriptions of tables: each connection gets them anew.
-func (a *assembler) relationsReset() { clear(a.rels) }
+func (a *assembler) relationsReset() {
+	clear(a.rels)
+	a.unknown = nil
+}
 
 // connectionLost drops what of an open transaction hasn't been handed over; the next
 // connection brings it again.
@@ -174,14 +180,27 @@ func (a *assembler) relation(body []byte) error {
 	if a.tx != nil {
 		tx.xid = a.tx.XID
 	}
-	rel, err := a.describe.describe(m, tx)
-	if err != nil {
-		return err
+	rel, known := a.describe.describe(m, tx)
+	if !known {
+		a.unknown = &unknown{m, tx}
+		return nil
 	}
+	a.described(m, rel)
+	return nil
+}
+
+// unknown is a description that the catalog has to be asked about.
+type unknown struct {
+	m  pgoutput.RelationMessage
+	tx moment
+}
+
+// described takes the relation of a description.
+func (a *assembler) described(m pgoutput.RelationMessage, rel *record.Relation) {
 	a.rels[m.OID] = relation{rel: rel, width: len(m.Columns), oldKeys: a.rels[m.OID].oldKeys}
 	if rel != nil {
 		a.root = m.OID
-		return nil
+		return
 	}
 	// Behind the description of a root comes that of the partition whose row follows.
 	if root, ok := a.rels[a.root]; ok && root.rel != nil {
@@ -190,7 +209,6 @@ func (a *assembler) relation(body []byte) error {
 		root.oldKeys = root.oldKeys || is && m.Identity != 'f'
 		a.rels[a.root] = root
 	}
-	return nil
 }
 
 // place counts a row or message of the open transaction, and reports whether it is

@@ -19,6 +19,9 @@ import (
 type catalogDescriber struct {
 	ctx  context.Context
 	conn *pgx.ConnConfig
+	// open is a connection for looks, nil if there is none, used when that was last.
+	open *pgx.Conn
+	used time.Time
 	// wanted are the tables asked for, by id; opened their relation as of the session's
 	// start, known their last one.
 	wanted        map[uint32]*table
@@ -45,9 +48,20 @@ func newDescriber(o *opening, s *session) *catalogDescriber {
 	return d
 }
 
-// describe returns the relation of a description in a transaction, nil for a table nobody
-// asked for, and the one from before where nothing has changed.
-func (d *catalogDescriber) describe(m pgoutput.RelationMessage, tx moment) (*record.Relation, error) {
+// describe implements describer. The relation is the one from before where nothing has changed.
+func (d *catalogDescriber) describe(m pgoutput.RelationMessage, tx moment) (*record.Relation, bool) {
+	if d.openedAs(m) == nil {
+		return nil, true
+	}
+	old := d.known[m.OID]
+	if old != nil && matches(old, m) && tx.commitLSN < d.looked[m.OID] && unalteredSince(old, tx.xid) {
+		return old, true
+	}
+	return nil, false
+}
+
+// openedAs returns what a table was as of the session's start, nil if nobody asked for it.
+func (d *catalogDescriber) openedAs(m pgoutput.RelationMessage) *record.Relation {
 	opened := d.opened[m.OID]
 	if opened == nil {
 		// Another table may have the name of one that was asked for.
@@ -57,22 +71,64 @@ func (d *catalogDescriber) describe(m pgoutput.RelationMessage, tx moment) (*rec
 			}
 		}
 	}
-	if opened == nil {
-		return nil, nil
+	return opened
+}
+
+// look implements describer. Tables that are described one after the other share a connection.
+func (d *catalogDescriber) look(m pgoutput.RelationMessage, tx moment) (*record.Relation, error) {
+	ctx, cancel := context.WithTimeout(d.ctx, 30*time.Second)
+	defer cancel()
+	used := d.open != nil
+	rel, err := d.lookOnce(ctx, m, tx)
+	if err != nil && used { // The connection may have been lost since.
+		rel, err = d.lookOnce(ctx, m, tx)
 	}
-	old := d.known[m.OID]
-	if old != nil && matches(old, m) && tx.commitLSN < d.looked[m.OID] && unalteredSince(old, tx.xid) {
-		return old, nil
-	}
-	rel, err := d.fresh(m, tx, opened)
 	if err != nil {
 		return nil, err
 	}
-	if old != nil && sameShape(old, rel) {
+	if old := d.known[m.OID]; old != nil && sameShape(old, rel) {
 		return old, nil
 	}
 	d.known[m.OID] = rel
 	return rel, nil
+}
+
+// lookOnce asks over the connection that is open, or a new one. It leaves none open that has
+// failed.
+func (d *catalogDescriber) lookOnce(
+	ctx context.Context, m pgoutput.RelationMessage, tx moment,
+) (*record.Relation, error) {
+	if d.open == nil {
+		c, err := connect(ctx, d.conn)
+		if err != nil {
+			return nil, err
+		}
+		d.open = c
+	}
+	rel, err := d.fresh(ctx, m, tx)
+	d.used = time.Now()
+	if err != nil {
+		d.close()
+	}
+	return rel, err
+}
+
+// restAfter is how long the connection for looks stays open unused.
+const restAfter = 5 * time.Second
+
+// rest closes the connection for looks if it has not been used for a while.
+func (d *catalogDescriber) rest(now time.Time) {
+	if d.open != nil && now.Sub(d.used) > restAfter {
+		d.close()
+	}
+}
+
+// close closes the connection for looks.
+func (d *catalogDescriber) close() {
+	if d.open != nil {
+		d.open.Close(d.ctx)
+		d.open = nil
+	}
 }
 
 // moment is the transaction that something in the log is of.
@@ -108,17 +164,11 @@ func unalteredSince(r *record.Relation, xid uint32) bool {
 
 // fresh makes a relation with the help of the catalog.
 func (d *catalogDescriber) fresh(
-	m pgoutput.RelationMessage, tx moment, opened *record.Relation,
+	ctx context.Context, m pgoutput.RelationMessage, tx moment,
 ) (*record.Relation, error) {
-	ctx, cancel := context.WithTimeout(d.ctx, 30*time.Second)
-	defer cancel()
-	c, err := connect(ctx, d.conn)
-	if err != nil {
-		return nil, err
-	}
-	defer c.Close(ctx)
+	c := d.open
 	rel := &record.Relation{Schema: m.Schema, Name: m.Name, OID: m.OID, Identity: identityOf(m.Identity),
-		Opened: opened}
+		Opened: d.openedAs(m)}
 	var looked int64
 	// The position first: what was committed before it is in what is read then.
 	if err := c.QueryRow(ctx, "SELECT (pg_current_wal_lsn() - '0/0')::int8").Scan(&looked); err != nil {
@@ -146,6 +196,9 @@ func (d *catalogDescriber) fresh(
 		}
 		out.Number = number
 		rel.Columns = append(rel.Columns, out)
+	}
+	if _, err := c.Exec(ctx, "COMMIT"); err != nil {
+		return nil, fmt.Errorf("postgres: look at table %s: %w", rel, err)
 	}
 	d.looked[m.OID] = uint64(looked)
 	return rel, nil

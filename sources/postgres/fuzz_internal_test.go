@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tailrace/tailrace/internal/pgoutput"
 	"github.com/tailrace/tailrace/record"
@@ -33,15 +34,20 @@ func (anyTable) partition(root *record.Relation, _ pgoutput.RelationMessage) (*r
 	return root, false
 }
 
-func (anyTable) describe(m pgoutput.RelationMessage, _ moment) (*record.Relation, error) {
+func (anyTable) rest(time.Time) {}
+func (anyTable) close()         {}
+
+func (anyTable) look(pgoutput.RelationMessage, moment) (*record.Relation, error) { return nil, nil }
+
+func (anyTable) describe(m pgoutput.RelationMessage, _ moment) (*record.Relation, bool) {
 	if m.OID%2 == 0 {
-		return nil, nil
+		return nil, true
 	}
 	rel := &record.Relation{Schema: m.Schema, Name: m.Name, OID: m.OID}
 	for _, c := range m.Columns {
 		rel.Columns = append(rel.Columns, record.Column{Name: c.Name})
 	}
-	return rel, nil
+	return rel, true
 }
 
 func newFuzzed(src io.Reader, limit int64, dir string) *receiver {

@@ -1,6 +1,8 @@
 package postgres
 
 import (
+	"time"
+
 	"github.com/tailrace/tailrace/internal/pgoutput"
 	"github.com/tailrace/tailrace/record"
 )
@@ -18,7 +20,14 @@ type relation struct {
 // describer makes relations of the log's messages: it adds what they leave out, from
 // the catalog.
 type describer interface {
-	describe(m pgoutput.RelationMessage, tx moment) (*record.Relation, error)
+	// describe returns the relation of a description in a transaction, nil for a table nobody
+	// asked for; known is false where the catalog has to be asked.
+	describe(m pgoutput.RelationMessage, tx moment) (rel *record.Relation, known bool)
+	// look asks the catalog. It takes its time, so nobody waits for a lock meanwhile.
+	look(m pgoutput.RelationMessage, tx moment) (*record.Relation, error)
+	// rest gives up what looks have left open and no longer use, close all of it.
+	rest(now time.Time)
+	close()
 	// partition returns how rows of a root come whose partition is described behind it, and
 	// whether it is one.
 	partition(root *record.Relation, m pgoutput.RelationMessage) (rel *record.Relation, is bool)

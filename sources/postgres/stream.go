@@ -66,6 +66,7 @@ func (s *session) streamOnce() error {
 	interrupt()
 	stopStatus()
 	r.spools.close()
+	s.asm.describe.close()
 	s.mu.Lock()
 	s.asm.connectionLost()
 	s.asm.relationsReset()
@@ -218,6 +219,7 @@ func (r *receiver) read() error {
 	}
 	now := time.Now()
 	r.s.heard.Store(now.UnixNano())
+	r.s.asm.describe.rest(now)
 	switch {
 	case n >= smallRead:
 		r.fast = 0
@@ -240,6 +242,9 @@ func (r *receiver) drain() (full bool, err error) {
 	before := len(s.asm.cur.spans)
 	for !s.asm.cur.full() {
 		ok, err := r.step()
+		if err == nil && s.asm.unknown != nil {
+			before, err = 0, r.look()
+		}
 		if err != nil {
 			return false, err
 		}
@@ -255,6 +260,24 @@ func (r *receiver) drain() (full bool, err error) {
 		signal(s.wake)
 	}
 	return s.asm.cur.full(), nil
+}
+
+// look asks the catalog about what was described last. Who reads goes on meanwhile: the
+// session's lock is given away.
+func (r *receiver) look() error {
+	s := r.s
+	what := s.asm.unknown
+	if !s.asm.cur.empty() {
+		signal(s.wake)
+	}
+	s.mu.Unlock()
+	rel, err := s.asm.describe.look(what.m, what.tx)
+	s.mu.Lock()
+	s.asm.unknown = nil
+	if err == nil {
+		s.asm.described(what.m, rel)
+	}
+	return err
 }
 
 // step takes one message, from a streamed transaction that has committed or from the
