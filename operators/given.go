@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"time"
 
+	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/topology"
 )
 
@@ -30,12 +31,13 @@ func given(b *topology.Builder, operator string, functions ...function) bool {
 // checkSpan reports a span of time that is shorter than it may be, or that event times
 // cannot tell.
 func checkSpan(what string, d, least time.Duration) error {
+	_, whole := record.SpanMicros(d)
 	switch {
 	case d < least && least == 0:
 		return fmt.Errorf("the %s is %v; it must not be negative", what, d)
 	case d < least:
 		return fmt.Errorf("the %s is %v; it must be at least %v", what, d, least)
-	case d%time.Microsecond != 0:
+	case !whole:
 		return fmt.Errorf("the %s is %v; times are whole microseconds, so give a multiple of one", what, d)
 	}
 	return nil

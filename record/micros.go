@@ -16,3 +16,9 @@ func Micros(t time.Time) int64 {
 	}
 	return t.UnixMicro()
 }
+
+// SpanMicros returns a span of time in microseconds, of which all times are made, and whether
+// it is a whole number of them.
+func SpanMicros(d time.Duration) (n int64, whole bool) {
+	return d.Microseconds(), d%time.Microsecond == 0
+}

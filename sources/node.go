@@ -121,13 +121,14 @@ func newSpec[K comparable, V any](
 		b.Errorf("topology: %s %q: EventTime was given nil; give it a function, or leave it out for the "+
 			"commit time", kind, o.name)
 	}
-	if o.lag < 0 || o.lag%time.Microsecond != 0 {
+	lag, whole := record.SpanMicros(o.lag)
+	if o.lag < 0 || !whole {
 		b.Errorf("topology: %s %q: the lag is %v; it must not be negative, and a multiple of a microsecond",
 			kind, o.name, o.lag)
 	}
 	spec := &Spec{
 		Database:     db,
-		NoHeartbeats: o.eventTime != nil && !o.lagging, Lag: o.lag.Microseconds(),
+		NoHeartbeats: o.eventTime != nil && !o.lagging, Lag: lag,
 		Table: TableRequest{
 			Name: table, Columns: rt.columns(), KeyColumns: rt.keyColumns(),
 			Snapshot: o.snapshot,

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math"
 	"time"
+
+	"github.com/tailrace/tailrace/record"
 )
 
 // Definition is what all kinds of windows have in common.
@@ -80,10 +82,11 @@ type spans struct{ finer time.Duration }
 
 // of returns a span in microseconds.
 func (s *spans) of(d time.Duration) int64 {
-	if d%time.Microsecond != 0 && s.finer == 0 {
+	n, whole := record.SpanMicros(d)
+	if !whole && s.finer == 0 {
 		s.finer = d
 	}
-	return d.Microseconds()
+	return n
 }
 
 func (s spans) validate() error {
