@@ -16,6 +16,7 @@ import (
 	"github.com/tailrace/tailrace/operators/aggregate"
 	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/sinks"
+	"github.com/tailrace/tailrace/sinks/file"
 	"github.com/tailrace/tailrace/sources"
 	"github.com/tailrace/tailrace/state"
 	"github.com/tailrace/tailrace/topology"
@@ -32,6 +33,18 @@ func counting(connector sources.Connector) (*topology.Topology, *view.View[strin
 	return b.MustBuild(), v
 }
 
+// unasked is a target that knows nothing of error policies.
+type unasked struct{ sinks.Connector }
+
+// refusingSink is a topology with an error policy on its sink.
+func refusingSink(c sinks.Connector) *topology.Topology {
+	b := topology.New("refusing")
+	in := sources.Stream[int64, item](b, sources.NewDatabase("shop", snapshotOnly{}), "public.items")
+	sinks.Stream(in, sinks.NewTarget("warehouse", c), "rows", sinks.OnError(
+		func(record.Context, *topology.Failure) topology.Verdict { return topology.Skip }))
+	return b.MustBuild()
+}
+
 // All that is wrong with a configuration is said at once, with the fields' names.
 func TestConfigMistakes(t *testing.T) {
 	topo, _ := counting(snapshotOnly{})
@@ -39,6 +52,7 @@ func TestConfigMistakes(t *testing.T) {
 		name string
 		cfg  tailrace.Config
 		bind func(*tailrace.Config)
+		add  *topology.Topology // beside the topology that fits
 		want []string
 	}{
 		{
@@ -71,6 +85,11 @@ func TestConfigMistakes(t *testing.T) {
 			bind: func(c *tailrace.Config) { c.Bind("shpo", snapshotOnly{}); c.BindTarget("warehouse", nil) },
 			want: []string{`Config.Bind("shpo")`, `but "shop"`, `Config.BindTarget("warehouse")`, "none at all"},
 		},
+		{name: "error policy of a target that takes none", add: refusingSink(unasked{}),
+			want: []string{`sink "warehouse/rows"`, `target "warehouse"`, "takes no error policy"}},
+		{name: "error policy of a sink in Kafka mode", add: refusingSink(file.Stdout()),
+			cfg:  tailrace.Config{Kafka: &tailrace.Kafka{Brokers: []string{"127.0.0.1:1"}}},
+			want: []string{`sink "warehouse/rows"`, "in Kafka mode", "takes no error policy"}},
 		{
 			name: "open to the network",
 			cfg:  tailrace.Config{Addr: "0.0.0.0:0"},
@@ -85,7 +104,11 @@ func TestConfigMistakes(t *testing.T) {
 			if test.bind != nil {
 				test.bind(&cfg)
 			}
-			_, err := tailrace.New(cfg, topo)
+			topologies := []*topology.Topology{topo}
+			if test.add != nil {
+				topologies = append(topologies, test.add)
+			}
+			_, err := tailrace.New(cfg, topologies...)
 			if !errors.Is(err, tailrace.ErrConfig) {
 				t.Fatalf("got %v, want ErrConfig", err)
 			}

@@ -144,6 +144,7 @@ func (c *Config) validate(topologies []*topology.Topology) error {
 	errs = append(errs, c.checkNumbers()...)
 	errs = append(errs, c.checkMode()...)
 	errs = append(errs, c.checkBound(topologies)...)
+	errs = append(errs, c.checkPolicies(topologies)...)
 	errs = append(errs, c.checkTransport(topologies)...)
 	if len(errs) > 0 {
 		return fmt.Errorf("%w: %w", ErrConfig, errors.Join(errs...))

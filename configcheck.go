@@ -120,3 +120,31 @@ func listed[V any](names map[string]V) string {
 	}
 	return strings.Join(out, ", ")
 }
+
+// checkPolicies refuses error policies of sinks whose targets cannot follow them.
+func (c *Config) checkPolicies(topologies []*topology.Topology) (errs []error) {
+	_, out := c.connectors(topologies)
+	for _, t := range topologies {
+		if t == nil {
+			continue // validate tells
+		}
+		for _, n := range t.Nodes() {
+			spec, ok := n.Sink.(*sinks.Spec)
+			if !ok || n.OnError == nil {
+				continue
+			}
+			target := spec.Target.Name()
+			_, asks := out[target].(sinks.Refuser)
+			switch {
+			case c.Kafka != nil:
+				errs = append(errs, fmt.Errorf("%w: topology %q: sink %q: in Kafka mode outputs are written with the "+
+					"task's own transaction; leave sinks.OnError out", sinks.ErrNoPolicy, t.Name(), n.Name))
+			case !asks && out[target] != nil:
+				errs = append(errs, fmt.Errorf("%w: topology %q: sink %q: target %q does not say which row it "+
+					"refuses; leave sinks.OnError out, and set a policy on the node before the sink",
+					sinks.ErrNoPolicy, t.Name(), n.Name, target))
+			}
+		}
+	}
+	return errs
+}

@@ -39,10 +39,16 @@ func (a *App) handler() http.Handler {
 // degraded says in a header of the views' answers which nodes have parked keys.
 func (a *App) degraded(views http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if parked := a.Status().Degraded; len(parked) > 0 {
-			for _, node := range slices.Sorted(maps.Keys(parked)) {
-				w.Header().Add("Tailrace-Degraded", fmt.Sprintf("%s; keys=%d", node, parked[node]))
+		parked := maps.Clone(a.Status().Degraded)
+		for _, t := range a.topologies {
+			for _, n := range t.Nodes() {
+				if n.Sink != nil {
+					delete(parked, t.Name()+"/"+n.Name) // its target lacks rows, no view does
+				}
 			}
+		}
+		for _, node := range slices.Sorted(maps.Keys(parked)) {
+			w.Header().Add("Tailrace-Degraded", fmt.Sprintf("%s; keys=%d", node, parked[node]))
 		}
 		views.ServeHTTP(w, r)
 	})

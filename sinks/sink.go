@@ -47,6 +47,8 @@ var (
 	ErrConfig = errors.New("sinks: target is not set up for this")
 	// ErrRejected: the target refuses a row, and will again.
 	ErrRejected = errors.New("sinks: target refuses a row")
+	// ErrNoPolicy: the target takes no error policy.
+	ErrNoPolicy = errors.New("sinks: target takes no error policy")
 )
 
 // Connector opens a target. It contacts nothing before Open.
@@ -162,6 +164,9 @@ type Epoch struct {
 	// order. It may be walked again after an error. The slices are valid until the
 	// next one.
 	Items func(yield func(Item) bool) error
+	// SetAside decides about items that the target refuses; nil where none of its
+	// outputs has an error policy. Then Apply returns the error.
+	SetAside SetAside
 }
 
 // Whole reports whether Items is the whole content of an output.

@@ -16,7 +16,7 @@ const KindStream topology.Kind = "sink-stream"
 // transaction, the node, the row's ordinal and the index among that row's outputs.
 // Key and value are JSON (see serde.JSON).
 //
-// option is the connector's own; at most one is given.
+// option is the connector's own, at most one, and OnError.
 func Stream[K comparable, V any](in topology.Stream[K, V], target *Target, name string, option ...Option) {
 	b := in.Builder()
 	if target == nil {
@@ -33,14 +33,16 @@ func Stream[K comparable, V any](in topology.Stream[K, V], target *Target, name 
 	if err != nil {
 		b.Errorf("topology: sink-stream %q: value: %w", name, err)
 	}
+	own, policy := splitOptions(b, name, option)
 	topology.Add(b, topology.Node{
-		Name:   target.Name() + "/" + name,
-		Kind:   KindStream,
-		Inputs: []*topology.Node{in.Node()},
-		Needs:  topology.Needs(1, topology.Any()),
+		Name:    target.Name() + "/" + name,
+		Kind:    KindStream,
+		OnError: policy,
+		Inputs:  []*topology.Node{in.Node()},
+		Needs:   topology.Needs(1, topology.Any()),
 		Sink: &Spec{
 			Target: target,
-			Output: Output{Name: name, Append: true, Options: oneOption(b, name, option)},
+			Output: Output{Name: name, Append: true, Options: own},
 		},
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
 			return &streamSink[K, V]{

@@ -20,7 +20,7 @@ const KindTable topology.Kind = "sink-table"
 // field's name in snake_case); a scalar key is the column "key", a scalar value
 // "value". A value column with a key column's name is the key's.
 //
-// option is the connector's own, such as a postgres.Output; at most one is given.
+// option is the connector's own, such as a postgres.Output, at most one, and OnError.
 func Table[K comparable, V any](in topology.Table[K, V], target *Target, table string, option ...Option) {
 	b := in.Builder()
 	if target == nil {
@@ -34,15 +34,17 @@ func Table[K comparable, V any](in topology.Table[K, V], target *Target, table s
 		b.Errorf("topology: sink-table %q: %w", table, err)
 		return
 	}
+	own, policy := splitOptions(b, table, option)
 	topology.Add(b, topology.Node{
-		Name:   target.Name() + "/" + table,
-		Kind:   KindTable,
-		Inputs: []*topology.Node{in.Node()},
-		Needs:  topology.Needs(1, topology.Any()),
+		Name:    target.Name() + "/" + table,
+		Kind:    KindTable,
+		OnError: policy,
+		Inputs:  []*topology.Node{in.Node()},
+		Needs:   topology.Needs(1, topology.Any()),
 		Sink: &Spec{
 			Target: target,
 			Output: Output{
-				Name: table, Columns: enc.columns, KeyLen: enc.keyLen, Options: oneOption(b, table, option),
+				Name: table, Columns: enc.columns, KeyLen: enc.keyLen, Options: own,
 			},
 			Row: enc.decode,
 		},

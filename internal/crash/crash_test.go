@@ -28,7 +28,11 @@ import (
 
 func TestMain(m *testing.M) {
 	if os.Getenv(envReplay) != "" {
-		if err := runReplayChild(); err != nil {
+		run := runReplayChild
+		if os.Getenv(envReplay) == "refused" {
+			run = runRefusedChild
+		}
+		if err := run(); err != nil {
 			fmt.Fprintln(os.Stderr, "child:", err)
 			os.Exit(1)
 		}

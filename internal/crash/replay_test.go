@@ -30,7 +30,8 @@ import (
 	"github.com/tailrace/tailrace/topology"
 )
 
-// envReplay makes a process the child of TestReplayKilled: "broken" or "mended".
+// envReplay makes a process the child of TestReplayKilled: "broken" or "mended"; "refused" is that of
+// TestRefusedKilled.
 const envReplay = "TAILRACE_CRASH_REPLAY"
 
 type ratioRow struct{ Amount int64 }
@@ -69,6 +70,11 @@ func runReplayChild() error {
 	if err != nil {
 		return err
 	}
+	return runArmed(app)
+}
+
+// runArmed runs an app with its handler, and GET /arm.
+func runArmed(app *tailrace.App) error {
 	mux := http.NewServeMux()
 	mux.Handle("/", app.Handler())
 	mux.HandleFunc("/arm", func(w http.ResponseWriter, r *http.Request) {

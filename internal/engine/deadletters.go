@@ -41,7 +41,7 @@ func letterStores(dir *state.Dir) ([]letterStore, error) {
 			return nil, err
 		}
 		for store, id := range ids {
-			if task.HoldsLetters(store) {
+			if task.HoldsLetters(store) || strings.HasPrefix(store, refusedPrefix) {
 				out = append(out, letterStore{strings.TrimSuffix(name, keptSuffix), store, id})
 			}
 		}
@@ -70,6 +70,16 @@ func ReadDeadLetters(
 			at = LetterPlace{topology: s.topology, store: s.store}
 		}
 		more := true
+		if strings.HasPrefix(s.store, refusedPrefix) {
+			at.key, err = readRefused(snapshot, s.id, at.key, func(_ []byte, l *refusedLetter) bool {
+				more = yield(&l.DeadLetter)
+				return more
+			})
+			if err != nil || !more {
+				return at, err
+			}
+			continue
+		}
 		at.key, err = task.ReadDeadLetters(
 			snapshot,
 			s.topology,

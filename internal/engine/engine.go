@@ -249,6 +249,9 @@ func (e *Engine) Run(asked context.Context) (err error) {
 		return e.outcome(asked, ctx, err, nil)
 	}
 	e.noteDegraded()
+	for _, t := range e.targets {
+		e.noteRefusedKeys(t)
+	}
 	if err := e.start(ctx); err != nil {
 		return e.outcome(asked, ctx, err, e.failed)
 	}

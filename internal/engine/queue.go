@@ -23,6 +23,7 @@ import (
 //	[queue u32][seq u64][0]                                        the header
 //	[queue u32][seq u64][1][output u32][row key]                   a row
 //	[queue u32][seq u64][2][tx u32][ordinal u32][path][output u32] an event
+//	[queue u32][seq u64][3][output u32][id]                        an event that is delivered again
 //
 // so rows come by output and key, and events in commit order. The path is encoded as keys
 // encode strings: a path that another one begins with comes before it, whatever follows.
@@ -31,7 +32,11 @@ const (
 	itemHeader = iota
 	itemRow
 	itemEvent
+	itemAgain
 )
+
+// itemKeyLen is how long the beginning of an item's key is.
+const itemKeyLen = 13
 
 // queueHeader describes an epoch in a queue.
 type queueHeader struct {
@@ -63,6 +68,10 @@ type outputRun struct {
 	node *topology.Node
 	spec *sinks.Spec
 	run  *topologyRun
+	// letters is the store of what the target has refused of it, and refused the epochs that
+	// this was in by key, nil if nothing can be kept. Guarded by targetRun.lettersMu.
+	letters uint32
+	refused map[string]uint64
 }
 
 // groupTargets finds the targets that the topologies write.
@@ -98,6 +107,9 @@ func (e *Engine) groupTargets() error {
 				return err
 			}
 			o := outputRun{id: id, node: n, spec: spec, run: r}
+			if err := e.loadRefused(r, &o); err != nil {
+				return err
+			}
 			t.outputs = append(t.outputs, o)
 			t.appends.add(o)
 		}

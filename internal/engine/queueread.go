@@ -38,6 +38,7 @@ func (e *Engine) readQueue(
 		epochs = append(epochs, sinks.Epoch{
 			Seq: p.seq, Positions: h.Positions, CommitTime: h.commitTime(),
 			Reconcile: len(h.Fresh) > 0, Fresh: h.Fresh, Items: noting(unreadable, e.items(snap, t, p.seq, h)),
+			SetAside: e.asideOf(t, p.seq, h),
 		})
 		if len(h.Fresh) > 0 {
 			break
@@ -122,8 +123,8 @@ type itemWalk struct {
 
 // epoch walks one epoch: its rows, and its events; of each, what was staged comes first.
 func (w *itemWalk) epoch(h *queueHeader, queue uint32, seq uint64) error {
-	for _, kind := range []byte{itemRow, itemEvent} {
-		if h.Staged != 0 {
+	for _, kind := range []byte{itemRow, itemEvent, itemAgain} {
+		if h.Staged != 0 && kind != itemAgain {
 			if err := w.staged(h.Staged, kind); err != nil {
 				return err
 			}
@@ -147,9 +148,15 @@ func (w *itemWalk) items(h *queueHeader, lower, upper []byte) error {
 	defer it.Close()
 	for ok := it.First(); ok; ok = it.Next() {
 		kind, rest := it.Key()[12], it.Key()[13:]
-		if kind == itemEvent {
+		switch kind {
+		case itemEvent:
 			w.held, err = w.target.nextEvent(h, rest, it.Value(), w.held, w.yield)
-		} else if err = w.target.decodeItem(h, kind, rest, it.Value(), &w.item); err == nil && !w.yield(w.item) {
+		case itemAgain:
+			err = w.target.decodeAgain(rest, it.Value(), &w.item)
+		default:
+			err = w.target.decodeItem(h, kind, rest, it.Value(), &w.item)
+		}
+		if err == nil && kind != itemEvent && !w.yield(w.item) {
 			err = errStopItems
 		}
 		if err != nil && !errors.Is(err, errNoOutput) {

@@ -48,7 +48,7 @@ func (e *Engine) hasStore(r *topologyRun, store string) (bool, error) {
 func outlives(t *topology.Topology, store string) bool {
 	return store == task.DeadLetterStore || slices.ContainsFunc(t.Nodes(), func(n *topology.Node) bool {
 		spec, ok := n.Sink.(*sinks.Spec)
-		return ok && spec.Output.Append && store == task.OutputStore(n)
+		return ok && spec.Output.Append && (store == task.OutputStore(n) || store == refusedStore(n))
 	})
 }
 

@@ -24,6 +24,10 @@ func (e *Engine) ReplayDeadLetters(
 		}
 		maps.Copy(out.Unreadable, got.Unreadable)
 		return got.Tried > 0, err
+	}, func() error {
+		n, err := e.replayRefused(wanted)
+		out.Tried += n
+		return err
 	})
 	if err != nil {
 		return task.Replayed{}, err
@@ -39,6 +43,10 @@ func (e *Engine) DropDeadLetters(ctx context.Context, wanted func(id string) boo
 		dropped, err := r.task.DropLetters(wanted)
 		n += dropped
 		return dropped > 0, err
+	}, func() error {
+		dropped, err := e.dropRefused(wanted)
+		n += dropped
+		return err
 	})
 	if err != nil {
 		return 0, err
@@ -47,10 +55,18 @@ func (e *Engine) DropDeadLetters(ctx context.Context, wanted func(id string) boo
 }
 
 // between has the loop do something with each task between two epochs, and commits what
-// comes of it.
-func (e *Engine) between(ctx context.Context, do func(*topologyRun) (did bool, err error)) error {
+// comes of it; then, something with what targets have refused.
+func (e *Engine) between(
+	ctx context.Context, do func(*topologyRun) (did bool, err error), refused func() error,
+) error {
 	p := &pin{ctx: ctx, known: true, done: make(chan pinned, 1)}
-	p.act = func(loop context.Context) (failed, fatal error) { return e.actOn(loop, do) }
+	p.act = func(loop context.Context) (failed, fatal error) {
+		if failed, fatal = e.actOn(loop, do); failed == nil && fatal == nil {
+			failed = refused()
+			fatal = failed
+		}
+		return failed, fatal
+	}
 	if err := e.ask(ctx, p); err != nil {
 		return err
 	}

@@ -42,6 +42,8 @@ type status struct {
 	s  Status
 	// unopened are the databases that have not been open since the start.
 	unopened map[string]bool
+	// refused is how many keys targets have refused, by topology and sink.
+	refused map[string]int
 }
 
 // errOpeningSource says that a database has not been open since the start.
@@ -56,6 +58,11 @@ func (e *Engine) Status() Status {
 	s.Joining = slices.Clone(s.Joining)
 	s.Held, s.Targets, s.Sources = clone(s.Held), clone(s.Targets), clone(s.Sources)
 	s.Degraded = maps.Clone(s.Degraded)
+	for node, keys := range e.status.refused {
+		if keys > 0 {
+			s.Degraded = withCount(s.Degraded, node, keys)
+		}
+	}
 	if s.Ready && s.WaitingFor == "" && !s.Stopped {
 		for _, d := range e.databases {
 			if err := d.lag.stalled(e.limits.Stalled); err != nil {
@@ -64,6 +71,24 @@ func (e *Engine) Status() Status {
 		}
 	}
 	return s
+}
+
+func withCount(m map[string]int, key string, n int) map[string]int {
+	if m == nil {
+		m = map[string]int{}
+	}
+	m[key] = n
+	return m
+}
+
+// refusedKeys notes how many keys a target has refused.
+func (s *status) refusedKeys(counts map[string]int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.refused == nil {
+		s.refused = map[string]int{}
+	}
+	maps.Copy(s.refused, counts)
 }
 
 func clone(m map[string]error) map[string]error {

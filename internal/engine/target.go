@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,6 +34,12 @@ type targetRun struct {
 	// that of those that join with the epoch at hand. They are the loop's.
 	staged, joined uint32
 	joinedAt       int64 // the commit time of the last transaction in joined
+
+	// asides are what decides about rows that are refused of epochs which the worker has
+	// read and the target has not taken; the worker's own. lettersMu guards what is kept
+	// of outputs, and is taken before mu.
+	asides    map[uint64]*aside
+	lettersMu sync.Mutex
 
 	mu sync.Mutex
 	// delivered is the newest epoch that the target has taken.
@@ -234,6 +242,7 @@ func (e *Engine) drain(ctx context.Context, t *targetRun, pause *time.Duration) 
 			return err
 		}
 		last := epochs[len(epochs)-1]
+		e.noteRefused(t, epochs)
 		e.cfg.Observe.Delivered(t.name, len(epochs), last.CommitTime)
 		e.status.targetError(t.name, nil)
 		if err := e.taken(t, last.Seq); err != nil {
@@ -290,8 +299,40 @@ func (e *Engine) readsOf(r *topologyRun) (tables []sinks.SourceTable) {
 // taken trims the queue up to and including an epoch that the target holds (invariant
 // D5).
 func (e *Engine) taken(t *targetRun, seq uint64) error {
+	t.lettersMu.Lock()
+	freed, kept, err := e.trim(t, seq)
+	t.lettersMu.Unlock()
+	if kept {
+		e.noteRefusedKeys(t)
+	}
+	if err != nil || freed == 0 {
+		return err
+	}
+	e.cfg.Observe.Queued(t.name, t.size.Add(-freed))
+	signal(t.room)
+	if len(t.appends) > 0 {
+		e.acknowledge()
+	}
+	return nil
+}
+
+// trim removes epochs from the queue, and what is kept of rows that were refused before and
+// are taken with them; kept says that there was or is any. t.lettersMu is held.
+func (e *Engine) trim(t *targetRun, seq uint64) (freed int64, kept bool, err error) {
+	kept = t.refusedCount() > 0
+	b := e.cfg.Dir.DB.NewBatch()
+	defer b.Close()
 	t.mu.Lock()
-	var freed int64
+	n := 0
+	for n < len(t.pending) && t.pending[n].seq <= seq {
+		n++
+	}
+	epochs := slices.Clone(t.pending[:n])
+	t.mu.Unlock()
+	if err := e.releaseRefused(b, t, epochs); err != nil {
+		return 0, kept, err
+	}
+	t.mu.Lock()
 	// Ranges that overlap would make each read of the queue slower than the last.
 	first := seq
 	if len(t.pending) > 0 {
@@ -309,35 +350,29 @@ func (e *Engine) taken(t *targetRun, seq uint64) error {
 	}
 	t.delivered = max(t.delivered, seq)
 	t.mu.Unlock()
+	maps.DeleteFunc(t.asides, func(of uint64, _ *aside) bool { return of <= seq })
 	if freed == 0 {
-		return nil
+		return 0, kept, nil
 	}
-	b := e.cfg.Dir.DB.NewBatch()
-	defer b.Close()
 	if err := b.Set(deliveredKey(t.queue), binary.BigEndian.AppendUint64(nil, seq)); err != nil {
-		return err
+		return 0, kept, err
 	}
 	for _, seq := range gone {
 		if err := b.Delete(entryKey(t.queue, seq)); err != nil {
-			return err
+			return 0, kept, err
 		}
 	}
 	if err := e.cfg.Dir.DB.Commit(b, false); err != nil {
-		return err
+		return 0, kept, err
 	}
 	lower, upper := itemKey(nil, t.queue, first, itemHeader), itemKey(nil, t.queue, seq+1, itemHeader)
 	if err := e.cfg.Dir.DB.DeleteRange(lower, upper); err != nil {
-		return err
+		return 0, kept, err
 	}
 	for _, id := range staged {
 		if err := e.dropStaged(id); err != nil {
-			return err
+			return 0, kept, err
 		}
 	}
-	e.cfg.Observe.Queued(t.name, t.size.Add(-freed))
-	signal(t.room)
-	if len(t.appends) > 0 {
-		e.acknowledge()
-	}
-	return nil
+	return freed, kept, nil
 }

@@ -41,7 +41,7 @@ func (w *streamWriter) Apply(ctx context.Context, epochs []sinks.Epoch) error {
 		}
 		var failed error
 		err := e.Items(func(it sinks.Item) bool {
-			failed = w.add(it)
+			failed = w.add(&e, it)
 			return failed == nil
 		})
 		if failed == nil {
@@ -58,15 +58,16 @@ func (w *streamWriter) Apply(ctx context.Context, epochs []sinks.Epoch) error {
 	return nil
 }
 
-func (w *streamWriter) add(it sinks.Item) error {
+func (w *streamWriter) add(e *sinks.Epoch, it sinks.Item) error {
 	stream, ok := w.streams[it.Output]
 	if !ok || it.Event == nil {
 		return fmt.Errorf("item of output %d is unknown or no event; this is a bug", it.Output)
 	}
-	var err error
-	if w.buf, err = appendLine(w.buf, stream, it.Event); err != nil {
-		return fmt.Errorf("%w: %w", sinks.ErrRejected, err)
+	buf, err := appendLine(w.buf, stream, it.Event)
+	if err != nil {
+		return refused(e, it, err)
 	}
+	w.buf = buf
 	if len(w.buf) >= flushBytes {
 		return w.flush()
 	}

@@ -48,6 +48,9 @@ type fileConnector struct{ path string }
 // event is in it once nevertheless.
 func (c *fileConnector) Transactional() bool { return false }
 
+// AsksOnError implements sinks.Refuser.
+func (c *fileConnector) AsksOnError() {}
+
 // Open implements sinks.Connector.
 func (c *fileConnector) Open(_ context.Context, req sinks.OpenRequest) (sinks.Writer, error) {
 	streams, err := eventStreams(req)
@@ -141,6 +144,9 @@ type streamConnector struct{ out io.Writer }
 // Transactional reports false.
 func (c *streamConnector) Transactional() bool { return false }
 
+// AsksOnError implements sinks.Refuser.
+func (c *streamConnector) AsksOnError() {}
+
 // Open implements sinks.Connector.
 func (c *streamConnector) Open(_ context.Context, req sinks.OpenRequest) (sinks.Writer, error) {
 	streams, err := eventStreams(req)
@@ -152,3 +158,13 @@ func (c *streamConnector) Open(_ context.Context, req sinks.OpenRequest) (sinks.
 
 // Drop does nothing: there is no progress.
 func (c *streamConnector) Drop(context.Context, sinks.DropRequest) error { return nil }
+
+// refused asks the error policy about an event that cannot be written as a line: nil says to
+// go on without it, once what is kept of it is durable.
+func refused(e *sinks.Epoch, it sinks.Item, err error) error {
+	err = fmt.Errorf("%w: %w", sinks.ErrRejected, err)
+	if e.SetAside == nil || !e.SetAside.Refused(it, err) {
+		return err
+	}
+	return e.SetAside.Keep()
+}

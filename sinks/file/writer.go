@@ -199,7 +199,7 @@ func (w *Writer) write(ctx context.Context, epochs []sinks.Epoch, next *checkpoi
 func (w *Writer) writeItems(e sinks.Epoch, next *checkpoint) error {
 	var failed error
 	err := e.Items(func(it sinks.Item) bool {
-		failed = w.add(it, next)
+		failed = w.add(&e, it, next)
 		return failed == nil
 	})
 	if failed != nil {
@@ -208,7 +208,7 @@ func (w *Writer) writeItems(e sinks.Epoch, next *checkpoint) error {
 	return err
 }
 
-func (w *Writer) add(it sinks.Item, next *checkpoint) error {
+func (w *Writer) add(e *sinks.Epoch, it sinks.Item, next *checkpoint) error {
 	stream, ok := w.streams[it.Output]
 	if !ok || it.Event == nil {
 		return fmt.Errorf("item of output %d is unknown or no event; this is a bug", it.Output)
@@ -216,10 +216,11 @@ func (w *Writer) add(it sinks.Item, next *checkpoint) error {
 	if upTo, ok := w.skip[place{stream, it.Event.Source}]; ok && it.Event.Position <= upTo {
 		return nil
 	}
-	var err error
-	if w.buf, err = appendLine(w.buf, stream, it.Event); err != nil {
-		return fmt.Errorf("%w: %w", sinks.ErrRejected, err)
+	buf, err := appendLine(w.buf, stream, it.Event)
+	if err != nil {
+		return refused(e, it, err)
 	}
+	w.buf = buf
 	if len(w.buf) >= flushBytes {
 		return w.flush(next)
 	}

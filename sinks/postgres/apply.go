@@ -37,12 +37,19 @@ func (w *writer) Apply(ctx context.Context, epochs []sinks.Epoch) error {
 			return err
 		}
 		err := w.applyOnce(ctx, epochs)
+		asked := mayLeaveOut(epochs, err)
+		if asked {
+			w.disconnect()
+			err = w.applyCarefully(ctx, epochs)
+		}
 		if err == nil {
 			return nil
 		}
 		if !errors.Is(err, errMoved) {
 			w.disconnect()
-			w.locate(ctx, epochs, err)
+			if !asked {
+				w.locate(ctx, epochs, err)
+			}
 			return err
 		}
 		if err := w.catchUp(ctx); err != nil {

@@ -174,6 +174,17 @@ func (t *table) copySQL(into string) string {
 	return fmt.Sprintf("COPY %s (%s) FROM STDIN", into, t.list(0, len(t.columns), quote))
 }
 
+// keyStageSQL makes a staging table for keys alone.
+func (t *table) keyStageSQL() string {
+	return fmt.Sprintf("CREATE TEMPORARY TABLE %s ON COMMIT DROP AS SELECT %s FROM %s WITH NO DATA",
+		t.stage(), t.list(0, t.keyLen, quote), t.name.sql())
+}
+
+// copyKeysSQL copies into the table that keyStageSQL makes.
+func (t *table) copyKeysSQL() string {
+	return fmt.Sprintf("COPY %s (%s) FROM STDIN", t.stage(), t.list(0, t.keyLen, quote))
+}
+
 func and(conditions ...string) string {
 	var parts []string
 	for _, c := range conditions {

@@ -134,6 +134,9 @@ func (c *connector) CheckTransport() error {
 // Transactional reports true: rows and progress commit together.
 func (c *connector) Transactional() bool { return true }
 
+// AsksOnError implements sinks.Refuser.
+func (c *connector) AsksOnError() {}
+
 // Open implements sinks.Connector.
 func (c *connector) Open(ctx context.Context, req sinks.OpenRequest) (sinks.Writer, error) {
 	w, err := c.newWriter(req)
