@@ -201,8 +201,8 @@ const closeTimeout = 10 * time.Second
 // WaitReady waits until the views can be read, those of new and rebuilt topologies too:
 // until the first snapshots are in and their topologies have come to where the others are,
 // or hardly at all where there is state from before. The views of others can be read
-// earlier; see WaitFor. It fails where Run ends first; Run's error
-// says why.
+// earlier; see WaitFor. Targets are not waited for, nor topologies that are held: /readyz and
+// Status tell of those. It fails where Run ends first; Run's error says why.
 func (a *App) WaitReady(ctx context.Context) error {
 	select {
 	case <-a.started:

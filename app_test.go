@@ -36,6 +36,14 @@ func counting(connector sources.Connector) (*topology.Topology, *view.View[strin
 // unasked is a target that knows nothing of error policies.
 type unasked struct{ sinks.Connector }
 
+// secondView is another topology with the view of counting.
+func secondView() *topology.Topology {
+	b := topology.New("again")
+	in := sources.Table[int64, item](b, sources.NewDatabase("shop", snapshotOnly{}), "public.items")
+	sinks.View(in, "counts")
+	return b.MustBuild()
+}
+
 // refusingSink is a topology with an error policy on its sink.
 func refusingSink(c sinks.Connector) *topology.Topology {
 	b := topology.New("refusing")
@@ -85,6 +93,8 @@ func TestConfigMistakes(t *testing.T) {
 			bind: func(c *tailrace.Config) { c.Bind("shpo", snapshotOnly{}); c.BindTarget("warehouse", nil) },
 			want: []string{`Config.Bind("shpo")`, `but "shop"`, `Config.BindTarget("warehouse")`, "none at all"},
 		},
+		{name: "views of one name", add: secondView(), cfg: tailrace.Config{EpochRows: -1},
+			want: []string{`"counting" and "again"`, `a view "counts"`, "Config.EpochRows"}},
 		{name: "error policy of a target that takes none", add: refusingSink(unasked{}),
 			want: []string{`sink "warehouse/rows"`, `target "warehouse"`, "takes no error policy"}},
 		{name: "error policy of a sink in Kafka mode", add: refusingSink(file.Stdout()),

@@ -123,6 +123,7 @@ func (c *Config) validate(topologies []*topology.Topology) error {
 		errs = append(errs, errors.New("no topology was given"))
 	}
 	names := map[string]bool{}
+	errs = append(errs, checkViews(topologies)...)
 	for i, t := range topologies {
 		switch {
 		case t == nil:

@@ -148,3 +148,25 @@ func (c *Config) checkPolicies(topologies []*topology.Topology) (errs []error) {
 	}
 	return errs
 }
+
+// checkViews refuses views of one name, under which a reader would find either.
+func checkViews(topologies []*topology.Topology) (errs []error) {
+	owners := map[string]string{}
+	for _, t := range topologies {
+		if t == nil {
+			continue // validate tells
+		}
+		for _, n := range t.Nodes() {
+			port, ok := n.Sink.(view.Port)
+			if !ok {
+				continue
+			}
+			if other, dup := owners[port.Name()]; dup && other != t.Name() {
+				errs = append(errs, fmt.Errorf("topologies %q and %q both keep a view %q; give one another name",
+					other, t.Name(), port.Name()))
+			}
+			owners[port.Name()] = t.Name()
+		}
+	}
+	return errs
+}

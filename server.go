@@ -9,6 +9,8 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
@@ -18,7 +20,7 @@ import (
 // handler serves views, metrics, health, the plan, dead letters and Verify.
 func (a *App) handler() http.Handler {
 	mux := http.NewServeMux()
-	views := a.degraded(view.Handler(a.host, view.HTTPOptions{Logger: a.log, Peers: a.peers}))
+	views := a.marked(view.Handler(a.host, view.HTTPOptions{Logger: a.log, Peers: a.peers}))
 	mux.Handle("/views", views)
 	mux.Handle("/views/", views)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(a.metrics.registry, promhttp.HandlerOpts{}))
@@ -36,10 +38,27 @@ func (a *App) handler() http.Handler {
 	return mux
 }
 
-// degraded says in a header of the views' answers which nodes have parked keys.
-func (a *App) degraded(views http.Handler) http.Handler {
+// marked says in headers of the views' answers which topologies are held, and which nodes
+// have parked keys.
+func (a *App) marked(views http.Handler) http.Handler {
+	owners := map[string]string{}
+	for _, t := range a.topologies {
+		for _, n := range t.Nodes() {
+			if port, ok := n.Sink.(view.Port); ok {
+				owners[port.Name()] = t.Name()
+			}
+		}
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		parked := maps.Clone(a.Status().Degraded)
+		s := a.Status()
+		parked := maps.Clone(s.Degraded)
+		name, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/views/"), "/")
+		for _, held := range slices.Sorted(maps.Keys(s.Held)) {
+			// What is no view concerns all: the list of views, and reads of several.
+			if owner, ok := owners[name]; !ok || owner == held {
+				w.Header().Add("Tailrace-Held", a.heldSince(held, s.Held[held]))
+			}
+		}
 		for _, t := range a.topologies {
 			for _, n := range t.Nodes() {
 				if n.Sink != nil {
@@ -52,6 +71,22 @@ func (a *App) degraded(views http.Handler) http.Handler {
 		}
 		views.ServeHTTP(w, r)
 	})
+}
+
+// maxHeldReason bounds the reason in the header Tailrace-Held, in bytes.
+const maxHeldReason = 300
+
+// heldSince says where a topology stands still and why, in one line.
+func (a *App) heldSince(topology string, cause error) string {
+	why, _, _ := strings.Cut(cause.Error(), "\n")
+	if len(why) > maxHeldReason {
+		why = strings.ToValidUTF8(why[:maxHeldReason], "") + "..."
+	}
+	at := ""
+	if p, ok := a.host.PositionOf(topology); ok {
+		at = "; position=" + p.String()
+	}
+	return fmt.Sprintf("%s%s; reason=%s", topology, at, strconv.QuoteToASCII(why))
 }
 
 // livez answers 200 while the app runs: a restart would not help.
@@ -67,14 +102,13 @@ func (a *App) readyz(w http.ResponseWriter, _ *http.Request) {
 	if p, ok := a.host.Position(); ok {
 		body["position"] = p.String()
 	}
-	ok := s.Ready && !s.Stopped
+	ok := s.ready()
 	for name, errs := range map[string]map[string]error{
 		"held": s.Held, "targets": s.Targets, "sources": s.Sources, "stalled": s.Stalled,
 	} {
 		if len(errs) == 0 {
 			continue
 		}
-		ok = false
 		texts := map[string]string{}
 		for k, err := range errs {
 			texts[k] = err.Error()
@@ -88,8 +122,10 @@ func (a *App) readyz(w http.ResponseWriter, _ *http.Request) {
 		body["degraded"] = s.Degraded // keys are parked; everything makes progress all the same
 	}
 	if s.WaitingFor != "" {
-		ok = false
 		body["waiting_for_target"] = s.WaitingFor
+	}
+	if why := s.starting(); why != "" {
+		body["starting"] = why
 	}
 	body["ready"] = ok
 	answer(w, ok, body)

@@ -47,3 +47,20 @@ func (a *App) Status() Status {
 	}
 	return s
 }
+
+// starting says what an app does that has nothing to show yet, "" for any other.
+func (s Status) starting() string {
+	switch {
+	case s.Ready || s.Stopped:
+		return ""
+	case len(s.Sources) > 0:
+		return "sources are being opened: see sources"
+	}
+	return "the state directory is being opened, or the first snapshots are read: see the log"
+}
+
+// ready reports whether views can be read and everything makes progress: what /readyz answers by.
+func (s Status) ready() bool {
+	return s.Ready && !s.Stopped && s.WaitingFor == "" &&
+		len(s.Held)+len(s.Targets)+len(s.Sources)+len(s.Stalled) == 0
+}

@@ -44,7 +44,7 @@ var (
 	ErrTableTaken = fmt.Errorf("%w: it is written by another app or target", ErrTargetSchema)
 	// ErrConfig: the target cannot be reached as it is configured: a wrong password, a
 	// missing database, a certificate that does not fit. Trying again does not help.
-	ErrConfig = errors.New("sinks: target is not set up for this")
+	ErrConfig = errors.New("sinks: the target has to be set up for this first, trying again does not help")
 	// ErrRejected: the target refuses a row, and will again.
 	ErrRejected = errors.New("sinks: target refuses a row")
 	// ErrNoPolicy: the target takes no error policy.
@@ -200,7 +200,9 @@ type Event struct {
 	Source   string
 	Position uint64
 	XID      uint32
-	// Last marks the last event of its transaction in this output's target.
+	// Last marks the last event of its transaction in this output's target, among those
+	// that are delivered together: what a replay of dead letters delivers of the same
+	// transaction later, marked as replayed, has a last one of its own.
 	Last bool
 	// Replayed marks an event delivered again after the state was lost.
 	Replayed bool

@@ -18,7 +18,7 @@ type TableError interface {
 // remedy.
 var (
 	// ErrConfig: the source's settings, rights or tables do not allow the read.
-	ErrConfig = errors.New("sources: source is not set up for this")
+	ErrConfig = errors.New("sources: the source has to be set up for this first, trying again does not help")
 	// ErrSchema: a table's shape does not fit the topology's types.
 	ErrSchema = errors.New("sources: table does not fit the topology")
 	// ErrDataGap: the source can no longer deliver what follows our position.

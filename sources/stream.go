@@ -21,6 +21,11 @@ func Stream[K comparable, V any](
 // when the app starts for the first time, and never emits them again when state is
 // rebuilt. (After tailrace drop, which makes the next start the first one again, it does.)
 // A row inserted and deleted in one transaction is an event all the same.
+//
+// Rows come in the order of their commits. Those that are there at the first start come in the
+// order in which the table stores them, since who has committed first is not known of them any
+// more; that is the order of insertion unless space of deleted rows was used again. Consumers
+// that need another one of these go by a column of the event, such as a rising id.
 func Outbox[K comparable, V any](
 	b *topology.Builder, db *Database, table string, opts ...Option[V],
 ) topology.Stream[K, V] {

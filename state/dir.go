@@ -169,10 +169,24 @@ func lockDir(o Options, path string) (io.Closer, error) {
 		return lock, nil
 	case errors.Is(err, syscall.EAGAIN), errors.Is(err, syscall.EACCES),
 		strings.Contains(err.Error(), "held by current process"):
-		return nil, fmt.Errorf("%w: %s: stop the other process or give this one a directory of its own: %w",
-			ErrLocked, path, err)
+		return nil, lockedBy(path, err)
 	}
 	return nil, wrapStorageError(path, err)
+}
+
+// lockedBy says who has a state directory open, and what helps.
+func lockedBy(path string, err error) error {
+	file := filepath.Join(path, "LOCK")
+	switch pid := lockHolder(file); {
+	case strings.Contains(err.Error(), "held by current process"), pid == os.Getpid():
+		return fmt.Errorf("%w: %s: this process has it open itself, in another app or a reader that was "+
+			"not closed: close that, or give each app a directory of its own: %w", ErrLocked, path, err)
+	case pid > 0:
+		return fmt.Errorf("%w: %s: process %d has it open (ps -p %[3]d): stop that other process, or give "+
+			"this one a directory of its own: %w", ErrLocked, path, pid, err)
+	}
+	return fmt.Errorf("%w: %s: another process has it open (fuser %s tells which): stop the other process, "+
+		"or give this one a directory of its own: %w", ErrLocked, path, file, err)
 }
 
 func makePrivateFile(name string, open io.Closer) error {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -220,7 +221,7 @@ func TestDirRefuses(t *testing.T) {
 			d := mustOpenDir(t, dir, id)
 			t.Cleanup(func() { must(t, d.Close()) })
 			return dir, id
-		}, state.ErrLocked, "other process"},
+		}, state.ErrLocked, "this process has it open itself"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -246,6 +247,13 @@ func TestDirLockedAgainstOtherProcess(t *testing.T) {
 		_, err := openDir(t, path, state.Identity{App: "app"})
 		if !errors.Is(err, state.ErrLocked) {
 			t.Fatalf("got %v", err)
+		}
+		holder := "fuser " + filepath.Join(path, "LOCK")
+		if locks, _ := os.ReadFile("/proc/locks"); strings.Contains(string(locks), strconv.Itoa(os.Getppid())) {
+			holder = fmt.Sprintf("process %d", os.Getppid())
+		}
+		if !strings.Contains(err.Error(), holder) || !strings.Contains(err.Error(), "directory of its own") {
+			t.Errorf("it does not say %s: %v", holder, err)
 		}
 		return
 	}

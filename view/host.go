@@ -330,6 +330,16 @@ func (h *Host) Position() (p Position, ok bool) {
 	return m.position(""), true
 }
 
+// PositionOf returns the current position as the views of a topology have it; ok is false
+// where it has committed nothing yet, or the host is closed.
+func (h *Host) PositionOf(topology string) (p Position, ok bool) {
+	m := h.current.Load()
+	if m == nil || m == closedMoment || m.shows(topology) != nil {
+		return Position{}, false
+	}
+	return m.position(topology), true
+}
+
 // Close ends all reads to come, watches and cursors with ErrClosed, and waits for
 // running reads to let go of their snapshots, after which the database may be
 // closed. It fails where ctx ends first; then the database must stay open.

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"slices"
 	"strings"
@@ -319,6 +321,26 @@ func (m *misfit) held(word string) {
 	}
 }
 
+// heldHeader looks at what HTTP says of the view of the held topology, which has rows if it
+// is old, and of the other one.
+func (m *misfit) heldHeader(old bool) {
+	m.t.Helper()
+	paths := map[string]bool{"/views/others": true, "/views/" + m.fits.view.Name(): false, "/views": true}
+	for path, held := range paths {
+		w := httptest.NewRecorder()
+		m.app.app.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+		got := w.Header().Get("Tailrace-Held")
+		if held != strings.HasPrefix(got, "others; ") || held && old != strings.Contains(got, "; position=shop:") ||
+			held && (!strings.Contains(got, `; reason="`) || strings.ContainsAny(got, "\n\r")) {
+			m.t.Errorf("%s: the header is %q", path, got)
+		}
+		rows := w.Code == http.StatusOK && strings.Contains(w.Body.String(), `"key":1`)
+		if path == "/views/others" && old && !rows {
+			m.t.Errorf("the held view: %d %s", w.Code, w.Body)
+		}
+	}
+}
+
 // TestMisfitAtStart starts an app of which one topology cannot read its table: that one
 // is held, the other goes on, and once the table is mended both equal SQL.
 func TestMisfitAtStart(t *testing.T) {
@@ -339,6 +361,7 @@ func TestMisfitAtStart(t *testing.T) {
 			if _, ok, _, err := m.others.Get(deadline(t), 1); old && (!ok || err != nil) || !old && err == nil {
 				t.Errorf("the held view: %v %v", ok, err)
 			}
+			m.heldHeader(old)
 			m.db.Exec("insert into others values (13, 13)")
 			m.fits.equal(t, m.db, "shop")
 			m.stop()

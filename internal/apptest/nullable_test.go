@@ -97,3 +97,26 @@ func TestNullableColumn(t *testing.T) {
 		t.Errorf("%d warnings by the end", len(lines))
 	}
 }
+
+// TestNullInSnapshot stops at a NULL that the snapshot brings, and says nothing of a
+// connection, which nobody has lost.
+func TestNullInSnapshot(t *testing.T) {
+	db := pgservertest.New(t)
+	db.Exec("create table goods (id int primary key, name text)", "insert into goods values (1, null)")
+	type good struct{ Name string }
+	for range 5 { // whether the snapshot's reader has ended by then is a race
+		b := topology.New("goods")
+		sinks.View(sources.Table[int32, good](b, pgSource("shop", db), "public.goods"), "goods")
+		var log logLines
+		app := start(t, tailrace.Config{App: "null", StateDir: t.TempDir() + "/state", Logger: log.logger()},
+			b.MustBuild())
+		if err := app.wait(t); !errors.Is(err, serde.ErrNull) {
+			t.Fatalf("got %v", err)
+		}
+		for _, line := range log.with(t, "error") {
+			if msg, _ := line["msg"].(string); strings.Contains(msg, "connection was lost") {
+				t.Errorf("a false warning: %v", line)
+			}
+		}
+	}
+}

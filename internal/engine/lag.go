@@ -17,7 +17,8 @@ type Lag struct {
 	Rows int64
 	// Behind is how old what the views show is: 0 where they show all that is known of,
 	// else the time since they did, or since the commit in the source of the last
-	// transaction that they show, whichever is shorter.
+	// transaction that they show, whichever is shorter. While the source cannot be reached
+	// it grows, since nobody knows what there is.
 	Behind time.Duration
 }
 
@@ -29,6 +30,9 @@ type lagMeter struct {
 	rows        int64
 	fresh       time.Time // the views were complete, or showed what was committed then
 	moved       time.Time // something was last done about the rows, or there were none
+	// lost says that the connection was lost and the source has not told of its newest
+	// position since: nobody knows what there is.
+	lost bool
 }
 
 // received counts rows that a session has handed over.
@@ -78,8 +82,15 @@ func (m *lagMeter) restarted() {
 func (m *lagMeter) reported(head uint64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.head = max(m.head, head)
+	m.head, m.lost = max(m.head, head), false
 	m.note(time.Time{})
+}
+
+// unheard notes that the source cannot be reached.
+func (m *lagMeter) unheard() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.lost = true
 }
 
 // show takes the position of the views, in which so many more rows are now. committed is
@@ -93,7 +104,7 @@ func (m *lagMeter) show(position uint64, rows int64, committed time.Time) {
 }
 
 func (m *lagMeter) note(committed time.Time) {
-	if m.complete() {
+	if m.complete() && !m.lost {
 		committed = time.Now()
 	}
 	if committed.After(m.fresh) {
@@ -107,7 +118,7 @@ func (m *lagMeter) lag(now time.Time) Lag {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	l := Lag{Head: m.head, Shown: m.shown, Rows: m.rows}
-	if !m.complete() && !m.fresh.IsZero() {
+	if (!m.complete() || m.lost) && !m.fresh.IsZero() {
 		l.Behind = max(0, now.Sub(m.fresh))
 	}
 	return l

@@ -44,6 +44,14 @@ func TestLag(t *testing.T) {
 		expect(Lag{Head: 150, Shown: 160, Rows: 9, Behind: time.Second})
 		m.restarted()
 		expect(Lag{Head: 150, Shown: 160})
+
+		m.reported(160)
+		m.unheard()                 // the connection is lost: there may be anything
+		time.Sleep(time.Minute)     // of the test's own clock
+		m.show(160, 0, time.Time{}) // another database has committed
+		expect(Lag{Head: 160, Shown: 160, Behind: time.Minute})
+		m.reported(160)
+		expect(Lag{Head: 160, Shown: 160})
 	})
 }
 

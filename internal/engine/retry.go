@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"time"
 
 	"github.com/tailrace/tailrace/sources"
@@ -32,12 +33,27 @@ func (e *Engine) retry(ctx context.Context, d *databaseRun, ask func() error) er
 		if ctx.Err() != nil || permanent(err) {
 			return fmt.Errorf("engine: database %q: %w", d.name, err)
 		}
+		if e.status.neverOpen(d.name) {
+			err = askedRightly(err)
+		}
 		e.log.Warn("cannot reach the source yet", "database", d.name, "error", err, "retry_in", pause)
 		e.status.sourceError(d.name, err)
+		d.lag.unheard()
 		if err := sleep(ctx, pause); err != nil {
 			return err
 		}
 	}
+}
+
+// askedRightly adds to the error of a server that was never reached in this run that it may
+// be another one that is meant.
+func askedRightly(err error) error {
+	var op *net.OpError
+	var name *net.DNSError
+	if errors.As(err, &op) || errors.As(err, &name) || errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("%w; if it is not just down: are host and port in the URL right?", err)
+	}
+	return err
 }
 
 // permanent reports whether trying again cannot help.

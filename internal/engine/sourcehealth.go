@@ -29,6 +29,7 @@ func (s sourceHealth) Lag(head uint64, retained int64) {
 
 // Disconnected implements sources.Observer.
 func (s sourceHealth) Disconnected(cause error) {
+	s.lag.unheard()
 	s.engine.status.sourceError(s.database, cause)
 	if s.next != nil {
 		s.next.Disconnected(cause)

@@ -2,6 +2,9 @@ package engine
 
 import (
 	"errors"
+	"fmt"
+	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -60,6 +63,39 @@ func TestSessionWithoutItsConnection(t *testing.T) {
 		session.Reconnected(errDown)
 		if got := e.Status().Sources; len(got) > 0 {
 			t.Errorf("the status still has %v", got)
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A server that was never reached may be the wrong one, and the status asks for that; one that
+// was lost is not.
+func TestUnreachableAtFirst(t *testing.T) {
+	refused := fmt.Errorf("connect to db.example:5433: %w", &net.OpError{Op: "dial", Err: errDown})
+	for _, c := range []struct {
+		err   error
+		hints bool
+	}{{refused, true}, {&net.DNSError{Name: "db.exmaple"}, true}, {errDown, false}} {
+		if got := strings.Contains(askedRightly(c.err).Error(), "host and port in the URL right"); got != c.hints {
+			t.Errorf("%v: %v", c.err, askedRightly(c.err))
+		}
+	}
+	b := newBench(t, asTable)
+	b.source.refuses = refused
+	b.source.tx(true, 1)
+	if err := b.run(func(e *Engine) {
+		await.That(t, "the hint", func() bool {
+			err := e.Status().Sources["shop"]
+			return err != nil && strings.Contains(err.Error(), "db.example:5433") &&
+				strings.Contains(err.Error(), "host and port in the URL right")
+		})
+		b.source.mu.Lock()
+		b.source.refuses = nil
+		b.source.mu.Unlock()
+		wait(t, b.target.taken)
+		if e.status.neverOpen("shop") {
+			t.Error("it is open, and is not known to have been")
 		}
 	}); err != nil {
 		t.Fatal(err)

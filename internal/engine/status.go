@@ -156,6 +156,13 @@ func (s *status) openingSource(database string) {
 	s.sourceError(database, nil)
 }
 
+// neverOpen reports whether a database has not been open since the start.
+func (s *status) neverOpen(database string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.unopened[database]
+}
+
 // openedSource notes that it is open, or that nobody waits for it.
 func (s *status) openedSource(database string) {
 	s.mu.Lock()

@@ -156,6 +156,9 @@ func (e *Engine) deliver(ctx context.Context, t *targetRun) error {
 		if errors.Is(err, sinks.ErrConfig) && !t.opened {
 			return err
 		}
+		if !t.opened {
+			err = askedRightly(err)
+		}
 		pause = min(max(2*pause, 100*time.Millisecond), e.limits.Retry)
 		e.log.Warn("the target does not take what is queued; trying again",
 			"target", t.name, "error", err, "retry_in", pause)

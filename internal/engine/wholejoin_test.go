@@ -163,7 +163,10 @@ func TestWholeNewcomersEventsAreKept(t *testing.T) {
 	j := newWhole(t, func() error { return nil })
 	refused := make(chan struct{}, 100)
 	j.target.refuse = func() error {
-		refused <- struct{}{}
+		select {
+		case refused <- struct{}{}:
+		default: // it is tried again and again
+		}
 		return errDown
 	}
 	if err := j.run(func(e *Engine) {

@@ -7,7 +7,9 @@
 //
 // id is stable over crashes and replays, last marks the last event of its source
 // transaction in the file, and "replayed":true follows where an event is delivered
-// again after the state was lost.
+// again after the state was lost, or by a replay of dead letters. What is replayed of a
+// transaction has a "last" of its own, since the transaction may have ended in the file before:
+// "last":true with "replayed":true ends what that replay delivers of it.
 //
 // A file holds each event once, whatever crashes: its checkpoint (Config.Path with
 // ".progress" appended) says how long the file was when the last epoch was complete,
@@ -31,7 +33,7 @@ import (
 // Config says where the file is.
 type Config struct {
 	// Path is the file, made with mode 0600 if it is not there; its directory has to
-	// exist. A symbolic link is refused. The file should be left alone while the app
+	// exist (sinks.ErrConfig at start). A symbolic link is refused. The file should be left alone while the app
 	// runs; to rotate it, stop the app and move it away together with its ".progress".
 	Path string
 }

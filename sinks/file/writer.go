@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -149,8 +150,17 @@ func (w *Writer) Apply(ctx context.Context, epochs []sinks.Epoch) error {
 	return nil
 }
 
-// withRemedy says what helps where there is no room; the target counts as down until then.
+// withRemedy says what helps. Where there is no room the target counts as down until then.
 func withRemedy(err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
+		return fmt.Errorf("%w: %w: the directory of Config.Path has to exist, since a path that is "+
+			"misspelt or a file system that is not mounted would be written elsewhere: make it, or name "+
+			"another path", err, sinks.ErrConfig)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w: %w: the app's user needs the right to write the file and, to make it and "+
+			"its %s, its directory", err, sinks.ErrConfig, progressSuffix)
+	}
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		return fmt.Errorf("%w: free space on its file system: it is tried again", err)
 	}

@@ -178,7 +178,8 @@ func (w *writer) connectError(err error) error {
 	if remedy != "" {
 		return fmt.Errorf("sinks/postgres: target %q: %w: %s: %w", w.target, err, remedy, sinks.ErrConfig)
 	}
-	return fmt.Errorf("sinks/postgres: target %q: connecting: %w", w.target, err)
+	return fmt.Errorf("sinks/postgres: target %q: connecting to %s:%d: %w", w.target, w.conf.Host,
+		w.conf.Port, err)
 }
 
 // wrap gives an error of the session its place. t is the table that was written, nil

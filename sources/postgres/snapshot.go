@@ -271,7 +271,7 @@ func (s *snapshotter) run(ctx context.Context, out chan<- *sources.Batch) error 
 		return ctxError(ctx, err)
 	}
 	// The tables' locks go; the one on the slot stays until the stream runs.
-	if _, err := s.anchor.Exec(ctx, "COMMIT"); err != nil {
+	if _, err := s.anchor.Exec(ctx, "COMMIT"); err != nil && ctx.Err() == nil {
 		s.o.log.Warn("the snapshot's connection was lost after the last row", "error", err)
 	}
 	last := &batch{}
