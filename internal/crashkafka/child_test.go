@@ -79,9 +79,19 @@ type checked struct{ Number, Cents int64 }
 
 type revenue struct{ Orders, Cents int64 }
 
+type step struct {
+	Walk   string
+	Number int64
+}
+
+// walked is what has come of a walk: how many steps, up to which, and how often another one
+// than the next.
+type walked struct{ Steps, Last, Broken int64 }
+
 // buildTopologies has a join of tables under the same key, of which the revenue of each
-// customer is made behind an exchange, and one that runs as a whole: clicks that are looked
-// up in a table by another key, and counted.
+// customer is made behind an exchange, one that runs as a whole: clicks that are looked
+// up in a table by another key, and counted; and one that looks at the order in which the
+// steps of each walk come out of an exchange.
 func buildTopologies(app string, brokers []string) ([]*topology.Topology, error) {
 	db := sources.NewDatabase("shop", jsontopics.Source(app+"."))
 	target := sinks.NewTarget("out", kafkasink.Target(kafkasink.Config{
@@ -112,7 +122,24 @@ func buildTopologies(app string, brokers []string) ([]*topology.Topology, error)
 	sinks.Table(counted, target, app+"-counted")
 	sinks.View(counted, "counted")
 	cards, err := b.Build()
-	return []*topology.Topology{shop, cards}, err
+	if err != nil {
+		return nil, err
+	}
+	b = topology.New("walks")
+	steps := sources.Stream[string, step](b, db, "public.steps")
+	walks := operators.Aggregate("walks",
+		operators.GroupBy(steps, func(_ string, s step) string { return s.Walk }),
+		aggregate.Custom(aggregate.Fold[step, walked, walked]{Add: walk, Result: func(w walked) walked { return w }}))
+	sinks.Table(walks, target, app+"-walks")
+	inOrder, err := b.Build()
+	return []*topology.Topology{shop, cards, inOrder}, err
+}
+
+func walk(w walked, s step) walked {
+	if s.Number != w.Last+1 {
+		w.Broken++
+	}
+	return walked{w.Steps + 1, s.Number, w.Broken}
 }
 
 func price(o order, r rate) priced { return priced{o.Customer, o.Cents * (100 + r.Percent) / 100} }

@@ -44,6 +44,7 @@ const (
 	partitions = 4
 	keys       = 40
 	cards      = 7
+	walks      = 20
 )
 
 // suite is one run.
@@ -65,6 +66,8 @@ type suite struct {
 	rates  map[string]rate
 	clicks map[string]int64
 	number int64
+	// steps are how many each walk has.
+	steps map[string]int64
 
 	answers map[int]int // to queries, by status; of readViews alone
 
@@ -118,13 +121,15 @@ func newSuite(t *testing.T) *suite {
 	s := &suite{
 		t: t, cluster: cluster, brokers: brokers, app: "crash", procs: make([]*member, members),
 		orders: map[string]order{}, rates: map[string]rate{}, clicks: map[string]int64{},
+		steps: map[string]int64{},
 	}
 	if s.client, err = kgo.NewClient(
 		kgo.SeedBrokers(cluster.Brokers()...), kgo.ProducerLinger(0),
 	); err != nil {
 		t.Fatal(err)
 	}
-	topics := []string{"crash.public.orders", "crash.public.rates", "crash.public.clicks", "crash.public.limits"}
+	topics := []string{"crash.public.orders", "crash.public.rates", "crash.public.clicks", "crash.public.limits",
+		"crash.public.steps"}
 	if _, err = kadm.NewClient(s.client).CreateTopics(ctx, partitions, -1, nil, topics...); err != nil {
 		t.Fatal(err)
 	}
@@ -163,6 +168,11 @@ func (s *suite) write(ctx context.Context) {
 
 func (s *suite) writeOne(ctx context.Context, r *rand.Rand) {
 	key := "k" + strconv.Itoa(r.IntN(keys))
+	if r.IntN(3) == 0 {
+		walk := "walk" + strconv.Itoa(r.IntN(walks))
+		s.steps[walk]++
+		s.put(ctx, "steps", walk, map[string]any{"walk": walk + "!", "number": s.steps[walk]})
+	}
 	switch n := r.IntN(10); {
 	case n == 0 && s.orders[key] != (order{}):
 		delete(s.orders, key)
@@ -307,6 +317,11 @@ func (s *suite) differences() (missing, wrong, doubled int) {
 		counts[strconv.Quote(card)] = fmt.Sprintf(`{"key":%q,"value":%d}`, card, n)
 	}
 	wrong += s.wrong("counted", counts)
+	steps := map[string]string{}
+	for walk, n := range s.steps {
+		steps[strconv.Quote(walk+"!")] = fmt.Sprintf(`{"key":"%s!","steps":%d,"last":%d,"broken":0}`, walk, n, n)
+	}
+	wrong += s.wrong("walks", steps)
 	seen := map[int64]int{}
 	for _, r := range s.cluster.Read(s.t, s.app+"-checked") {
 		var e struct {

@@ -30,6 +30,19 @@ func (s *Session) StableEnds(ctx context.Context, parts []Partition) (map[Partit
 	return ends, nil
 }
 
+// Ends asks the leaders of partitions for their high watermarks: whatever was written before
+// they answered, in a transaction or not, lies before them.
+func (s *Session) Ends(ctx context.Context, parts []Partition) (map[Partition]int64, error) {
+	ends := make(map[Partition]int64, len(parts))
+	err := listOffsets(ctx, s.gts.Client(), parts, committedOrNot, atEnd, func(p Partition, offset int64) {
+		ends[p] = offset
+	})
+	if err != nil {
+		return nil, fmt.Errorf("kafka: ask where exchanges end: %w", err)
+	}
+	return ends, nil
+}
+
 // listOffsets asks for all offsets in one go: the first error of a partition is the result.
 func listOffsets(
 	ctx context.Context, cl *kgo.Client, parts []Partition, isolation int8, timestamp int64,

@@ -61,6 +61,7 @@ func (e *Engine) assign(ctx context.Context) error {
 		e.log.Info("a task begins", "task", r.owner())
 		e.session.Resume(r.partitions())
 	}
+	e.closeHandovers()
 	if err := errors.Join(e.follow(ctx), e.noteTasks()); err != nil {
 		return err
 	}

@@ -62,6 +62,11 @@ func (e *Engine) commit(ctx context.Context) error {
 	if err := e.apply(work, offsets); err != nil {
 		return err
 	}
+	for _, r := range e.tasks {
+		for _, b := range r.inputs {
+			b.handedOver()
+		}
+	}
 	e.status.committed()
 	e.purge(time.Now())
 	if err := failpoint.Hit(failpoint.KafkaApplied); err != nil {
@@ -103,7 +108,14 @@ func (e *Engine) seal() ([]*sealed, error) {
 	var work []*sealed
 	for _, id := range e.order() {
 		r := e.tasks[id]
-		if !r.ready || !r.moved() {
+		if !r.ready {
+			continue
+		}
+		// Tasks come before those that they feed, and may have fed them only as they were sealed.
+		if err := e.drain(r); err != nil {
+			return nil, err
+		}
+		if !r.moved() {
 			continue
 		}
 		s := &sealed{run: r}
@@ -130,7 +142,9 @@ func (e *Engine) seal() ([]*sealed, error) {
 
 // moved reports whether any input has been processed since the last commit.
 func (r *taskRun) moved() bool {
-	return slices.ContainsFunc(r.all, func(b *buffer) bool { return b.next.Next != b.committed.Next })
+	return slices.ContainsFunc(r.all, func(b *buffer) bool {
+		return b.next.Next != b.committed.Next || b.handover.taken > 0
+	})
 }
 
 // produce writes a task's changelogs and outputs.

@@ -29,6 +29,7 @@ func (e *Engine) cycle(ctx context.Context) error {
 	if err := errors.Join(e.assign(ctx), e.keepCheckpoints()); err != nil {
 		return err
 	}
+	e.openHandovers(ctx)
 	defer e.session.Release()
 	fed, err := e.gather(ctx)
 	if err != nil || ctx.Err() != nil {

@@ -149,9 +149,13 @@ type Engine struct {
 	purgeNext  time.Time
 	purged     map[kafka.Partition]int64
 	purging    chan struct{}
-	tasks      map[taskID]*taskRun
-	seq        uint64 // of commits, for views
-	status     status
+	// handoverNext is when the ends of exchanges may be asked for again.
+	handoverNext time.Time
+	// throughTopics hands nothing over; tests set it.
+	throughTopics bool
+	tasks         map[taskID]*taskRun
+	seq           uint64 // of commits, for views
+	status        status
 	// running ends with Run; verifiable are the tasks that other goroutines may look at.
 	running    context.Context
 	ended      context.CancelFunc

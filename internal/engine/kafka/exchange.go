@@ -63,7 +63,7 @@ type sender struct {
 	part   *part
 	pieces map[route]*piece
 	order  []*piece // those that are open
-	put    func(r *kgo.Record)
+	put    func(x *topology.Exchange, r *kgo.Record)
 	topic  func(x *topology.Exchange) string
 }
 
@@ -140,7 +140,7 @@ func (s *sender) finish(p *piece) {
 		r.Key = bytes.Clone(p.key)
 	}
 	p.open = false
-	s.put(r)
+	s.put(p.exchange, r)
 }
 
 // flush sends what is open: at the end of a step.

@@ -64,7 +64,7 @@ func (w *world) startWith(dir string, topo *topology.Topology, change func(*Conf
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	e.purgeEvery = 100 * time.Millisecond
+	e.purgeEvery, e.throughTopics = w.purgeEvery, w.throughTopics
 	ctx, cancel := context.WithCancel(context.Background())
 	m := &memberRun{engine: e, stop: cancel, done: make(chan error, 1)}
 	go func() {
@@ -119,6 +119,7 @@ func (w *world) totals() *topology.Topology {
 // them.
 func TestExchangeOverTopics(t *testing.T) {
 	w := newWorld(t, 3)
+	w.throughTopics = true
 	sums := map[string]int64{}
 	latest := map[string]order{}
 	put := func(i int) {

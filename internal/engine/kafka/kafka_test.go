@@ -48,11 +48,17 @@ type world struct {
 	policy  topology.ErrorPolicy // of the join; it fails on negative cents
 	dropped func(topology, node, reason string, count int)
 	maxIdle time.Duration
+	// throughTopics hands nothing over within a process.
+	throughTopics bool
+	purgeEvery    time.Duration
 }
 
 func newWorld(t *testing.T, partitions int32) *world {
 	t.Helper()
-	w := &world{t: t, cluster: kafkatest.Shared(t), app: fmt.Sprintf("t%d", time.Now().UnixNano())}
+	w := &world{
+		t: t, cluster: kafkatest.Shared(t), app: fmt.Sprintf("t%d", time.Now().UnixNano()),
+		purgeEvery: 100 * time.Millisecond,
+	}
 	var err error
 	if w.client, err = kgo.NewClient(kgo.SeedBrokers(w.cluster.Brokers()...)); err != nil {
 		t.Fatal(err)

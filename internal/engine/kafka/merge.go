@@ -26,6 +26,8 @@ type buffer struct {
 	polled, stable int64
 	// missing is since when others wait for records that the broker holds; zero if none do.
 	missing time.Time
+	// handover is of exchanges.
+	handover handover
 
 	aside setAside
 
@@ -44,6 +46,7 @@ func newBuffer(in *input, p kafka.Partition, d sources.TopicDecoder, o kafka.Off
 func (b *buffer) reset() {
 	b.next, b.polled = b.committed, max(b.committed.Next, 0)
 	b.records, b.at, b.missing, b.aside = nil, 0, time.Time{}, setAside{}
+	b.handover = handover{until: unknown}
 }
 
 // add takes what was polled.
@@ -78,14 +81,21 @@ func (b *buffer) pass(r *kgo.Record) {
 }
 
 func (b *buffer) head() *kgo.Record {
-	if b.at == len(b.records) {
-		return nil
+	if b.at < len(b.records) {
+		return b.records[b.at]
 	}
-	return b.records[b.at]
+	if len(b.handover.waiting) > 0 && b.reached() {
+		return b.handover.waiting[0]
+	}
+	return nil
 }
 
 // take removes the head.
 func (b *buffer) take() {
+	if b.at == len(b.records) {
+		b.takeHanded()
+		return
+	}
 	b.pass(b.records[b.at])
 	b.skipMarkers()
 }

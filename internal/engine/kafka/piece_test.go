@@ -28,7 +28,7 @@ func TestPieces(t *testing.T) {
 			{partition: kafka.Partition{Topic: "in", Number: 3}, offset: 42, at: at, piece: 7},
 		}},
 		pieces: map[route]*piece{}, topic: func(*topology.Exchange) string { return "x-topic" },
-		put: func(r *kgo.Record) { out = append(out, r) },
+		put: func(_ *topology.Exchange, r *kgo.Record) { out = append(out, r) },
 	}
 	tx := &record.Tx{
 		Source: "db", Position: 1 << 40, CommitStart: 9, XID: 4, CommitTime: -5, Origin: "far", Snapshot: true,
@@ -93,7 +93,7 @@ func TestPiecesCutOff(t *testing.T) {
 	s := &sender{
 		part:   &part{origins: []origin{{partition: kafka.Partition{Topic: "in"}, offset: 300}}},
 		pieces: map[route]*piece{}, topic: func(*topology.Exchange) string { return "" },
-		put: func(r *kgo.Record) { out = append(out, r) },
+		put: func(_ *topology.Exchange, r *kgo.Record) { out = append(out, r) },
 	}
 	m := task.Message{Exchange: &topology.Exchange{}, Tx: &record.Tx{Source: "db", Origin: "o", Position: 999,
 		Headers: []record.Header{{Key: "h", Value: []byte("value")}, {Key: "none"}}}}

@@ -216,22 +216,31 @@ func (e *Engine) repartitionTopic(x *topology.Exchange) string {
 	return changelog.RepartitionTopic(e.cfg.App, x.Name)
 }
 
-// joinSubs adds a sub-topology, and makes one of those that read a topic in common.
+// joinSubs adds a sub-topology, and makes one of those that read a topic in common, in the
+// place of the first: each comes before those that it feeds.
 func (e *Engine) joinSubs(sub *subTopology) []*subTopology {
-	var apart []*subTopology
+	var out []*subTopology
+	at := -1
 	for _, other := range e.subs {
 		common := slices.ContainsFunc(other.inputs, func(in input) bool { return sub.find(in.topic) != nil })
-		if !common {
-			apart = append(apart, other)
+		switch {
+		case !common:
+			out = append(out, other)
 			continue
+		case at < 0:
+			at = len(out)
+			out = append(out, other)
 		}
 		for _, in := range sub.inputs {
 			other.add(in)
 		}
 		other.parts = append(other.parts, sub.parts...)
-		sub = other
+		sub, out[at] = other, other
 	}
-	return append(apart, sub)
+	if at < 0 {
+		out = append(out, sub)
+	}
+	return out
 }
 
 // checkNames refuses two stores of one name, and two exchanges: topics are named for them

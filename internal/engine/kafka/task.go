@@ -144,7 +144,10 @@ func (e *Engine) open(r *taskRun) error {
 
 func (e *Engine) newPart(r *taskRun, s *share, times map[string]int64) (*part, error) {
 	p := &part{share: s}
-	p.out = &sender{part: p, pieces: map[route]*piece{}, put: e.session.Produce, topic: e.repartitionTopic}
+	p.out = &sender{
+		part: p, pieces: map[route]*piece{}, topic: e.repartitionTopic,
+		put: func(x *topology.Exchange, rec *kgo.Record) { e.forward(r.sub, x, rec) },
+	}
 	var idErr error
 	cfg := task.Config{
 		Topology: s.topology, Env: r.env, Logger: e.log,
