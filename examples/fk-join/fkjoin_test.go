@@ -9,14 +9,16 @@ import (
 
 	"github.com/tailrace/tailrace"
 	"github.com/tailrace/tailrace/examples/fk-join/fkjoin"
+	"github.com/tailrace/tailrace/internal/example"
 	"github.com/tailrace/tailrace/internal/example/exampletest"
+	"github.com/tailrace/tailrace/internal/kafkatest"
 	"github.com/tailrace/tailrace/internal/pgserver/pgservertest"
 	"github.com/tailrace/tailrace/sources"
 	"github.com/tailrace/tailrace/sources/postgres"
 	"github.com/tailrace/tailrace/view"
 )
 
-func TestMain(m *testing.M) { pgservertest.Main(m) }
+func TestMain(m *testing.M) { kafkatest.Main(m, pgservertest.StopShared) }
 
 // show writes a view in short: customer, first name, addresses.
 func show(t *testing.T, v *view.View[int32, fkjoin.Resident]) string {
@@ -36,7 +38,9 @@ func show(t *testing.T, v *view.View[int32, fkjoin.Resident]) string {
 	return strings.TrimSuffix(b.String(), "; ")
 }
 
-func TestScenario(t *testing.T) {
+// inventory is a database with the example's tables.
+func inventory(t *testing.T) *exampletest.DB {
+	t.Helper()
 	s := &exampletest.DB{DB: pgservertest.New(t)}
 	c, err := pgx.Connect(t.Context(), s.URL)
 	if err != nil {
@@ -47,8 +51,42 @@ func TestScenario(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return s
+}
+
+// TestFKJoinOverTopics runs the example over Debezium's topics, and compares the topics that it
+// writes with SQL.
+func TestFKJoinOverTopics(t *testing.T) {
+	cluster := kafkatest.Shared(t)
+	s := inventory(t)
+	type key struct{ ID int32 }
+	replicator := s.Replicate(t, cluster, func(c *exampletest.Copies) {
+		exampletest.Copy[key, fkjoin.Customer](c, "inventory.customers")
+		exampletest.Copy[key, fkjoin.Address](c, "inventory.addresses")
+	})
+	exampletest.OverTopics(t, example.Program{Name: "fk-join", Run: run}, cluster)
+	same := func() {
+		t.Helper()
+		s.Settle(t, replicator)
+		for topic, query := range map[string]string{
+			"customers_with_addresses": fkjoin.SQLWithAddresses, "customers": fkjoin.SQLAll,
+		} {
+			s.SameTopic(t, cluster, topic, `SELECT key::text, to_json(q)::text FROM (`+query+`) AS q`)
+		}
+	}
+	same()
+	for _, step := range fkjoin.Steps {
+		s.Exec(step.SQL)
+	}
+	s.Exec("DELETE FROM inventory.addresses WHERE customer_id = 1001")
+	s.Exec("DELETE FROM inventory.customers WHERE id = 1003")
+	same()
+}
+
+func TestScenario(t *testing.T) {
+	s := inventory(t)
 	topo, views, err := fkjoin.Topology(
-		sources.NewDatabase("shop", postgres.Source(postgres.Config{URL: s.URL})))
+		sources.NewDatabase("shop", postgres.Source(postgres.Config{URL: s.URL})), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,7 +4,7 @@
 //	go run ./examples/fk-join
 //
 // It starts a PostgreSQL of its own, unless -url names one, and prints the customers
-// as they change: each at most once a transaction.
+// as they change: each at most once a transaction. With -brokers they go to Kafka topics, too.
 package main
 
 import (
@@ -20,7 +20,7 @@ func main() {
 }
 
 func run(ctx context.Context, env example.Env) error {
-	topo, views, err := fkjoin.Topology(env.Shop())
+	topo, views, err := fkjoin.Topology(env.Shop(), env.KafkaTarget())
 	if err != nil {
 		return err
 	}

@@ -6,7 +6,9 @@ import (
 
 	"github.com/tailrace/tailrace"
 	"github.com/tailrace/tailrace/examples/orders/orders"
+	"github.com/tailrace/tailrace/internal/example"
 	"github.com/tailrace/tailrace/internal/example/exampletest"
+	"github.com/tailrace/tailrace/internal/kafkatest"
 	"github.com/tailrace/tailrace/internal/pgserver/pgservertest"
 	"github.com/tailrace/tailrace/sinks"
 	sinkpg "github.com/tailrace/tailrace/sinks/postgres"
@@ -14,7 +16,20 @@ import (
 	"github.com/tailrace/tailrace/sources/postgres"
 )
 
-func TestMain(m *testing.M) { pgservertest.Main(m) }
+func TestMain(m *testing.M) { kafkatest.Main(m, pgservertest.StopShared) }
+
+// TestOrdersOverTopics runs the example over Debezium's topics, and compares the topic that it
+// writes with SQL.
+func TestOrdersOverTopics(t *testing.T) {
+	cluster := kafkatest.Shared(t)
+	s := exampletest.NewShop(t)
+	replicator := s.Replicate(t, cluster, exampletest.CopyShop)
+	exampletest.OverTopics(t, example.Program{Name: "orders", Run: run}, cluster)
+	s.Write(t, replicator)
+	s.Settle(t, replicator)
+	s.SameTopic(t, cluster, "order_documents",
+		`SELECT key::text, to_json(q)::text FROM (`+orders.SQL+`) AS q`)
+}
 
 func TestOrders(t *testing.T) {
 	s := exampletest.NewShop(t)

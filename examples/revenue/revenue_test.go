@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"database/sql"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -27,7 +26,6 @@ import (
 	sinkpg "github.com/tailrace/tailrace/sinks/postgres"
 	"github.com/tailrace/tailrace/sources"
 	"github.com/tailrace/tailrace/sources/postgres"
-	"github.com/tailrace/tailrace/topology"
 )
 
 func TestMain(m *testing.M) { kafkatest.Main(m, pgservertest.StopShared) }
@@ -61,7 +59,7 @@ func TestRevenueKafka(t *testing.T) {
 	app := s.Run(t, "revenue", topo)
 	s.Write(t, app)
 	s.Settle(t, app)
-	sameTopic(t, s, cluster)
+	s.SameTopic(t, cluster, "revenue_per_customer", topicSQL)
 }
 
 // TestRevenueOverDev runs the example over the broker of `tailrace dev`, while its shop goes on.
@@ -124,28 +122,8 @@ func sameAsShop(t *testing.T, d *dev.Dev) {
 	}
 }
 
-// sameTopic folds the topic of the revenue until it equals SQL.
-func sameTopic(t *testing.T, s *exampletest.DB, cluster *kafkatest.Cluster) {
-	t.Helper()
-	want := map[string]string{}
-	for _, r := range s.Strings(`SELECT to_json(key), json_build_object('key', key, 'orders', orders, 'cents', cents)::jsonb
-		FROM (` + revenue.SQL + `) AS r`) {
-		want[r[0]] = oneSpelling(t, []byte(r[1]))
-	}
-	if len(want) == 0 {
-		t.Fatal("SQL gives no rows, so nothing is compared")
-	}
-	var got map[string]string
-	if !await.Within(await.Limit, func() bool {
-		got = map[string]string{}
-		for key, value := range cluster.Latest(t, "revenue_per_customer") {
-			got[key] = oneSpelling(t, value)
-		}
-		return maps.Equal(got, want)
-	}) {
-		t.Errorf("the topic holds\n%v\nwant\n%v", got, want)
-	}
-}
+// topicSQL is what the topic of the revenue always equals.
+const topicSQL = `SELECT to_json(key), to_json(q)::text FROM (` + revenue.SQL + `) AS q`
 
 // TestRevenueOverTopics replicates the shop into topics in Debezium's form and runs the
 // example over these, as a member of a consumer group.
@@ -160,55 +138,14 @@ func TestRevenueOverTopics(t *testing.T) {
 		}
 	})
 	s := exampletest.NewShop(t)
-	replicator := s.Run(t, "replicator", replicate(t, s, cluster))
+	replicator := s.Replicate(t, cluster, exampletest.CopyShop)
 	s.Write(t, replicator)
 	s.Settle(t, replicator)
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	done := make(chan error, 1)
-	go func() {
-		done <- example.Run(ctx, example.Program{Name: "revenue", Run: run}, []string{
-			"-brokers", strings.Join(cluster.Brokers(), ","), "-topics", "shop",
-		}, io.Discard, io.Discard)
-	}()
-	sameTopic(t, s, cluster)
+	exampletest.OverTopics(t, example.Program{Name: "revenue", Run: run}, cluster)
+	s.SameTopic(t, cluster, "revenue_per_customer", topicSQL)
 	s.Write(t, replicator)
 	s.Settle(t, replicator)
-	sameTopic(t, s, cluster)
-	cancel()
-	if err := <-done; err != nil {
-		t.Error(err)
-	}
-}
-
-type id struct{ ID int64 }
-
-// replicate copies the tables that the example reads.
-func replicate(t *testing.T, s *exampletest.DB, cluster *kafkatest.Cluster) *topology.Topology {
-	t.Helper()
-	type customer struct {
-		ID   int64
-		Name string
-	}
-	type order struct {
-		ID         int64
-		CustomerID sql.Null[int64]
-		Status     string
-		Cents      int64
-	}
-	b := topology.New("replicator")
-	shop := sources.NewDatabase("shop", postgres.Source(postgres.Config{URL: s.URL}))
-	target := sinks.NewTarget("topics", kafka.Target(kafka.Config{
-		Brokers: cluster.Brokers(), CreateTopics: true, Partitions: 3,
-	}))
-	orders := sources.Table[id, order](b, shop, "public.orders")
-	sinks.Table(orders, target, "public.orders", kafka.Output{
-		Topic: "shop.public.orders", Format: kafka.DebeziumSchema,
-	})
-	sinks.Table(sources.Table[id, customer](b, shop, "public.customers"), target, "public.customers",
-		kafka.Output{Topic: "shop.public.customers", Format: kafka.DebeziumSchema})
-	sinks.View(orders, "orders")
-	return b.MustBuild()
+	s.SameTopic(t, cluster, "revenue_per_customer", topicSQL)
 }
 
 // oneSpelling writes equal JSON objects equally.

@@ -31,7 +31,7 @@ func jars(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	dir := filepath.Join(cache, Version)
+	dir := filepath.Join(cache, Version+"-with-tools")
 	return dir, fetched.Once(dir, "libs", func(part string) (string, error) { return part, fetch(ctx, part) })
 }
 

@@ -65,8 +65,9 @@ const (
 	FROM inventory.customers AS c LEFT JOIN inventory.addresses AS a ON a.customer_id = c.id GROUP BY c.id`
 )
 
-// Topology builds the topology.
-func Topology(shop *sources.Database) (*topology.Topology, Views, error) {
+// Topology builds the topology. Its results are kept as views and, where a warehouse is
+// given, as its tables customers_with_addresses and customers.
+func Topology(shop *sources.Database, warehouse *sinks.Target) (*topology.Topology, Views, error) {
 	b := topology.New("fk-join")
 	customers := sources.Table[int32, Customer](b, shop, "inventory.customers")
 	addresses := sources.Table[int32, Address](b, shop, "inventory.addresses")
@@ -100,6 +101,10 @@ func Topology(shop *sources.Database) (*topology.Topology, Views, error) {
 			return Resident{Customer: c, Addresses: list}
 		})
 
+	if warehouse != nil {
+		sinks.Table(residents, warehouse, "customers_with_addresses")
+		sinks.Table(all, warehouse, "customers")
+	}
 	v := Views{
 		WithAddresses: sinks.View(residents, "customers-with-addresses"),
 		All:           sinks.View(all, "customers"),

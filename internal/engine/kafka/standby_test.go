@@ -69,7 +69,8 @@ func TestStandbyTakesOver(t *testing.T) {
 		for _, lag := range b.lags {
 			up = up && lag == 0
 		}
-		return up && w.settled(orders)
+		has := second.engine.verifiable.Load()
+		return up && has != nil && len(*has) == 2 && w.settled(orders)
 	})
 	b.mu.Lock()
 	clear(b.restored)
