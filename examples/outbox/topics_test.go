@@ -178,7 +178,8 @@ func TestOutboxOverTopics(t *testing.T) {
 	for _, line := range cluster.Console(t, "shop-events") {
 		var id string
 		var v struct{ Kind, Status, Customer, City *string }
-		if err := errors.Join(json.Unmarshal([]byte(line.Key), &id), json.Unmarshal([]byte(line.Value), &v)); err != nil {
+		err := errors.Join(json.Unmarshal([]byte(line.Key), &id), json.Unmarshal([]byte(line.Value), &v))
+		if err != nil {
 			t.Fatal(err)
 		}
 		got := make([]string, 0, 4)

@@ -129,7 +129,9 @@ func buildTopologies(app string, brokers []string) ([]*topology.Topology, error)
 	steps := sources.Stream[string, step](b, db, "public.steps")
 	walks := operators.Aggregate("walks",
 		operators.GroupBy(steps, func(_ string, s step) string { return s.Walk }),
-		aggregate.Custom(aggregate.Fold[step, walked, walked]{Add: walk, Result: func(w walked) walked { return w }}))
+		aggregate.Custom(aggregate.Fold[step, walked, walked]{
+			Add: walk, Result: func(w walked) walked { return w },
+		}))
 	sinks.Table(walks, target, app+"-walks")
 	inOrder, err := b.Build()
 	return []*topology.Topology{shop, cards, inOrder}, err

@@ -160,7 +160,8 @@ func TestHandOverBehindOpenTransaction(t *testing.T) {
 	}
 	left := writtenOrders(t, 33)["c3"]
 	left = &kgo.Record{
-		Topic: changelog.RepartitionTopic(w.app, "counts"), Key: left.Key, Value: left.Value, Timestamp: left.Timestamp,
+		Topic: changelog.RepartitionTopic(w.app, "counts"),
+		Key:   left.Key, Value: left.Value, Timestamp: left.Timestamp,
 	}
 	if err := former.ProduceSync(t.Context(), left).FirstErr(); err != nil {
 		t.Fatal(err)
