@@ -62,7 +62,7 @@ type nowhere struct{}
 func (nowhere) Set(_, _ []byte) error { return nil }
 func (nowhere) Delete([]byte) error   { return nil }
 
-func (nowhere) Scan([]byte, bool, func(_, _ []byte) bool) error { return nil }
+func (nowhere) ScanRange(_, _ []byte, _ bool, _ func(_, _ []byte) bool) error { return nil }
 
 // retry touches the groups that are to be tried again.
 func (a *aggregation[G, V, R]) retry(s *topology.Step) error {

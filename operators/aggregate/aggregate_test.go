@@ -435,11 +435,13 @@ func TestMinReadsOneEntry(t *testing.T) {
 // counting counts the entries that scans visit.
 type counting struct {
 	aggregatetest.Entries
-	visited int
+	visited, longest int // in all, and in the longest scan
 }
 
-func (c *counting) Scan(prefix []byte, reverse bool, fn func(key, value []byte) bool) error {
-	return c.Entries.Scan(prefix, reverse, func(key, value []byte) bool {
+func (c *counting) ScanRange(lower, upper []byte, reverse bool, fn func(key, value []byte) bool) error {
+	before := c.visited
+	defer func() { c.longest = max(c.longest, c.visited-before) }()
+	return c.Entries.ScanRange(lower, upper, reverse, func(key, value []byte) bool {
 		c.visited++
 		return fn(key, value)
 	})
@@ -521,4 +523,35 @@ func cut[R any](t *testing.T, agg aggregate.Aggregator[int64, R]) {
 			t.Errorf("%s: %d of %d bytes were taken for a state", agg.Schema(), i, len(stored))
 		}
 	}
+}
+
+// TestGroupsMoveInPieces moves a large group, and removes it: no walk is longer than a piece,
+// and none passes over what is done already.
+func TestGroupsMoveInPieces(t *testing.T) {
+	const rows = 20_000
+	store := &counting{}
+	e := aggregate.NewEntries(store)
+	e.Scope([]byte("from/"))
+	for i := range rows {
+		if err := e.Set(i%2, fmt.Appendf(nil, "%06d", i), []byte("value")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check := func(what string, visited, left int, err error) {
+		t.Helper()
+		if err != nil || store.Len() != left {
+			t.Errorf("%s: %d entries are left, want %d; %v", what, store.Len(), left, err)
+		}
+		if store.visited != visited || store.longest > rows/2 {
+			t.Errorf("%s: %d entries were read, up to %d at once, want %d in pieces",
+				what, store.visited, store.longest, visited)
+		}
+		store.visited, store.longest = 0, 0
+	}
+	check("moved", rows, rows, e.Move([]byte("from/"), []byte("into/")))
+	e.Scope([]byte("from/"))
+	check("what was moved is no longer there", 0, rows, e.Clear(0))
+	e.Scope([]byte("into/"))
+	check("one slot removed", rows/2, rows/2, e.Clear(0))
+	check("the other slot removed", rows/2, 0, e.Clear(1))
 }

@@ -222,11 +222,11 @@ func (e *Entries) Delete(key []byte) error {
 	return nil
 }
 
-// Scan visits the entries that begin with prefix in order.
-func (e *Entries) Scan(prefix []byte, reverse bool, fn func(key, value []byte) bool) error {
+// ScanRange visits the entries from lower up to before upper in order.
+func (e *Entries) ScanRange(lower, upper []byte, reverse bool, fn func(key, value []byte) bool) error {
 	var keys []string
 	for k := range e.pairs {
-		if bytes.HasPrefix([]byte(k), prefix) {
+		if k >= string(lower) && (upper == nil || k < string(upper)) {
 			keys = append(keys, k)
 		}
 	}
