@@ -160,7 +160,6 @@ type process[K comparable, V any, K2 comparable, V2 any] struct {
 	processor Processor[K, V, K2, V2]
 	stores    *Stores
 	ctx       *ProcessContext[K, K2, V2]
-	key       []byte
 }
 
 // Step gives the processor the step's records and then what is due.
@@ -197,37 +196,22 @@ var ownTimer = []byte{0xff, 0xff, 0xff, 0xff}
 // wake fires timers one by one, since each may set others that come before the next.
 func (p *process[K, V, K2, V2]) wake(now int64) error {
 	for {
-		at, ok, err := p.first(now)
+		at, timer, ok, err := p.first(min(now, lastDue))
 		if err != nil || !ok {
 			return err
 		}
-		key, _, err := p.ctx.keyCodec.Decode(p.key)
-		if err == nil {
-			err = p.unset(at, p.key)
-		}
+		key, _, err := p.ctx.keyCodec.Decode(timer)
 		if err != nil {
 			return err
 		}
 		c := p.ctx
 		c.buf = appendTime(c.buf[:0], at)
-		c.time, c.index, c.tag.Path = at, 0, c.paths.join("", c.buf, p.key, ownTimer)
+		c.time, c.index, c.tag.Path = at, 0, c.paths.join("", c.buf, timer, ownTimer)
 		c.at(key)
 		if err := p.done(p.processor.Timer(c, key, time.UnixMicro(at).UTC())); err != nil {
 			return err
 		}
 	}
-}
-
-// first finds the timer that is due first, if one is.
-func (p *process[K, V, K2, V2]) first(now int64) (at int64, ok bool, err error) {
-	if at, ok, err = p.next(); err != nil || !ok || at > now {
-		return at, false, err
-	}
-	err = p.store.ScanRange(p.lower(), nil, false, func(key, _ []byte) bool {
-		at, p.key = decodeTime(key), append(p.key[:0], key[8:]...)
-		return false
-	})
-	return at, true, err
 }
 
 // done looks at what a call of the processor has come to. An error of a store comes

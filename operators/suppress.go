@@ -283,22 +283,14 @@ func (t *suppressTime[K, V]) let(encoded []byte) error {
 
 // letFirst lets out the row that would be due first.
 func (t *suppressTime[K, V]) letFirst() error {
-	var at int64
-	found := false
-	err := t.store.ScanRange(t.lower(), nil, false, func(key, _ []byte) bool {
-		at, t.key, found = decodeTime(key), append(t.key[:0], key[8:]...), true
-		return false
-	})
-	if err == nil && !found {
+	_, key, ok, err := t.first(math.MaxInt64)
+	if err == nil && !ok {
 		err = fmt.Errorf("%w: %d rows are held back, and none waits", state.ErrCorrupt, t.count)
 	}
-	if err == nil {
-		err = t.unset(at, t.key)
+	if err != nil {
+		return err
 	}
-	if err == nil {
-		err = t.let(t.key)
-	}
-	return err
+	return t.let(key)
 }
 
 // EndStep forgets the step's output.

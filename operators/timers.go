@@ -14,9 +14,12 @@ const timerSchema = "timers-1"
 // They are kept in a store, so they survive a restart.
 type timers struct {
 	store *state.Ordered
-	// floor is a time before which nothing is due: where a walk begins, so that it
-	// does not pass over what has fired. It holds for one generation of the store.
+	// floor is a time before which nothing is due, and with exact the next one at which
+	// something is: the store is asked only where that is not known, and from there on, so
+	// that a walk does not pass over what has fired. Both hold for one generation of the
+	// store.
 	floor      int64
+	exact      bool
 	generation uint64
 	batch      []timer
 	arena      []byte
@@ -61,12 +64,19 @@ func addSpan(at, span int64) int64 {
 // set waits for a time on behalf of an encoded key. A key may wait for several.
 func (t *timers) set(at int64, key []byte) error {
 	t.refresh()
-	t.floor = min(t.floor, at)
+	if at <= t.floor {
+		t.floor, t.exact = at, true
+	}
 	return t.store.Set(t.encode(at, key), nil)
 }
 
 // unset takes set back; of what is not set it is no change.
-func (t *timers) unset(at int64, key []byte) error { return t.store.Delete(t.encode(at, key)) }
+func (t *timers) unset(at int64, key []byte) error {
+	if at == t.floor {
+		t.exact = false // unless others wait for it
+	}
+	return t.store.Delete(t.encode(at, key))
+}
 
 func (t *timers) encode(at int64, key []byte) []byte {
 	t.buf = append(appendTime(t.buf[:0], at), key...)
@@ -76,7 +86,7 @@ func (t *timers) encode(at int64, key []byte) []byte {
 // refresh forgets the floor where a rollback may have brought timers back.
 func (t *timers) refresh() {
 	if g := t.store.Rollbacks(); g != t.generation {
-		t.generation, t.floor = g, math.MinInt64
+		t.generation, t.floor, t.exact = g, math.MinInt64, false
 	}
 }
 
@@ -84,16 +94,8 @@ func (t *timers) refresh() {
 // fn may set further timers; those that are due fire as well, after the others.
 func (t *timers) fire(now int64, fn func(at int64, key []byte) error) error {
 	for {
-		if err := t.gather(now); err != nil {
+		if err := t.take(min(now, lastDue), chunkSize); err != nil || len(t.batch) == 0 {
 			return err
-		}
-		if len(t.batch) == 0 {
-			return nil
-		}
-		for _, b := range t.batch {
-			if err := t.unset(b.at, t.arena[b.from:b.to]); err != nil {
-				return err
-			}
 		}
 		for _, b := range t.batch {
 			if err := fn(b.at, t.arena[b.from:b.to]); err != nil {
@@ -103,50 +105,58 @@ func (t *timers) fire(now int64, fn func(at int64, key []byte) error) error {
 	}
 }
 
-// gather collects a bounded number of timers that are due.
-func (t *timers) gather(now int64) error {
+// lastDue is the last time at which anything falls due: the one after it, the last of all,
+// is that of what never does.
+const lastDue = math.MaxInt64 - 1
+
+// first removes what is due first, if something is due at now.
+func (t *timers) first(now int64) (at int64, key []byte, ok bool, err error) {
+	if err := t.take(now, 1); err != nil || len(t.batch) == 0 {
+		return 0, nil, false, err
+	}
+	return t.batch[0].at, t.arena, true, nil
+}
+
+// take removes what is due at now, so much of it at most, and leaves it in the batch.
+func (t *timers) take(now int64, most int) error {
+	t.refresh()
 	t.batch, t.arena = t.batch[:0], t.arena[:0]
-	next, ok, err := t.next()
-	now = min(now, math.MaxInt64-1) // the last time of all is that of what never falls due
-	if err != nil || !ok || next > now {
+	if t.floor > now {
+		return nil
+	}
+	if err := t.gather(now, most); err != nil {
 		return err
 	}
-	return t.store.ScanRange(t.lower(), nil, false, func(key, _ []byte) bool {
-		at := decodeTime(key)
-		if at > now || len(t.batch) == chunkSize {
-			return false
+	for _, b := range t.batch {
+		if err := t.unset(b.at, t.arena[b.from:b.to]); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+// gather adds to the batch what is due at now, until it holds so much, and finds the next
+// time that something else is.
+func (t *timers) gather(now int64, most int) error {
+	next := int64(math.MaxInt64)
+	err := t.store.ScanRange(t.lower(), nil, false, func(key, _ []byte) bool {
 		if t.owns != nil && !t.owns(key[8:]) {
 			return true
 		}
-		t.floor = at
+		at := decodeTime(key)
+		if at > now || len(t.batch) >= most {
+			next = at
+			return false
+		}
 		from := len(t.arena)
 		t.arena = append(t.arena, key[8:]...)
 		t.batch = append(t.batch, timer{at: at, from: from, to: len(t.arena)})
 		return true
 	})
-}
-
-// next returns the earliest time waited for.
-func (t *timers) next() (at int64, ok bool, err error) {
-	t.refresh()
-	if t.floor == math.MaxInt64 {
-		return 0, false, nil // nothing is set, as the last walk found
-	}
-	err = t.store.ScanRange(t.lower(), nil, false, func(key, _ []byte) bool {
-		if t.owns != nil && !t.owns(key[8:]) {
-			return true
-		}
-		at, ok = decodeTime(key), true
-		return false
-	})
 	if err == nil {
-		t.floor = at
-		if !ok {
-			t.floor = math.MaxInt64
-		}
+		t.floor, t.exact = next, true
 	}
-	return at, ok, err
+	return err
 }
 
 func (t *timers) lower() []byte {
@@ -157,9 +167,11 @@ func (t *timers) lower() []byte {
 // NextTimer implements topology.TimedOperator. An error of the store shows when the
 // timers are read in a step, which it therefore asks for.
 func (t *timers) NextTimer() (at int64, ok bool) {
-	at, ok, err := t.next()
-	if err != nil {
-		return math.MinInt64, true
+	t.refresh()
+	if !t.exact {
+		if err := t.gather(math.MaxInt64, 0); err != nil {
+			return math.MinInt64, true
+		}
 	}
-	return at, ok
+	return t.floor, t.floor != math.MaxInt64
 }
