@@ -56,7 +56,7 @@ func SuppressUntilTimeLimit[K comparable, V any](
 	unpartitioned := ""
 	if o.maxRecords > 0 {
 		unpartitioned = "MaxRecords bounds what is held back of all keys together; " +
-			"leave it out, or run the topology with one partition"
+			"leave it out, or " + topology.RunWhole
 	}
 	return addSuppress(name, in, detail, unpartitioned, []topology.StoreSpec{pending},
 		func(rt *topology.Runtime, s suppression[K, V]) topology.Operator {

@@ -262,13 +262,17 @@ func (c *Cut) linkOf(up *Node, need Need) (func(*Exchange, int) (Link, error), e
 	case need.kind == needOther:
 		return need.link, nil
 	case need.kind == needOne && up.Shape == ShapeTable:
-		return nil, fmt.Errorf("it needs all of its input %q in one partition, which is a table; "+
-			"run the topology with one partition", up.Name)
+		return nil, fmt.Errorf("it needs all of its input %q in one partition, which is a table; %s",
+			up.Name, RunWhole)
 	case need.kind == needOne:
 		return up.typed.oneLink, nil
 	}
 	return up.typed.keyLink, nil
 }
+
+// RunWhole is the remedy where a node cannot run in partitions. One partition is none: a
+// topology that is cut has the same parts whatever their number.
+const RunWhole = "run the topology whole: in direct mode, without Partitions"
 
 // checkTypes makes the exchanges once, to see that their types will do.
 func (c *Cut) checkTypes(n *Node) error {
