@@ -46,16 +46,7 @@ type toTable[K comparable, V any] struct {
 
 // Step puts the records.
 func (t *toTable[K, V]) Step(*topology.Step) error {
-	var failed error
-	err := t.in.Records(func(chunk []record.Record[K, V]) bool {
-		for i := range chunk {
-			if failed = t.Put(chunk[i].Key, chunk[i].Value, chunk[i].Time); failed != nil {
-				return false
-			}
-		}
-		return true
-	})
-	return firstError(err, failed)
+	return eachOf(t.in.Records, func(r *record.Record[K, V]) error { return t.Put(r.Key, r.Value, r.Time) })
 }
 
 // ToStream makes a stream of a table's net changes, one record a changed key and

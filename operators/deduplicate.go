@@ -89,16 +89,8 @@ type deduplicate[K comparable, V any, I comparable] struct {
 func (d *deduplicate[K, V, I]) Step(s *topology.Step) error {
 	before := s.Before[d.node.ID]
 	d.late, d.duplicates = 0, 0
-	var failed error
-	err := d.in.Records(func(chunk []record.Record[K, V]) bool {
-		for i := range chunk {
-			if failed = d.one(&chunk[i], before); failed != nil {
-				return false
-			}
-		}
-		return true
-	})
-	if err = firstError(err, failed); err != nil {
+	err := eachOf(d.in.Records, func(r *record.Record[K, V]) error { return d.one(r, before) })
+	if err != nil {
 		return err
 	}
 	if d.late > 0 {

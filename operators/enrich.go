@@ -171,24 +171,10 @@ func (e *enrich[K, V, F, R, O]) DivideLetter(l *topology.Letter) ([]byte, error)
 // Step joins the records. The step holds one transaction, so the table's value
 // now is its value as of the record's transaction.
 func (e *enrich[K, V, F, R, O]) Step(*topology.Step) error {
-	var failed error
-	each := func(chunk []record.Record[K, V]) bool {
-		for i := range chunk {
-			if failed = e.one(&chunk[i]); failed != nil {
-				return false
-			}
-		}
-		return true
-	}
 	e.without.n = 0
-	if again := e.again; len(again) > 0 {
-		each(again)
-		e.without.report()
-		return failed
-	}
-	err := e.events.Records(each)
+	err := eachOf(again(e.again, e.events.Records), e.one)
 	e.without.report()
-	return firstError(err, failed)
+	return err
 }
 
 func (e *enrich[K, V, F, R, O]) one(r *record.Record[K, V]) error {

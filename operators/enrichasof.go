@@ -180,16 +180,7 @@ func (e *enrichAsOf[K, V, F, R, O]) Step(s *topology.Step) error {
 func (e *enrichAsOf[K, V, F, R, O]) each(s *topology.Step, fn func(r *record.Record[K, V]) error) error {
 	e.without.n = 0
 	e.before = s.Before[e.node.Inputs[1].ID]
-	var failed error
-	err := e.events.Records(func(chunk []record.Record[K, V]) bool {
-		for i := range chunk {
-			if failed = fn(&chunk[i]); failed != nil {
-				return false
-			}
-		}
-		return true
-	})
-	return firstError(err, failed)
+	return eachOf(e.events.Records, fn)
 }
 
 func (e *enrichAsOf[K, V, F, R, O]) one(r *record.Record[K, V]) error {

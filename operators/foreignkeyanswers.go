@@ -70,17 +70,10 @@ func (j *answeredJoin[K, F, L, R, O]) Step(*topology.Step) error {
 }
 
 func (j *answeredJoin[K, F, L, R, O]) eachLeft(fn func(c *record.Change[K, L]) error) error {
-	var failed error
-	err := j.left.Changes(func(chunk []record.Change[K, L]) bool {
-		for i := range chunk {
-			j.at(chunk[i].Key)
-			if failed = fn(&chunk[i]); failed != nil {
-				return false
-			}
-		}
-		return true
+	return eachOf(j.left.Changes, func(c *record.Change[K, L]) error {
+		j.at(c.Key)
+		return fn(c)
 	})
-	return firstError(err, failed)
 }
 
 func (j *answeredJoin[K, F, L, R, O]) leave(c *record.Change[K, L]) error {
@@ -94,16 +87,7 @@ func (j *answeredJoin[K, F, L, R, O]) leave(c *record.Change[K, L]) error {
 
 // take keeps the answers that hold.
 func (j *answeredJoin[K, F, L, R, O]) take() error {
-	var failed error
-	err := j.replies.Changes(func(chunk []record.Change[K, answer[F, R]]) bool {
-		for i := range chunk {
-			if failed = j.answer(&chunk[i]); failed != nil {
-				return false
-			}
-		}
-		return true
-	})
-	return firstError(err, failed)
+	return eachOf(j.replies.Changes, j.answer)
 }
 
 // answer keeps an answer, unless it is stale: about a foreign key that is not the row's
@@ -195,51 +179,19 @@ func (j *answeredJoin[K, F, L, R, O]) Changes(yield func([]record.Change[K, O]) 
 }
 
 func (j *answeredJoin[K, F, L, R, O]) compute(yield func([]record.Change[K, O]) bool) error {
-	var failed error
-	more := true
-	err := j.left.Changes(func(chunk []record.Change[K, L]) bool {
-		j.out = j.out[:0]
-		for i := range chunk {
-			c := &chunk[i]
-			if j.p, failed = j.partners.At(c.Key); failed != nil {
-				return false
-			}
-			j.l = record.Versions[L]{Old: c.Old, New: c.New, Sides: c.Sides, Time: c.Time}
-			j.emit(c.Key)
-		}
-		more = len(j.out) == 0 || yield(j.out)
-		return more
-	})
-	if err != nil || failed != nil || !more {
-		return firstError(err, failed)
-	}
-	err = j.partners.Changes(func(chunk []record.Change[K, partner[F, R, O]]) bool {
-		j.out = j.out[:0]
-		for i := range chunk {
-			c := &chunk[i]
-			if j.l, failed = j.left.At(c.Key); failed != nil {
-				return false
-			}
-			// A row that changed was joined above (invariant T2).
-			if changed(&j.l, j.equalLeft) {
-				continue
-			}
-			j.p = record.Versions[partner[F, R, O]]{Old: c.Old, New: c.New, Sides: c.Sides, Time: c.Time}
-			j.emit(c.Key)
-		}
-		return len(j.out) == 0 || yield(j.out)
-	})
-	return firstError(err, failed)
+	return j.each(j, j.equalOut, yield)
 }
 
-// emit appends the change of one result, unless it stays the same.
-func (j *answeredJoin[K, F, L, R, O]) emit(key K) {
-	j.at(key)
+// touched visits the rows that changed, or about which there was an answer.
+func (j *answeredJoin[K, F, L, R, O]) touched(visit func(key K) error) error {
+	return touchedSides(&j.cursor, j.left, j.partners, &j.l, &j.p, j.equalLeft, visit)
+}
+
+// combine joins a row and its partner, which are at hand.
+func (j *answeredJoin[K, F, L, R, O]) combine(c *record.Change[K, O]) error {
 	j.result()
-	j.out = append(j.out, record.Change[K, O]{
-		Key: key, Old: j.o.Old, New: j.o.New, Sides: j.o.Sides, Time: j.o.Time,
-	})
-	j.out = dropEqual(j.out, j.equalOut)
+	c.Old, c.New, c.Sides, c.Time = j.o.Old, j.o.New, j.o.Sides, j.o.Time
+	return nil
 }
 
 // At returns the result of a left row.

@@ -157,16 +157,9 @@ type answers[K, F comparable, R any] struct {
 
 // Step brings the index up to date: subscribers that have left hear no more.
 func (a *answers[K, F, R]) Step(*topology.Step) error {
-	var failed error
-	err := a.subscriptions.Changes(func(chunk []record.Change[K, F]) bool {
-		for i := range chunk {
-			if failed = reindex(a.foreignKeys, &chunk[i], isKey[F]); failed != nil {
-				return false
-			}
-		}
-		return true
+	return eachOf(a.subscriptions.Changes, func(c *record.Change[K, F]) error {
+		return reindex(a.foreignKeys, c, isKey[F])
 	})
-	return firstError(err, failed)
 }
 
 func isKey[F comparable](f *F) (F, bool) { return *f, true }

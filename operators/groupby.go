@@ -132,28 +132,21 @@ func (t *tableGroups[K, V, G]) each(s *topology.Step, visit visitGroup[G, V]) er
 			return err
 		}
 	}
-	var failed error
-	err := t.in.Changes(func(chunk []record.Change[K, V]) bool {
-		for i := range chunk {
-			c := &chunk[i]
-			t.at(c.Key)
-			t.id = t.keyCodec.Append(t.id[:0], c.Key)
-			if c.HasOld() {
-				t.c = contribution[V]{id: t.id, value: &c.Old, time: c.Time}
-				if failed = visit(t.group(c.Key, c.Old), &t.c); failed != nil {
-					return false
-				}
-			}
-			if c.HasNew() {
-				t.c = contribution[V]{id: t.id, value: &c.New, add: true, time: c.Time}
-				if failed = visit(t.group(c.Key, c.New), &t.c); failed != nil {
-					return false
-				}
+	return eachOf(t.in.Changes, func(c *record.Change[K, V]) error {
+		t.at(c.Key)
+		t.id = t.keyCodec.Append(t.id[:0], c.Key)
+		if c.HasOld() {
+			t.c = contribution[V]{id: t.id, value: &c.Old, time: c.Time}
+			if err := visit(t.group(c.Key, c.Old), &t.c); err != nil {
+				return err
 			}
 		}
-		return true
+		if !c.HasNew() {
+			return nil
+		}
+		t.c = contribution[V]{id: t.id, value: &c.New, add: true, time: c.Time}
+		return visit(t.group(c.Key, c.New), &t.c)
 	})
-	return firstError(err, failed)
 }
 
 func groupStream[K comparable, V any, G comparable](
@@ -182,18 +175,10 @@ type streamGroups[K comparable, V any, G comparable] struct {
 }
 
 func (t *streamGroups[K, V, G]) each(_ *topology.Step, visit visitGroup[G, V]) error {
-	var failed error
-	err := t.in.Records(func(chunk []record.Record[K, V]) bool {
-		for i := range chunk {
-			r := &chunk[i]
-			t.at(r.Key)
-			t.id = appendTag(t.id[:0], r.Tag)
-			t.c = contribution[V]{id: t.id, value: &r.Value, add: true, time: r.Time, tag: &r.Tag}
-			if failed = visit(t.group(r.Key, r.Value), &t.c); failed != nil {
-				return false
-			}
-		}
-		return true
+	return eachOf(t.in.Records, func(r *record.Record[K, V]) error {
+		t.at(r.Key)
+		t.id = appendTag(t.id[:0], r.Tag)
+		t.c = contribution[V]{id: t.id, value: &r.Value, add: true, time: r.Time, tag: &r.Tag}
+		return visit(t.group(r.Key, r.Value), &t.c)
 	})
-	return firstError(err, failed)
 }

@@ -147,43 +147,29 @@ func (g *guarded[K, O]) settle(key K) error {
 	})
 }
 
-// errEnough ends a walk that nobody wants to go on.
-var errEnough = errors.New("operators: enough")
-
 // Changes yields the changes of the keys that have changed and those tried again.
 func (g *guarded[K, O]) Changes(yield func([]record.Change[K, O]) bool) error {
 	return g.walk(g.compute, yield)
 }
 
 func (g *guarded[K, O]) compute(yield func([]record.Change[K, O]) bool) error {
-	g.out = g.out[:0]
-	emit := func(key K) error {
-		var v record.Versions[O]
-		if err := g.versions(key, &v); err != nil {
-			return err
-		}
-		g.out = append(g.out, record.Change[K, O]{Key: key, Old: v.Old, New: v.New, Sides: v.Sides, Time: v.Time})
-		if g.out = dropEqual(g.out, g.codec.Equal); len(g.out) < chunkSize {
-			return nil
-		}
-		more := yield(g.out)
-		if g.out = g.out[:0]; !more {
-			return errEnough
-		}
-		return nil
-	}
-	err := g.inner.touched(emit)
+	return g.each(g, g.codec.Equal, yield)
+}
+
+func (g *guarded[K, O]) touched(visit func(key K) error) error {
+	err := g.inner.touched(visit)
 	for i := 0; err == nil && i < len(g.again); i++ {
 		if err = g.inner.load(g.again[i]); err == nil {
-			err = emit(g.again[i])
+			err = visit(g.again[i])
 		}
 	}
-	if errors.Is(err, errEnough) {
-		return nil
-	}
-	if err == nil && len(g.out) > 0 {
-		yield(g.out)
-	}
+	return err
+}
+
+func (g *guarded[K, O]) combine(c *record.Change[K, O]) error {
+	var v record.Versions[O]
+	err := g.versions(c.Key, &v)
+	c.Old, c.New, c.Sides, c.Time = v.Old, v.New, v.Sides, v.Time
 	return err
 }
 
@@ -267,19 +253,11 @@ func (*computedRows[K, V, R]) Step(*topology.Step) error { return nil }
 func (*computedRows[K, V, R]) EndStep()                  {}
 
 func (c *computedRows[K, V, R]) touched(visit func(key K) error) error {
-	var failed error
-	err := c.in.Changes(func(chunk []record.Change[K, V]) bool {
-		for i := range chunk {
-			in := &chunk[i]
-			c.v = record.Versions[V]{Old: in.Old, New: in.New, Sides: in.Sides, Time: in.Time}
-			c.at(in.Key)
-			if failed = visit(in.Key); failed != nil {
-				return false
-			}
-		}
-		return true
+	return eachOf(c.in.Changes, func(in *record.Change[K, V]) error {
+		c.v = versionsOf(in)
+		c.at(in.Key)
+		return visit(in.Key)
 	})
-	return firstError(err, failed)
 }
 
 func (c *computedRows[K, V, R]) load(key K) (err error) {

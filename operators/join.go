@@ -137,51 +137,52 @@ func (j *tableJoin[K, L, R, O]) Changes(yield func([]record.Change[K, O]) bool) 
 }
 
 func (j *tableJoin[K, L, R, O]) compute(yield func([]record.Change[K, O]) bool) error {
-	var failed error
-	more := true
-	err := j.left.Changes(func(chunk []record.Change[K, L]) bool {
-		j.out = j.out[:0]
-		for i := range chunk {
-			c := &chunk[i]
-			if j.r, failed = j.right.At(c.Key); failed != nil {
-				return false
-			}
-			j.l = record.Versions[L]{Old: c.Old, New: c.New, Sides: c.Sides, Time: c.Time}
-			j.emit(c.Key)
-		}
-		more = len(j.out) == 0 || yield(j.out)
-		return more
-	})
-	if err != nil || failed != nil || !more {
-		return firstError(err, failed)
-	}
-	err = j.right.Changes(func(chunk []record.Change[K, R]) bool {
-		j.out = j.out[:0]
-		for i := range chunk {
-			c := &chunk[i]
-			if j.l, failed = j.left.At(c.Key); failed != nil {
-				return false
-			}
-			// A key that changed on the left as well was joined there (invariant T2).
-			if changed(&j.l, j.equalLeft) {
-				continue
-			}
-			j.r = record.Versions[R]{Old: c.Old, New: c.New, Sides: c.Sides, Time: c.Time}
-			j.emit(c.Key)
-		}
-		return len(j.out) == 0 || yield(j.out)
-	})
-	return firstError(err, failed)
+	return j.each(j, j.equalOut, yield)
 }
 
-// emit appends the change of one key, whose sides are at hand, unless its result
-// stays the same.
-func (j *tableJoin[K, L, R, O]) emit(key K) {
-	j.at(key)
-	j.out = append(j.out, record.Change[K, O]{Key: key, Time: lastTime(&j.l, &j.r)})
-	c := &j.out[len(j.out)-1]
+// touched visits the keys that either side changed, with both sides at hand.
+func (j *tableJoin[K, L, R, O]) touched(visit func(key K) error) error {
+	return touchedSides(&j.cursor, j.left, j.right, &j.l, &j.r, j.equalLeft, visit)
+}
+
+// touchedSides visits each key once that the left or the right side changed, with what
+// both hold in l and r.
+func touchedSides[K comparable, L, R any](
+	at *cursor[K], left joinSideOf[K, L], right joinSideOf[K, R], l *record.Versions[L], r *record.Versions[R],
+	equalLeft func(a, b *L) bool, visit func(key K) error,
+) error {
+	err := eachOf(left.Changes, func(c *record.Change[K, L]) (err error) {
+		if *r, err = right.At(c.Key); err != nil {
+			return err
+		}
+		*l = versionsOf(c)
+		at.at(c.Key)
+		return visit(c.Key)
+	})
+	if err != nil {
+		return err
+	}
+	return eachOf(right.Changes, func(c *record.Change[K, R]) (err error) {
+		if *l, err = left.At(c.Key); err != nil || changed(l, equalLeft) {
+			return err // the left side has led to the key (invariant T2)
+		}
+		*r = versionsOf(c)
+		at.at(c.Key)
+		return visit(c.Key)
+	})
+}
+
+// joinSideOf is a table as a join reads it.
+type joinSideOf[K comparable, V any] interface {
+	Changes(yield func([]record.Change[K, V]) bool) error
+	At(key K) (record.Versions[V], error)
+}
+
+// combine joins the sides at hand.
+func (j *tableJoin[K, L, R, O]) combine(c *record.Change[K, O]) error {
+	c.Time = lastTime(&j.l, &j.r)
 	c.Sides = joinSides(j.join, &j.l, &j.r, &c.Old, &c.New)
-	j.out = dropEqual(j.out, j.equalOut)
+	return nil
 }
 
 // At joins the values of both sides.

@@ -172,17 +172,10 @@ type foreignKeyJoin[K, F comparable, L, R, O any] struct {
 
 // Step brings the index up to date with the left side's changes.
 func (j *foreignKeyJoin[K, F, L, R, O]) Step(*topology.Step) error {
-	var failed error
-	err := j.left.Changes(func(chunk []record.Change[K, L]) bool {
-		for i := range chunk {
-			j.at(chunk[i].Key)
-			if failed = reindex(j.foreignKeys, &chunk[i], j.fk); failed != nil {
-				return false
-			}
-		}
-		return true
+	return eachOf(j.left.Changes, func(c *record.Change[K, L]) error {
+		j.at(c.Key)
+		return reindex(j.foreignKeys, c, j.fk)
 	})
-	return firstError(err, failed)
 }
 
 // Changes yields the result's changes: first of the left rows that changed, then
@@ -192,39 +185,26 @@ func (j *foreignKeyJoin[K, F, L, R, O]) Changes(yield func([]record.Change[K, O]
 }
 
 func (j *foreignKeyJoin[K, F, L, R, O]) compute(yield func([]record.Change[K, O]) bool) error {
-	var failed error
-	more := true
-	err := j.left.Changes(func(chunk []record.Change[K, L]) bool {
-		j.out = j.out[:0]
-		for i := range chunk {
-			c := &chunk[i]
-			j.l = record.Versions[L]{Old: c.Old, New: c.New, Sides: c.Sides, Time: c.Time}
-			if j.r, failed = j.rightOf(c.Key); failed != nil {
-				return false
-			}
-			j.append(c.Key)
+	return j.each(j, j.equalOut, yield)
+}
+
+// touched visits the left rows that changed, or whose right row did, with both at hand.
+func (j *foreignKeyJoin[K, F, L, R, O]) touched(visit func(key K) error) error {
+	err := eachOf(j.left.Changes, func(c *record.Change[K, L]) (err error) {
+		j.l = versionsOf(c)
+		if j.r, err = j.rightOf(c.Key); err != nil {
+			return err
 		}
-		more = len(j.out) == 0 || yield(j.out)
-		return more
+		j.at(c.Key)
+		return visit(c.Key)
 	})
-	if err != nil || failed != nil || !more {
-		return firstError(err, failed)
+	if err != nil {
+		return err
 	}
-	j.out = j.out[:0]
-	err = j.right.Changes(func(chunk []record.Change[F, R]) bool {
-		for i := range chunk {
-			c := &chunk[i]
-			r := record.Versions[R]{Old: c.Old, New: c.New, Sides: c.Sides, Time: c.Time}
-			if more, failed = j.emitChildren(c.Key, &r, yield); !more || failed != nil {
-				return false
-			}
-		}
-		return true
+	return eachOf(j.right.Changes, func(c *record.Change[F, R]) error {
+		r := versionsOf(c)
+		return j.touchedChildren(c.Key, &r, visit)
 	})
-	if err == nil && failed == nil && more && len(j.out) > 0 {
-		yield(j.out)
-	}
-	return firstError(err, failed)
 }
 
 // rightOf returns the right row of the left row at hand: before the step under the
@@ -266,45 +246,36 @@ func (j *foreignKeyJoin[K, F, L, R, O]) rightOf(key K) (record.Versions[R], erro
 	return out, nil
 }
 
-// append appends the change of one left row, whose sides are at hand.
-func (j *foreignKeyJoin[K, F, L, R, O]) append(key K) {
-	j.at(key)
-	j.out = append(j.out, record.Change[K, O]{Key: key, Time: lastTime(&j.l, &j.r)})
-	c := &j.out[len(j.out)-1]
+// combine joins the rows at hand.
+func (j *foreignKeyJoin[K, F, L, R, O]) combine(c *record.Change[K, O]) error {
+	c.Time = lastTime(&j.l, &j.r)
 	c.Sides = joinSides(j.join, &j.l, &j.r, &c.Old, &c.New)
-	j.out = dropEqual(j.out, j.equalOut)
+	return nil
 }
 
-// emitChildren appends the changes of the left rows under a right row that
-// changed. Left rows that changed themselves have been emitted before.
-func (j *foreignKeyJoin[K, F, L, R, O]) emitChildren(
-	f F, r *record.Versions[R], yield func([]record.Change[K, O]) bool,
-) (more bool, err error) {
+// touchedChildren visits the left rows under a right row that changed, but for those
+// that changed themselves.
+func (j *foreignKeyJoin[K, F, L, R, O]) touchedChildren(
+	f F, r *record.Versions[R], visit func(key K) error,
+) error {
 	j.find(f)
 	for {
 		found, err := j.nextChildren()
-		if err != nil {
-			return false, err
-		}
-		if !found {
-			return true, nil
+		if err != nil || !found {
+			return err
 		}
 		for _, key := range j.children {
 			if j.l, err = j.left.At(key); err != nil {
-				return false, err
+				return err
 			}
 			if changed(&j.l, j.equalLeft) {
 				continue
 			}
-			j.r = *r // again for each row: who is handed a chunk may look rows up here
-			j.append(key)
-			if len(j.out) < chunkSize {
-				continue
+			j.r = *r // again for each row: who visits may look rows up here
+			j.at(key)
+			if err := visit(key); err != nil {
+				return err
 			}
-			if !yield(j.out) {
-				return false, nil
-			}
-			j.out = j.out[:0]
 		}
 	}
 }

@@ -249,21 +249,18 @@ func (j *foreignKeyChain[K, L, O]) CurrentKey() any {
 
 // Step brings the indexes up to date with the left table's changes.
 func (j *foreignKeyChain[K, L, O]) Step(step *topology.Step) error {
-	var failed error
 	j.indexing = true
-	err := j.left.Changes(func(chunk []record.Change[K, L]) bool {
-		for i := range chunk {
-			j.cursor.at(chunk[i].Key)
-			for _, s := range j.stages {
-				if failed = s.reindex(&chunk[i]); failed != nil {
-					return false
-				}
+	err := eachOf(j.left.Changes, func(c *record.Change[K, L]) error {
+		j.cursor.at(c.Key)
+		for _, s := range j.stages {
+			if err := s.reindex(c); err != nil {
+				return err
 			}
 		}
-		return true
+		return nil
 	})
 	j.indexing = false
-	if err = firstError(err, failed); err != nil {
+	if err != nil {
 		return err
 	}
 	return j.TableOutput.Step(step)

@@ -63,17 +63,9 @@ type selfJoin[K comparable, V, O any] struct {
 // Step joins the records in order.
 func (j *selfJoin[K, V, O]) Step(s *topology.Step) error {
 	j.begin(s)
-	var failed error
-	err := j.side.in.Records(func(chunk []record.Record[K, V]) bool {
-		for i := range chunk {
-			if failed = j.one(&chunk[i]); failed != nil {
-				return false
-			}
-		}
-		return true
-	})
+	err := eachOf(j.side.in.Records, j.one)
 	j.r = nil
-	if err = firstError(err, failed); err != nil {
+	if err != nil {
 		return err
 	}
 	return j.finish(s)

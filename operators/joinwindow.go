@@ -166,23 +166,16 @@ func (j *windowJoin[K, L, R, O]) Step(s *topology.Step) error {
 		j.waiting = append(j.waiting, chunk...)
 		return true
 	})
-	var failed error
 	next := 0
 	if err == nil {
-		err = j.left.in.Records(func(chunk []record.Record[K, L]) bool {
-			for i := range chunk {
-				next, failed = j.rightUpTo(next, &chunk[i].Tag)
-				if failed == nil {
-					failed = j.arriveLeft(&chunk[i])
-				}
-				if failed != nil {
-					return false
-				}
+		err = eachOf(j.left.in.Records, func(r *record.Record[K, L]) (err error) {
+			if next, err = j.rightUpTo(next, &r.Tag); err == nil {
+				err = j.arriveLeft(r)
 			}
-			return true
+			return err
 		})
 	}
-	if err = firstError(err, failed); err == nil {
+	if err == nil {
 		_, err = j.rightUpTo(next, nil)
 	}
 	if err == nil {

@@ -84,6 +84,32 @@ func recordContext[K comparable, V any](n *topology.Node, r *record.Record[K, V]
 // once and keeping it pays.
 func fanOut(rt *topology.Runtime) bool { return rt.Consumers(rt.Node()) > 1 }
 
+// eachOf calls fn for each item of a walk over chunks, until it fails.
+func eachOf[T any](walk func(yield func(chunk []T) bool) error, fn func(item *T) error) error {
+	var failed error
+	err := walk(func(chunk []T) bool {
+		for i := range chunk {
+			if failed = fn(&chunk[i]); failed != nil {
+				return false
+			}
+		}
+		return true
+	})
+	return firstError(err, failed)
+}
+
+// again is a walk over the records that are to be tried again, where there are some: then
+// a step has no others.
+func again[T any](items []T, walk func(yield func([]T) bool) error) func(yield func([]T) bool) error {
+	if len(items) == 0 {
+		return walk
+	}
+	return func(yield func([]T) bool) error {
+		yield(items)
+		return nil
+	}
+}
+
 func firstError(a, b error) error {
 	if a != nil {
 		return a

@@ -166,19 +166,12 @@ type process[K comparable, V any, K2 comparable, V2 any] struct {
 func (p *process[K, V, K2, V2]) Step(s *topology.Step) error {
 	c := p.ctx
 	c.before, c.firing = s.Before[c.node.ID], false
-	var failed error
-	err := p.in.Records(func(chunk []record.Record[K, V]) bool {
-		for i := range chunk {
-			r := &chunk[i]
-			c.tag, c.time, c.index = r.Tag, r.Time, 0
-			c.at(r.Key)
-			if failed = p.done(p.processor.Process(c, *r)); failed != nil {
-				return false
-			}
-		}
-		return true
+	err := eachOf(p.in.Records, func(r *record.Record[K, V]) error {
+		c.tag, c.time, c.index = r.Tag, r.Time, 0
+		c.at(r.Key)
+		return p.done(p.processor.Process(c, *r))
 	})
-	if err = firstError(err, failed); err != nil {
+	if err != nil {
 		return err
 	}
 	c.before, c.firing = s.After[c.node.ID], true

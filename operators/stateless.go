@@ -72,28 +72,16 @@ func (o *stateless[K, V, K2, V2]) DivideLetter(l *topology.Letter) ([]byte, erro
 
 // Step calls the function for each record.
 func (o *stateless[K, V, K2, V2]) Step(*topology.Step) error {
-	var failed error
-	each := func(chunk []record.Record[K, V]) bool {
-		for i := range chunk {
-			o.current, o.index = &chunk[i], 0
-			o.at(chunk[i].Key)
-			if failed = o.one(); failed != nil {
-				return false
-			}
-		}
-		return true
-	}
-	var err error
-	if again := o.again; len(again) > 0 {
-		each(again)
-	} else {
-		err = o.in.Records(each)
-	}
+	err := eachOf(again(o.again, o.in.Records), func(r *record.Record[K, V]) error {
+		o.current, o.index = r, 0
+		o.at(r.Key)
+		return o.one()
+	})
 	o.current = nil
 	if o.split {
 		inOrder(o.out)
 	}
-	return firstError(err, failed)
+	return err
 }
 
 // one calls the function for the current record. What it emitted before it failed is

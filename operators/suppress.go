@@ -174,16 +174,7 @@ type suppression[K comparable, V any] struct {
 
 // each calls fn for the input's changes of the step.
 func (s *suppression[K, V]) each(fn func(c *record.Change[K, V]) error) error {
-	var failed error
-	err := s.in.Changes(func(chunk []record.Change[K, V]) bool {
-		for i := range chunk {
-			if failed = fn(&chunk[i]); failed != nil {
-				return false
-			}
-		}
-		return true
-	})
-	return firstError(err, failed)
+	return eachOf(s.in.Changes, fn)
 }
 
 // release lets out the value that the input has now; at is the event time if that is a

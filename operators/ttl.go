@@ -73,16 +73,7 @@ type ttlTable[K comparable, V any] struct {
 
 // Step marks the rows that changed, and ends those whose time has come.
 func (t *ttlTable[K, V]) Step(s *topology.Step) error {
-	var failed error
-	err := t.left.Changes(func(chunk []record.Change[K, V]) bool {
-		for i := range chunk {
-			if failed = t.mark(&chunk[i]); failed != nil {
-				return false
-			}
-		}
-		return true
-	})
-	if err = firstError(err, failed); err != nil {
+	if err := eachOf(t.left.Changes, t.mark); err != nil {
 		return err
 	}
 	return t.fire(s.After[t.id], func(at int64, key []byte) error {

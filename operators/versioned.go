@@ -137,16 +137,7 @@ func (v *versioned[K, V]) event(c *record.Change[K, V]) error {
 func (v *versioned[K, V]) Step(s *topology.Step) error {
 	v.before = s.Before[v.node.ID]
 	if !v.direct {
-		var failed error
-		err := v.in.Changes(func(chunk []record.Change[K, V]) bool {
-			for i := range chunk {
-				if failed = v.apply(&chunk[i]); failed != nil {
-					return false
-				}
-			}
-			return true
-		})
-		if err = firstError(err, failed); err != nil {
+		if err := eachOf(v.in.Changes, v.apply); err != nil {
 			return err
 		}
 	}

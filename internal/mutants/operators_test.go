@@ -64,8 +64,8 @@ var differing = []mutant{
 	},
 	{
 		name: "a stream's table does not note when rows came",
-		file: "operators/convert.go", old: "t.Put(chunk[i].Key, chunk[i].Value, chunk[i].Time)",
-		new: "t.Put(chunk[i].Key, chunk[i].Value, 0)",
+		file: "operators/convert.go", old: "t.Put(r.Key, r.Value, r.Time)",
+		new: "t.Put(r.Key, r.Value, 0)",
 		pkg: "./internal/kstreams", test: "TestFuzz/to-table", sees: differs,
 	},
 	{
