@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"github.com/tailrace/tailrace/internal/failpoint"
 	"github.com/tailrace/tailrace/sinks"
 	"github.com/tailrace/tailrace/sources"
+	"github.com/tailrace/tailrace/sources/postgres"
 	"github.com/tailrace/tailrace/topology"
 	"github.com/tailrace/tailrace/view"
 )
@@ -74,12 +76,17 @@ func TestNewcomerLosesItsSource(t *testing.T) {
 	}
 }
 
-// What another session could not mend ends the engine.
+// What another session could not mend ends the engine, also where a connector has an error of
+// its own for it.
 func TestNewcomerFailsForGood(t *testing.T) {
-	j := newJoining(t)
-	j.source.endsJoining = func() error { return sources.ErrDecode }
-	close(j.source.gate)
-	if err := j.run(nil); !errors.Is(err, sources.ErrDecode) {
-		t.Errorf("got %v", err)
+	for _, cause := range []error{sources.ErrDecode, postgres.ErrTooManyRows, postgres.ErrRetainedWAL} {
+		t.Run(cause.Error(), func(t *testing.T) {
+			j := newJoining(t)
+			j.source.endsJoining = func() error { return fmt.Errorf("session: %w", cause) }
+			close(j.source.gate)
+			if err := j.run(nil); !errors.Is(err, cause) {
+				t.Errorf("got %v", err)
+			}
+		})
 	}
 }

@@ -57,17 +57,7 @@ func askedRightly(err error) error {
 }
 
 // permanent reports whether trying again cannot help.
-func permanent(err error) bool {
-	for _, sentinel := range []error{
-		sources.ErrConfig, sources.ErrSchema, sources.ErrDataGap, sources.ErrWrongSystem,
-		sources.ErrInUse, sources.ErrDecode,
-	} {
-		if errors.Is(err, sentinel) {
-			return true
-		}
-	}
-	return false
-}
+func permanent(err error) bool { return errors.Is(err, sources.ErrPermanent) }
 
 // sleep waits, or ends with the context.
 func sleep(ctx context.Context, d time.Duration) error {

@@ -27,12 +27,12 @@ var (
 	// ErrPublicationChanged: a table that our state continues was not published as a whole.
 	ErrPublicationChanged = fmt.Errorf("publication was changed: %w", sources.ErrDataGap)
 	// ErrRetainedWAL: the server retains more log for us than MaxRetainedWAL.
-	ErrRetainedWAL = errors.New("server retains too much log")
+	ErrRetainedWAL = sources.Permanent("server retains too much log")
 	// ErrTempDir: a transaction that is open at the server could not be kept aside.
 	ErrTempDir = errors.New("an open transaction cannot be kept aside (Config.TempDir)")
 	// ErrTooManyRows: a transaction, or the snapshot, has more rows of the tables that are
 	// read than a transaction may have, 4,294,967,295. Nothing of it is in any state.
-	ErrTooManyRows = errors.New("a transaction has more rows than can be counted (4,294,967,295)")
+	ErrTooManyRows = sources.Permanent("a transaction has more rows than can be counted (4,294,967,295)")
 	// ErrClosed: the session was closed.
 	ErrClosed = errors.New("postgres: session is closed")
 )
@@ -141,13 +141,8 @@ func sqlState(err error) string {
 // transient reports whether a new connection may mend an error: the connection was
 // lost, or the server is starting, stopping or full.
 func transient(err error) bool {
-	for _, permanent := range []error{
-		sources.ErrConfig, sources.ErrSchema, sources.ErrDataGap, sources.ErrWrongSystem, sources.ErrInUse,
-		sources.ErrDecode, ErrRetainedWAL, ErrTooManyRows, errRepeated,
-	} {
-		if errors.Is(err, permanent) {
-			return false
-		}
+	if errors.Is(err, sources.ErrPermanent) {
+		return false
 	}
 	code := sqlState(err)
 	if code == "" {
@@ -165,7 +160,7 @@ func transient(err error) bool {
 }
 
 // errRepeated marks what three connections in a row have ended with.
-var errRepeated = errors.New("again and again")
+var errRepeated = sources.Permanent("again and again")
 
 // repeated counts the failures that a new connection could mend and need not: what cannot
 // be decoded for a broken connection may come whole over the next one, and room in TempDir
