@@ -285,10 +285,6 @@ func (e *Engine) publish(moment state.Snapshot, of *epoch) error {
 			}
 		}
 	}
-	var asOf int64
-	if n := len(of.txs); n > 0 && !of.letters {
-		asOf = of.txs[n-1].CommitTime
-	}
 	held := map[string]view.Standing{}
 	for _, r := range e.runs {
 		if r.held != nil || r.joining {
@@ -296,7 +292,7 @@ func (e *Engine) publish(moment state.Snapshot, of *epoch) error {
 		}
 	}
 	err := e.cfg.Host.Publish(view.Commit{
-		Seq: e.seq, Positions: e.durable(), Held: held, AsOf: asOf, Snapshot: moment,
+		Seq: e.seq, Positions: e.durable(), Held: held, AsOf: of.commitTime(), Snapshot: moment,
 	})
 	if err != nil {
 		return fmt.Errorf("engine: views: %w", err)
@@ -327,7 +323,7 @@ func (e *Engine) observe(f *inflight) {
 	if n := len(f.epoch.txs); n > 0 && !f.epoch.letters {
 		s.Transactions = n
 		s.Compute = f.computed.Sub(f.epoch.started)
-		s.CommitTime = time.UnixMicro(f.epoch.txs[n-1].CommitTime)
+		s.CommitTime = time.UnixMicro(f.epoch.commitTime())
 		s.Snapshot = f.epoch.txs[n-1].Snapshot
 	}
 	for i, r := range e.runs {

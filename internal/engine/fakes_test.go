@@ -254,6 +254,7 @@ type deliveredItem struct {
 	columns []string
 	event   sinks.Event
 	fresh   bool
+	time    int64 // of the epoch's last commit, in Unix microseconds
 }
 
 func newTarget() *memoryTarget { return &memoryTarget{taken: make(chan deliveredItem, 1000)} }
@@ -282,7 +283,8 @@ func (m *memoryTarget) Apply(_ context.Context, epochs []sinks.Epoch) error {
 	var all []deliveredItem
 	for _, e := range epochs {
 		err := e.Items(func(it sinks.Item) bool {
-			d := deliveredItem{seq: e.Seq, deleted: it.Deleted, fresh: e.Whole(it.Output)}
+			d := deliveredItem{seq: e.Seq, deleted: it.Deleted, fresh: e.Whole(it.Output),
+				time: e.CommitTime.UnixMicro()}
 			for _, c := range it.Columns {
 				d.columns = append(d.columns, string(c))
 			}

@@ -25,6 +25,15 @@ type epoch struct {
 	letters bool
 }
 
+// commitTime is when the epoch's last transaction was committed, in Unix microseconds, 0 where
+// it has none. That of a dead letter is long past, and moves nothing on.
+func (ep *epoch) commitTime() int64 {
+	if n := len(ep.txs); n > 0 && !ep.letters {
+		return ep.txs[n-1].CommitTime
+	}
+	return 0
+}
+
 // Under a flood of small transactions an epoch lasts a while although it could end at
 // once: what each commit costs whatever its size is shared by more of them. It is a flood
 // where they come faster than one in floodGap, and not before there are some.

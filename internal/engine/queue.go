@@ -201,9 +201,12 @@ func (e *Engine) enqueue(batch state.Batch, t *targetRun, sealed []*task.Ready) 
 // queueHeader makes the epoch's header.
 func (e *Engine) queueHeader(t *targetRun, sealed []*task.Ready, events *epochEvents) *queueHeader {
 	h := &queueHeader{Positions: e.frontier(), Txs: events.txs, Staged: t.joined}
-	if n := len(e.epoch.txs); n > 0 {
-		h.CommitTime = e.epoch.txs[n-1].CommitTime
-	} else if t.joined != 0 {
+	switch {
+	case e.epoch.letters:
+		h.CommitTime = e.asOf()
+	case len(e.epoch.txs) > 0:
+		h.CommitTime = e.epoch.commitTime()
+	case t.joined != 0:
 		h.CommitTime = t.joinedAt
 	}
 	for _, o := range t.outputs {
@@ -213,6 +216,18 @@ func (e *Engine) queueHeader(t *targetRun, sealed []*task.Ready, events *epochEv
 		}
 	}
 	return h
+}
+
+// asOf is when the last transaction before a replay was committed, or the last one that is
+// replayed where there was none since the start.
+func (e *Engine) asOf() (at int64) {
+	for _, r := range e.runs {
+		at = max(at, r.asOf)
+	}
+	for _, tx := range e.epoch.txs {
+		at = max(at, tx.CommitTime)
+	}
+	return at
 }
 
 func (e *Engine) indexOf(r *topologyRun) int { return slices.Index(e.runs, r) }

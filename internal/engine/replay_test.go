@@ -1,0 +1,57 @@
+package engine
+
+import (
+	"sync/atomic"
+	"testing"
+
+	"github.com/tailrace/tailrace/internal/await"
+	"github.com/tailrace/tailrace/operators"
+	"github.com/tailrace/tailrace/record"
+	"github.com/tailrace/tailrace/sinks"
+	"github.com/tailrace/tailrace/sources"
+	"github.com/tailrace/tailrace/topology"
+)
+
+// A target is as of the last transaction also once it has what comes of an older dead letter,
+// which says when it was itself.
+func TestReplayTakesNoTargetBack(t *testing.T) {
+	var mended atomic.Bool
+	b := newBench(t, func(b *topology.Builder, db *sources.Database, target *sinks.Target) {
+		in := sources.Stream[int64, item](b, db, "public.items")
+		keep := func(record.Context, *topology.Failure) topology.Verdict { return topology.DeadLetter }
+		sinks.Stream(operators.MapStreamValues(in, func(key int64, v item) item {
+			if key == 2 && !mended.Load() {
+				panic("refused")
+			}
+			return v
+		}).OnError(keep), target, "items")
+	})
+	b.source.tx(true)
+	b.source.tx(false, 2)
+	b.source.tx(false, 3)
+	b.source.tx(false, 4)
+	replay := func(e *Engine) deliveredItem {
+		mended.Store(true)
+		if got, err := e.ReplayDeadLetters(t.Context(), nil); err != nil || got.Tried != 1 || got.Failed != 0 {
+			t.Fatalf("replaying gives %+v, %v", got, err)
+		}
+		d := wait(t, b.target.taken)
+		if string(d.event.Key) != "2" || !d.event.Replayed {
+			t.Errorf("the replay delivers %+v", d)
+		}
+		return d
+	}
+	if err := b.run(func(e *Engine) {
+		for _, want := range []int64{3, 4} {
+			if d := wait(t, b.target.taken); d.time != want || d.event.Time != want {
+				t.Errorf("got %+v, want time %d", d, want)
+			}
+		}
+		await.That(t, "all is acknowledged", func() bool { return b.source.durable() == 64 })
+		if d := replay(e); d.time != 4 || d.event.Time != 2 {
+			t.Errorf("after a replay the target is as of %d, the event of %d", d.time, d.event.Time)
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
