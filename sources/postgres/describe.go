@@ -103,6 +103,10 @@ func (d *catalogDescriber) lookOnce(
 		if err != nil {
 			return nil, err
 		}
+		if err := refuseStandby(ctx, c.PgConn()); err != nil {
+			c.Close(ctx)
+			return nil, err
+		}
 		d.open = c
 	}
 	rel, err := d.fresh(ctx, m, tx)

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -15,6 +16,25 @@ import (
 
 // Timeline implements sources.Branching: a standby that is promoted begins a new one.
 func (s *session) Timeline() uint32 { return s.timeline.Load() }
+
+// errStandby: an address leads to the standby ahead of its promotion. It passes.
+var errStandby = errors.New("postgres: it is a standby: waiting until it is promoted," +
+	" or the address leads to the primary")
+
+// refuseStandby returns errStandby on one.
+func refuseStandby(ctx context.Context, c *pgconn.PgConn) error {
+	results, err := c.Exec(ctx, "SELECT pg_catalog.pg_is_in_recovery()").ReadAll()
+	if err != nil {
+		return fmt.Errorf("postgres: pg_is_in_recovery: %w", err)
+	}
+	if len(results) != 1 || len(results[0].Rows) != 1 {
+		return fmt.Errorf("postgres: pg_is_in_recovery: %w", errProtocol)
+	}
+	if string(results[0].Rows[0][0]) != "f" {
+		return errStandby
+	}
+	return nil
+}
 
 // checkTimeline returns an error unless a position that was reached on a known timeline
 // lies on the history of the server's: a promoted standby may have left it before. 0 is

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/tailrace/tailrace/internal/await"
+	"github.com/tailrace/tailrace/internal/faultproxy"
 	"github.com/tailrace/tailrace/internal/pgserver"
 	"github.com/tailrace/tailrace/internal/pgserver/pgservertest"
 	"github.com/tailrace/tailrace/sources"
@@ -193,6 +194,58 @@ func TestFailoverLost(t *testing.T) {
 	if _, err := p.tryOpen(); !errors.Is(err, sources.ErrWrongSystem) ||
 		!strings.Contains(err.Error(), "timeline") || !strings.Contains(err.Error(), "new snapshot") {
 		t.Errorf("after a restart: %v", err)
+	}
+}
+
+// TestReconnectMeetsStandby loses the primary where the address leads to the standby before that
+// is promoted: nothing is said to be lost as long as it is one. Then a session goes on whose
+// slot it has, and one whose slot it lacks ends.
+func TestReconnectMeetsStandby(t *testing.T) {
+	t.Parallel()
+	p := newPair(t)
+	proxy, err := faultproxy.New(p.db.Server.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { proxy.Close() })
+	p.cfg.URL, p.cfg.Failover = through(p.db.URL, proxy.Addr()), true
+	s := p.open()
+	m := sourcetest.NewModel(t)
+	p.exec("INSERT INTO t VALUES (1, 1)")
+	p.readTo(s, m, p.head())
+	p.synchronised(s, m)
+	lacking := *p.fixture
+	lacking.obs = &observer{}
+	lacking.cfg.Slot, lacking.cfg.Publication, lacking.cfg.Failover = p.cfg.Slot+"_lacking", "lacking", false
+	lacking.req.Observe = lacking.obs
+	without := lacking.open()
+	lacking.readTo(without, sourcetest.NewModel(t), p.head())
+	p.replayed()
+
+	// What is looked up for a changed table fails on the standby, too.
+	proxy.Redirect(p.standby.Addr())
+	p.exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tailrace'" +
+		" AND backend_type = 'client backend'")
+	p.exec("ALTER TABLE t ALTER COLUMN x TYPE bigint")
+	p.exec("INSERT INTO t VALUES (2, 2)")
+	for _, o := range []*observer{p.obs, lacking.obs} {
+		await.That(t, "the standby is met", func() bool { return o.standbys() > 0 })
+	}
+	proxy.Redirect(p.db.Server.Addr())
+	p.readUntil(s, m, func() bool { return m.Tables["public.t"]["2|"] != nil && m.Open == nil })
+	p.synchronised(s, m)
+
+	met, metToo := p.obs.standbys(), lacking.obs.standbys()
+	proxy.Redirect(p.standby.Addr())
+	proxy.Cut()
+	await.That(t, "both meet the standby", func() bool {
+		return p.obs.standbys() > met && lacking.obs.standbys() > metToo
+	})
+	p.failOver()
+	p.onStandby("INSERT INTO t VALUES (3, 3)")
+	p.readUntil(s, m, func() bool { return m.Tables["public.t"]["3|"] != nil && m.Open == nil })
+	if err := lacking.readError(without); !errors.Is(err, postgres.ErrSlotMissing) {
+		t.Errorf("without the slot: %v", err)
 	}
 }
 

@@ -63,6 +63,18 @@ func (o *observer) count() int {
 	return o.lost
 }
 
+// standbys is how often a standby was met in place of the primary.
+func (o *observer) standbys() (n int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, err := range o.causes {
+		if strings.Contains(err.Error(), "it is a standby") {
+			n++
+		}
+	}
+	return n
+}
+
 // back is how many losses were mended.
 func (o *observer) back() int {
 	o.mu.Lock()

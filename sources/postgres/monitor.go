@@ -29,6 +29,13 @@ func (s *session) monitor() {
 		if c == nil {
 			var err error
 			c, err = connect(ctx, s.conn)
+			if err == nil {
+				err = refuseStandby(ctx, c.PgConn()) // The catalog of one may be of before.
+			}
+			if err != nil && c != nil {
+				c.Close(ctx)
+				c = nil
+			}
 			blind = s.sees(err, blind)
 		}
 		if c != nil {

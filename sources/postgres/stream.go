@@ -74,7 +74,7 @@ func (s *session) streamOnce() error {
 	if s.ctx.Err() != nil {
 		s.status.finish(w)
 	}
-	return s.explain(err)
+	return err
 }
 
 // startCommand returns START_REPLICATION from a position.
@@ -110,6 +110,10 @@ func (s *session) checkAgain(ctx context.Context, c *pgconn.PgConn) error {
 	if got := id.SystemID + "/" + id.DBName; got != s.system {
 		return wrongSystem(s.system, got)
 	}
+	// What a standby lacks or refuses is no loss: it, or another server, is the primary later.
+	if err := refuseStandby(ctx, c); err != nil {
+		return err
+	}
 	s.mu.Lock()
 	from := s.asm.from
 	s.asm.head = uint64(id.XLogPos)
@@ -122,6 +126,9 @@ func (s *session) checkAgain(ctx context.Context, c *pgconn.PgConn) error {
 		return err
 	}
 	defer q.Close(ctx)
+	if err := refuseStandby(ctx, q.PgConn()); err != nil {
+		return err
+	}
 	sl, err := readSlot(ctx, q, s.cfg.Slot)
 	if err != nil {
 		return err
@@ -149,7 +156,7 @@ func wrongSystem(want, got string) error {
 	)
 }
 
-// explain gives the server's permanent errors their names.
+// explain gives the permanent errors of the server's stream, and of its start, their names.
 func (s *session) explain(err error) error {
 	switch sqlState(err) {
 	case "42704":
@@ -294,7 +301,7 @@ func (r *receiver) step() (ok bool, err error) {
 	case 'd':
 		return true, r.copyData(body)
 	case 'E':
-		return true, serverError(body)
+		return true, r.s.explain(serverError(body))
 	case 'N', 'S':
 		return true, nil
 	case 'c', 'C', 'Z':
