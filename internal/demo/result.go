@@ -24,8 +24,8 @@ type Result struct {
 	ViewRows, SinkRows, Events int
 	// Differences are the rows and events that are not what SQL gives, in words.
 	Differences []string
-	// Transactions is how many the app has seen; Written and RolledBack are the
-	// writers'.
+	// Transactions is how many the app has seen one by one, behind its snapshot; Written and
+	// RolledBack are the writers', from before it on.
 	Transactions, Written, RolledBack int64
 	Position                          record.LSN
 }
@@ -33,7 +33,8 @@ type Result struct {
 // String is the line that ends the demo.
 func (r Result) String() string {
 	return fmt.Sprintf("verified at %s: %d rows compared with SQL (%d in views, %d in sink tables) "+
-		"and %d events, differences %d, transactions seen %d (written %d, rolled back %d)", r.Position,
+		"and %d events, differences %d, transactions seen %d (written %d, the first of which the snapshot holds; "+
+		"rolled back %d)", r.Position,
 		r.ViewRows+r.SinkRows, r.ViewRows, r.SinkRows, r.Events, len(r.Differences), r.Transactions, r.Written,
 		r.RolledBack)
 }
