@@ -6,6 +6,7 @@ package pgsilence
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -34,19 +35,30 @@ var ErrSilent = errors.New("the server has said nothing, and does not say over a
 
 // Guard makes each connection of a configuration one that is given up after a limit, at most
 // a quarter of it more, and 10 s for the asking. It is not for replication connections.
+//
+// It looks below TLS: what is above has to remain a *tls.Conn, by which pgconn knows that
+// it can bind a password to the channel.
 func Guard(cfg *pgx.ConnConfig, limit time.Duration) {
 	plain := cfg.Copy()
-	cfg.AfterNetConnect = func(_ context.Context, _ *pgconn.Config, c net.Conn) (net.Conn, error) {
-		g := &conn{Conn: c, plain: plain, limit: limit}
+	cfg.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := plain.DialFunc(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		g := &conn{Conn: c, plain: plain, network: network, addr: addr, limit: limit}
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		g.timer = time.AfterFunc(limit/looks, g.look)
 		return g, nil
 	}
 	cfg.AfterConnect = func(ctx context.Context, c *pgconn.PgConn) error {
-		g, ok := c.Conn().(*conn)
+		below := c.Conn()
+		if t, ok := below.(*tls.Conn); ok {
+			below = t.NetConn()
+		}
+		g, ok := below.(*conn)
 		if !ok {
-			return nil
+			return fmt.Errorf("pgsilence: a connection of type %T is not looked at", below)
 		}
 		// What the protocol says of it is not true where a pooler is between.
 		results, err := c.Exec(ctx, "SELECT pg_catalog.pg_backend_pid()").ReadAll()
@@ -61,9 +73,6 @@ func Guard(cfg *pgx.ConnConfig, limit time.Duration) {
 		return nil
 	}
 }
-
-// Unguard takes back what Guard has done to a configuration.
-func Unguard(cfg *pgconn.Config) { cfg.AfterNetConnect, cfg.AfterConnect = nil, nil }
 
 // silence is the error of a connection that was given up. It is a net.Error: others are lost
 // inside of pgconn.
@@ -85,8 +94,10 @@ func (s *silence) Temporary() bool { return false }
 type conn struct {
 	net.Conn
 	plain *pgx.ConnConfig
-	limit time.Duration
-	pid   atomic.Int64 // 0 while it is not known
+	// network and addr are what was dialled: a URL may name several servers.
+	network, addr string
+	limit         time.Duration
+	pid           atomic.Int64 // 0 while it is not known
 	// busy counts the reads and writes that wait, moved those that are done.
 	busy  atomic.Int32
 	moved atomic.Uint64
@@ -166,21 +177,31 @@ func (c *conn) ask() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), askLimit)
 	defer cancel()
-	second, err := pgx.ConnectConfig(ctx, c.plain.Copy())
+	works, err := c.works(ctx, pid)
 	var refused *pgconn.PgError
-	if errors.As(err, &refused) {
+	switch {
+	case errors.As(err, &refused):
 		return nil // It is there, and may well be at work.
-	}
-	if err != nil {
-		return err
-	}
-	defer second.Close(ctx)
-	var works bool
-	err = second.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_catalog.pg_stat_activity WHERE pid = $1
-		AND state NOT LIKE 'idle%' AND coalesce(wait_event, '') NOT IN ('ClientRead', 'ClientWrite'))`, pid).
-		Scan(&works)
-	if err == nil && !works {
+	case err == nil && !works:
 		return errIdle
 	}
 	return err
+}
+
+// works asks whether a process of the server is at work. What the role may not see of it counts
+// as work.
+func (c *conn) works(ctx context.Context, pid int64) (works bool, err error) {
+	cfg := c.plain.Copy()
+	cfg.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return c.plain.DialFunc(ctx, c.network, c.addr)
+	}
+	second, err := pgx.ConnectConfig(ctx, cfg)
+	if err != nil {
+		return false, err
+	}
+	defer second.Close(ctx)
+	err = second.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_catalog.pg_stat_activity WHERE pid = $1
+		AND coalesce(state, '') NOT LIKE 'idle%'
+		AND coalesce(wait_event, '') NOT IN ('ClientRead', 'ClientWrite'))`, pid).Scan(&works)
+	return works, err
 }

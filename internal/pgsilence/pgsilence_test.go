@@ -2,9 +2,11 @@ package pgsilence_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"net/url"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -152,4 +154,30 @@ func TestServerWaits(t *testing.T) {
 	defer c.Close(context.Background())
 	on.Store(true)
 	givesUp(t, c)
+}
+
+// Over TLS a connection is looked at, too, and a password can be bound to the channel.
+func TestChannelBinding(t *testing.T) {
+	t.Parallel()
+	db := pgservertest.New(t, pgservertest.Private(nil))
+	ca := pgservertest.NewAuthority(t, "ours")
+	ca.Certify(db, net.IPv4(127, 0, 0, 1), time.Now().Add(time.Hour))
+	for _, sslmode := range []string{"disable", "verify-full&channel_binding=require&sslrootcert=" + ca.Path} {
+		cfg, err := pgx.ParseConfig(strings.Replace(db.URL, "sslmode=disable", "sslmode="+sslmode, 1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		pgsilence.Guard(cfg, limit)
+		c, err := pgx.ConnectConfig(t.Context(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, encrypted := c.PgConn().Conn().(*tls.Conn)
+		if want := sslmode != "disable"; encrypted != want {
+			t.Errorf("sslmode=%s: encrypted %v", sslmode, encrypted)
+		}
+		if err := c.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
 }

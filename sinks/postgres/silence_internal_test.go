@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"errors"
+	"fmt"
 	"net/url"
 	"testing"
 	"time"
@@ -61,5 +62,37 @@ func TestSilentTarget(t *testing.T) {
 	}
 	if rows := db.Strings("SELECT id FROM accounts ORDER BY id"); len(rows) != 2 || rows[1][0] != "2" {
 		t.Errorf("rows are %v", rows)
+	}
+}
+
+// A database may end sessions of others by its settings, and not those of a target.
+func TestTimeoutsOfTheDatabase(t *testing.T) {
+	t.Parallel()
+	db := pgservertest.New(t)
+	var set []string
+	for _, name := range []string{
+		"statement_timeout", "lock_timeout", "idle_session_timeout", "transaction_timeout",
+	} {
+		if db.String("SELECT count(*) FROM pg_settings WHERE name = '"+name+"'") == "0" {
+			continue // from 17 on
+		}
+		set = append(set, name)
+		db.Exec(fmt.Sprintf("ALTER ROLE CURRENT_USER IN DATABASE %q SET %s = '1h'", db.String("SELECT current_database()"),
+			name))
+	}
+	c := Target(Config{URL: db.URL}).(*connector)
+	w, err := c.newWriter(sinks.OpenRequest{App: sinktest.App, Target: sinktest.TargetName, Incarnation: "one"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.disconnect()
+	if err := w.connect(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range set {
+		var value string
+		if err := w.conn.QueryRow(t.Context(), "SHOW "+name).Scan(&value); err != nil || value != "0" {
+			t.Errorf("%s is %s, %v", name, value, err)
+		}
 	}
 }

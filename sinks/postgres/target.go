@@ -210,6 +210,8 @@ func sessionConfig(url string) (*pgx.ConnConfig, error) {
 		"standard_conforming_strings":   "on",
 		"default_transaction_isolation": "read committed",
 		"statement_timeout":             "0",
+		"lock_timeout":                  "0",
+		"idle_session_timeout":          "0",
 		// A process that froze in the middle of a sink transaction must not hold the
 		// progress row for ever; nor must one whose network is gone.
 		"idle_in_transaction_session_timeout": "60s",

@@ -67,6 +67,11 @@ func (w *writer) connect(ctx context.Context) error {
 	// then forgotten. Other settings than off are the administrator's choice.
 	_, err = conn.Exec(ctx, "SELECT pg_catalog.set_config('synchronous_commit', 'on', false) "+
 		"WHERE pg_catalog.current_setting('synchronous_commit') = 'off'")
+	if err == nil {
+		// A reconciliation takes as long as it takes. Servers before 17 do not know this one.
+		_, err = conn.Exec(ctx, "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings "+
+			"WHERE name = 'transaction_timeout' AND setting <> '0'")
+	}
 	if err != nil {
 		_ = conn.Close(ctx)
 		return w.wrap("setting up the session", nil, err)

@@ -37,8 +37,14 @@ var sessionSettings = map[string]string{
 	"idle_session_timeout":                "0",
 }
 
-// parseURL reads a connection URL. Its error never contains any part of it.
-func parseURL(url string) (*pgx.ConnConfig, error) {
+// dialer notices, in the end, that the other side is gone.
+var dialer = &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
+	Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 4,
+}}
+
+// parseURL reads a connection URL. Its error never contains any part of it. Connections
+// whose server is silent for so long are given up; 0 lets them wait.
+func parseURL(url string, silence time.Duration) (*pgx.ConnConfig, error) {
 	cfg, err := pgx.ParseConfig(url)
 	if err != nil {
 		return nil, fmt.Errorf(
@@ -53,17 +59,17 @@ func parseURL(url string) (*pgx.ConnConfig, error) {
 	if cfg.ConnectTimeout == 0 {
 		cfg.ConnectTimeout = 20 * time.Second
 	}
-	d := &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
-		Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 4,
-	}}
-	cfg.DialFunc = d.DialContext
+	cfg.DialFunc = dialer.DialContext
 	pgtls.Guard(&cfg.Config)
+	if silence > 0 {
+		pgsilence.Guard(cfg, silence)
+	}
 	return cfg, nil
 }
 
 // CheckTransport implements sources.Transport.
 func (c *connector) CheckTransport() error {
-	cfg, err := parseURL(c.cfg.URL)
+	cfg, err := parseURL(c.cfg.URL, 0)
 	if err != nil {
 		return err
 	}
@@ -90,7 +96,7 @@ func connect(ctx context.Context, cfg *pgx.ConnConfig) (*pgx.Conn, error) {
 func connectReplication(ctx context.Context, cfg *pgx.ConnConfig) (*pgconn.PgConn, error) {
 	rc := cfg.Config.Copy()
 	rc.RuntimeParams["replication"] = "database"
-	pgsilence.Unguard(rc) // The stream has its own way to ask: see maxSilence.
+	rc.DialFunc, rc.AfterConnect = dialer.DialContext, nil // The stream has its own way to ask: see maxSilence.
 	c, err := pgconn.ConnectConfig(ctx, rc)
 	if sqlState(err) == "42501" {
 		return nil, replicationRefused(ctx, cfg, err)

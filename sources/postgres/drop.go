@@ -21,7 +21,7 @@ func (c *connector) Drop(ctx context.Context, req sources.DropRequest) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", err, sources.ErrConfig)
 	}
-	conn, err := parseURL(cfg.URL)
+	conn, err := parseURL(cfg.URL, cfg.silence)
 	if err != nil {
 		return err
 	}

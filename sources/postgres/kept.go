@@ -27,7 +27,7 @@ func (c *connector) Kept(ctx context.Context, req sources.KeptRequest) (uint64, 
 	if err != nil {
 		return 0, false, fmt.Errorf("%w: %w", err, sources.ErrConfig)
 	}
-	conn, err := parseURL(cfg.URL)
+	conn, err := parseURL(cfg.URL, cfg.silence)
 	if err != nil {
 		return 0, false, err
 	}

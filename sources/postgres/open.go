@@ -11,7 +11,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/tailrace/tailrace/internal/pgsilence"
 	"github.com/tailrace/tailrace/internal/pgtls"
 	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/sources"
@@ -51,11 +50,10 @@ func (c *connector) openOnce(ctx context.Context, req sources.OpenRequest) (sour
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", err, sources.ErrConfig)
 	}
-	conn, err := parseURL(cfg.URL)
+	conn, err := parseURL(cfg.URL, cfg.silence)
 	if err != nil {
 		return nil, err
 	}
-	pgsilence.Guard(conn, cfg.silence)
 	o := &opening{cfg: cfg, own: c.cfg.Slot == "" || req.Joins != "", conn: conn, log: req.Logger, req: req}
 	if o.log == nil {
 		o.log = slog.New(slog.DiscardHandler)

@@ -27,7 +27,7 @@ func (c *connector) SnapshotAt(ctx context.Context, req sources.SnapshotRequest)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", err, sources.ErrConfig)
 	}
-	conn, err := parseURL(cfg.URL)
+	conn, err := parseURL(cfg.URL, cfg.silence)
 	if err != nil {
 		return nil, err
 	}
