@@ -47,16 +47,24 @@ func (c *connector) Drop(ctx context.Context, req sources.DropRequest) error {
 	if err != nil {
 		return err
 	}
+	var errs []error
 	for _, name := range keys(pubs) {
 		if !pubs[name].madeBy(ownComment(req.App, req.Database, cfg.Slot)) {
 			continue
 		}
-		if _, err := q.Exec(ctx, "DROP PUBLICATION IF EXISTS "+ident(name)); err != nil {
-			return fmt.Errorf("postgres: drop publication %q: %w", name, err)
+		drop := "DROP PUBLICATION IF EXISTS " + ident(name)
+		_, err := q.Exec(ctx, drop)
+		switch {
+		case sqlState(err) == "42501":
+			errs = append(errs, fmt.Errorf("postgres: publication %q belongs to %q; run as that role: %s;: %w",
+				name, pubs[name].owner, drop, err))
+		case err != nil:
+			errs = append(errs, fmt.Errorf("postgres: drop publication %q: %w", name, err))
+		default:
+			log.Info("dropped publication", "publication", name)
 		}
-		log.Info("dropped publication", "publication", name)
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // dropOwn drops the configuration's slot, where it is there and can be ours.

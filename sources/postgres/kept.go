@@ -47,13 +47,15 @@ func (c *connector) Kept(ctx context.Context, req sources.KeptRequest) (uint64, 
 	}
 	main, comment := pubs[cfg.Publication], ownComment(req.App, req.Database, cfg.Slot)
 	started := main != nil && main.comment == comment+startedMark
+	// Where the publication belongs to another role the mark cannot be made, and its absence tells nothing.
+	unmarked := main != nil && main.owned && main.comment == comment
 	switch {
 	case sl == nil && started:
 		return 0, false, fmt.Errorf("postgres: slot %q is not there, and there is no state: the app ran before, "+
 			"and the events since cannot be had any more; bring the state directory back, or, to begin as if for "+
 			"the first time: DROP PUBLICATION IF EXISTS %s, %s;: %w", cfg.Slot, ident(cfg.Publication),
 			ident(cfg.Publication+insertSuffix), ErrSlotMissing)
-	case sl == nil, req.Begun && !started, main != nil && main.comment == comment:
+	case sl == nil, req.Begun && !started, unmarked:
 		return 0, false, nil
 	case main == nil:
 		return 0, false, fmt.Errorf("postgres: there is no state, and slot %q is there without its publication "+

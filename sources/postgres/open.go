@@ -302,7 +302,8 @@ func (o *opening) start(ctx context.Context, plan plan) (sources.Session, error)
 	if o.req.EventTime {
 		prefixes[sources.HeartbeatPrefix] = true
 	}
-	if main := o.plan.main(); o.plan.ours(main) && (main == nil || main.comment == o.plan.comment) {
+	if main := o.plan.main(); o.plan.ours(main) &&
+		(main == nil || main.owned && main.comment == o.plan.comment) {
 		s.mark = "COMMENT ON PUBLICATION " + ident(o.cfg.Publication) + " IS " + literal(o.plan.comment+startedMark)
 	}
 	s.asm = &assembler{

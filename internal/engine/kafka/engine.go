@@ -129,6 +129,9 @@ type Engine struct {
 
 	subs    []*subTopology
 	readers map[*topology.Exchange]*subTopology
+	// exchangeTopics are the names of their topics, once they were asked for.
+	exchangeTopics map[*topology.Exchange]string
+
 	targets []*target
 	bound   []boundStore // of views
 
@@ -170,7 +173,7 @@ func New(cfg Config) (*Engine, error) {
 	e := &Engine{
 		cfg: cfg, limits: cfg.Limits.withDefaults(), log: cfg.Logger,
 		tasks: map[taskID]*taskRun{}, woken: make(chan struct{}, 1),
-		readers:    map[*topology.Exchange]*subTopology{},
+		readers: map[*topology.Exchange]*subTopology{}, exchangeTopics: map[*topology.Exchange]string{},
 		purgeEvery: defaultPurge, purged: map[kafka.Partition]int64{}, purging: make(chan struct{}, 1),
 	}
 	if e.log == nil {

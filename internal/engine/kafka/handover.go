@@ -93,8 +93,7 @@ func (e *Engine) readerHere(from *subTopology, x *topology.Exchange, partition i
 	if r == nil || !r.ready {
 		return nil
 	}
-	topic := e.repartitionTopic(x)
-	i := slices.IndexFunc(r.inputs, func(b *buffer) bool { return b.partition.Topic == topic })
+	i := slices.IndexFunc(r.inputs, func(b *buffer) bool { return b.input.exchange == x })
 	return r.inputs[i]
 }
 

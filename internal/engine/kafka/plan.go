@@ -213,7 +213,12 @@ func shareInputs(t, u *topology.Topology) bool {
 
 // repartitionTopic is the topic of an exchange.
 func (e *Engine) repartitionTopic(x *topology.Exchange) string {
-	return changelog.RepartitionTopic(e.cfg.App, x.Name)
+	name, ok := e.exchangeTopics[x]
+	if !ok {
+		name = changelog.RepartitionTopic(e.cfg.App, x.Name)
+		e.exchangeTopics[x] = name
+	}
+	return name
 }
 
 // joinSubs adds a sub-topology, and makes one of those that read a topic in common, in the
