@@ -166,9 +166,16 @@ func (d *databaseRun) resume() uint64 {
 
 // openSession opens a database for its active topologies, again and again while
 // the failure is one that passes. Topologies with a table that does not fit are held,
-// and it is opened for the others; without any left there is no session.
+// and it is opened for the others; without any left there is no session. New topologies do not
+// count where others are held.
 func (e *Engine) openSession(ctx context.Context, d *databaseRun) error {
-	for len(d.active()) > 0 {
+	for {
+		if err := e.holdStranded(d); err != nil {
+			return err
+		}
+		if len(d.active()) == 0 {
+			return nil
+		}
 		err := e.tryOpenSession(ctx, d)
 		held, holdErr := e.holdMisfits(d, err)
 		if holdErr != nil {
@@ -179,7 +186,6 @@ func (e *Engine) openSession(ctx context.Context, d *databaseRun) error {
 		}
 		e.closeSession(d)
 	}
-	return nil
 }
 
 // misfits is an error about the tables of some topologies.

@@ -259,8 +259,12 @@ func (e *Engine) Run(asked context.Context) (err error) {
 		return e.outcome(asked, ctx, err, nil)
 	}
 	if j := e.joiner; j != nil {
+		joining, stop := context.WithCancel(ctx)
+		j.stop, j.over = stop, make(chan struct{})
 		workers.Go(func() {
-			if err := j.run(ctx); err != nil && ctx.Err() == nil {
+			defer close(j.over)
+			defer stop()
+			if err := j.run(joining); err != nil && joining.Err() == nil {
 				cancel(err)
 			}
 		})

@@ -26,6 +26,9 @@ var items = &record.Relation{Schema: "public", Name: "items", Columns: []record.
 	{Name: "name", Type: "text", TypeOID: 25, TypeMod: -1, NotNull: true},
 }}
 
+// moreItems is a table of which nothing comes.
+var moreItems = &record.Relation{Schema: "public", Name: "more", Columns: items.Columns}
+
 type item struct{ Name string }
 
 // scriptedSource is a connector over a log that the test appends to.
@@ -171,7 +174,7 @@ func (s *scriptedSession) Close() error {
 func (s *scriptedSession) Timeline() uint32 { return s.source.timeline.Load() }
 
 func (s *scriptedSession) Relations() map[string]*record.Relation {
-	return map[string]*record.Relation{items.String(): items}
+	return map[string]*record.Relation{items.String(): items, moreItems.String(): moreItems}
 }
 
 func (s *scriptedSession) Next(ctx context.Context) (*sources.Batch, error) {

@@ -1,10 +1,12 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"sync/atomic"
 	"testing"
 
 	"github.com/tailrace/tailrace/internal/await"
@@ -86,6 +88,61 @@ func TestNewcomerFailsForGood(t *testing.T) {
 			close(j.source.gate)
 			if err := j.run(nil); !errors.Is(err, cause) {
 				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+// misfitsLater refuses the loop's sessions from the moment on at which a newcomer has one.
+type misfitsLater struct {
+	*scriptedSource
+	on *atomic.Bool
+}
+
+func (m misfitsLater) Open(ctx context.Context, req sources.OpenRequest) (sources.Session, error) {
+	items := slices.ContainsFunc(req.Tables, func(t sources.TableRequest) bool { return t.Name == "public.items" })
+	if m.on.Load() && req.Joins == "" && items {
+		return nil, misfit{"public.items"}
+	}
+	if req.Joins != "" {
+		m.on.Store(true)
+	}
+	return m.scriptedSource.Open(ctx, req)
+}
+
+// Where all who go on over a database are held, before a newcomer sets out or on its way, the
+// newcomer is held, too: nothing says where it could join, and the slot is of those others.
+func TestNewcomerIsStranded(t *testing.T) {
+	for _, before := range []bool{true, false} {
+		t.Run(fmt.Sprintf("before=%v", before), func(t *testing.T) {
+			j := newJoining(t)
+			j.beside = func(b *topology.Builder, db *sources.Database) {
+				j.second = sinks.View(sources.Table[int64, item](b, db, "public.more"), "second")
+			}
+			var on atomic.Bool
+			on.Store(before)
+			j.in = misfitsLater{j.source, &on}
+			opens := len(j.source.opens)
+			j.source.breaks = func(joins bool) error {
+				if !joins && on.Load() {
+					return sources.ErrReopen
+				}
+				return nil
+			}
+			err := j.run(func(e *Engine) {
+				if !before {
+					await.That(t, "the newcomer's session", on.Load)
+					j.source.tx(false, 3)
+				}
+				await.That(t, "the end", func() bool { return e.Status().Stopped })
+			})
+			if !errors.Is(err, sources.ErrSchema) || !errors.Is(err, errStranded) {
+				t.Errorf("the engine ended with %v", err)
+			}
+			for _, req := range j.source.opens[opens:] {
+				if req.Joins == "" && req.Resume == 0 {
+					t.Errorf("the app's own slot was begun anew, for %v", req.Tables)
+				}
 			}
 		})
 	}

@@ -33,7 +33,10 @@ type joiner struct {
 	// commitTime is that of the last transaction in a commit.
 	commitTime int64
 	asks       chan *joinAsk
-	wake       chan struct{} // a batch has come, or the loop has moved
+	// stop ends it, and over is closed when it has ended.
+	stop context.CancelFunc
+	over chan struct{}
+	wake chan struct{} // a batch has come, or the loop has moved
 
 	mu sync.Mutex
 	// goals is how far the loop is, without what it has not committed or has found to hold

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/tailrace/tailrace/internal/task"
@@ -31,6 +33,52 @@ func (e *Engine) chooseJoining() {
 // joiningOnly reports whether nobody but topologies that are joining reads a database.
 func (d *databaseRun) joiningOnly() bool {
 	return !slices.ContainsFunc(d.runs, func(r *topologyRun) bool { return !r.joining })
+}
+
+// stranded returns the topologies that are held where nobody else reads a database but
+// topologies that are joining.
+func (d *databaseRun) stranded() []string {
+	var held []string
+	for _, r := range d.runs {
+		switch {
+		case r.held != nil:
+			held = append(held, r.name())
+		case !r.joining:
+			return nil
+		}
+	}
+	if len(held) == len(d.runs) {
+		return nil
+	}
+	return held
+}
+
+// errStranded says why topologies cannot join.
+var errStranded = errors.New("engine: a new topology is brought up beside one that goes on")
+
+// holdStranded holds those who join if everybody else who reads one of their databases is held:
+// a session from the beginning would take the log that these go on with, and without one
+// nothing says where to join.
+func (e *Engine) holdStranded(d *databaseRun) error {
+	held := d.stranded()
+	if len(held) == 0 {
+		return nil
+	}
+	cause := fmt.Errorf("%w, and of database %q only new ones do, since %q are held; mend those, or leave them out, "+
+		"and start again", errStranded, d.name, held)
+	if j := e.joiner; j != nil {
+		j.stop()
+		<-j.over
+		e.asked = nil
+		return e.holdJoining(cause)
+	}
+	for _, r := range d.active() {
+		e.leaveJoining(r)
+		if err := e.hold(r, cause); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // prepareJoiner makes the joiner of those that chooseJoining has chosen; Run starts it.

@@ -23,7 +23,7 @@ var ErrStateLost = errors.New("engine: the state is lost")
 func (e *Engine) findKept(ctx context.Context, d *databaseRun) error {
 	keeper, ok := d.connector.(sources.Keeper)
 	reads := func(r *topologyRun) bool { return r.readsEvents(d.name) }
-	if !ok || d.joiningOnly() || d.resume() != 0 || !slices.ContainsFunc(d.active(), reads) {
+	if !ok || d.joiningOnly() || len(d.stranded()) > 0 || d.resume() != 0 || !slices.ContainsFunc(d.active(), reads) {
 		return nil
 	}
 	key := begunKey(d.name)
