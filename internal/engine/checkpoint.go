@@ -45,6 +45,9 @@ var seqKey = ownKey("a-seq")
 
 func begunKey(database string) []byte { return ownKey("begun/" + database) }
 
+// knownKey says that topologies had a position in a database that were forgotten since.
+func knownKey(database string) []byte { return ownKey("known/" + database) }
+
 func checkpointKey(topology string) []byte { return ownKey("checkpoint/" + topology) }
 
 func ownSlotKey(database, topology string) []byte {

@@ -262,8 +262,7 @@ func (e *Engine) Run(asked context.Context) (err error) {
 		joining, stop := context.WithCancel(ctx)
 		j.stop, j.over = stop, make(chan struct{})
 		workers.Go(func() {
-			defer close(j.over)
-			defer stop()
+			defer close(j.over) // and not stop: a session that it hands over is read under the same context
 			if err := j.run(joining); err != nil && joining.Err() == nil {
 				cancel(err)
 			}

@@ -364,6 +364,8 @@ type bench struct {
 	build    func(b *topology.Builder, db *sources.Database, target *sinks.Target)
 	beside   func(b *topology.Builder, db *sources.Database) // a second topology, or nil
 	depot    *scriptedSource                                 // a second database, or nil
+	// besideName is the name of the topology that beside builds; "beside" if empty.
+	besideName string
 	// stopOnLost is StopOnLostState.
 	stopOnLost bool
 	// in, depotIn and out stand for source, depot and target, if they are not nil.
@@ -412,7 +414,7 @@ func (b *bench) runUnder(ctx context.Context, cause error, during func(e *Engine
 	b.build(builder, shop, sinks.NewTarget("warehouse", b.target))
 	topologies := []*topology.Topology{builder.MustBuild()}
 	if b.beside != nil {
-		other := topology.New("beside")
+		other := topology.New(cmp.Or(b.besideName, "beside"))
 		b.beside(other, shop)
 		topologies = append(topologies, other.MustBuild())
 	}

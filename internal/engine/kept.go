@@ -19,12 +19,17 @@ var ErrStateLost = errors.New("engine: the state is lost")
 // was told to forget and X are taken again: through the app's own slot, which is kept,
 // while the snapshot comes through another one, as a newcomer's does. Where no topology
 // reads events nothing is asked, since a snapshot brings everything back; nor where a
-// joiner reads the database, which holds the slot that would be asked about.
+// joiner reads the database, which holds the slot that would be asked about; nor where the
+// directory has the position of a topology that this start leaves out, or has changed: nothing
+// is lost then, and those without state are new.
 func (e *Engine) findKept(ctx context.Context, d *databaseRun) error {
 	keeper, ok := d.connector.(sources.Keeper)
 	reads := func(r *topologyRun) bool { return r.readsEvents(d.name) }
 	if !ok || d.joiningOnly() || len(d.stranded()) > 0 || d.resume() != 0 || !slices.ContainsFunc(d.active(), reads) {
 		return nil
+	}
+	if known, err := e.stands(d.name); known || err != nil {
+		return err
 	}
 	key := begunKey(d.name)
 	_, begun, err := e.cfg.Dir.DB.Get(nil, key)
@@ -60,4 +65,20 @@ func (e *Engine) findKept(ctx context.Context, d *databaseRun) error {
 		}
 	}
 	return nil
+}
+
+// stands reports whether the state directory has any topology's position in a database, or had
+// one that was forgotten.
+func (e *Engine) stands(database string) (bool, error) {
+	_, known, err := e.cfg.Dir.DB.Get(nil, knownKey(database))
+	if known || err != nil {
+		return known, err
+	}
+	stored, err := Checkpoints(e.cfg.Dir)
+	for _, at := range stored {
+		if at[database] != 0 {
+			return true, err
+		}
+	}
+	return false, err
 }

@@ -41,8 +41,18 @@ func (e *Engine) hasTopology(name string) bool {
 	return slices.ContainsFunc(e.runs, func(r *topologyRun) bool { return r.name() == name })
 }
 
-// forget drops a topology's checkpoint and its state.
+// forget drops a topology's checkpoint and its state. That there was some is noted, so that it
+// is not looked for as one that was lost.
 func (e *Engine) forget(topology string) error {
+	stored, err := Checkpoints(e.cfg.Dir)
+	if err != nil {
+		return err
+	}
+	for database := range stored[topology] {
+		if err := e.write(knownKey(database), nil); err != nil {
+			return err
+		}
+	}
 	if err := e.dropCheckpoint(topology); err != nil {
 		return err
 	}

@@ -191,3 +191,54 @@ func TestWholeNewcomersEventsAreKept(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// A topology that reads events takes the place of one that has run, at once or after a start
+// without either: nothing is lost, and its outbox begins with the rows that are there.
+func TestReplacedByEvents(t *testing.T) {
+	for _, between := range []bool{false, true} {
+		t.Run(fmt.Sprintf("between=%v", between), func(t *testing.T) {
+			j := newJoining(t)
+			j.depot = newSource()
+			j.depot.name = "depot"
+			j.depotIn = keeper{j.depot}
+			j.stopOnLost = true
+			j.depot.tx(true, 1)
+			depot := sources.NewDatabase("depot", j.depot)
+			j.beside = func(b *topology.Builder, _ *sources.Database) {
+				sinks.View(sources.Table[int64, item](b, depot, "public.items"), "second")
+			}
+			if err := j.run(func(e *Engine) {
+				wait(t, e.Joined())
+				j.depot.tx(false, 2)
+				for wait(t, j.depot.acks) != 32 {
+				}
+			}); err != nil {
+				t.Fatal(err)
+			}
+			j.beside = func(b *topology.Builder, _ *sources.Database) {
+				if between {
+					sinks.View(sources.Table[int64, item](b, depot, "public.more"), "third")
+				}
+			}
+			if between {
+				j.besideName = "between"
+				if err := j.run(func(e *Engine) { wait(t, e.Joined()) }); err != nil {
+					t.Fatal(err)
+				}
+			}
+			j.depot.tx(true, 1, 2)
+			j.besideName = "events"
+			j.beside = func(b *topology.Builder, _ *sources.Database) {
+				sinks.Stream(sources.Outbox[int64, item](b, depot, "public.items"), j.out, "events")
+			}
+			if err := j.run(func(e *Engine) {
+				wait(t, e.Joined())
+				if got := j.events(2); !slices.Equal(got, []string{"1", "2"}) {
+					t.Errorf("events %q", got)
+				}
+			}); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
