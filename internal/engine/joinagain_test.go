@@ -100,8 +100,8 @@ type misfitsLater struct {
 }
 
 func (m misfitsLater) Open(ctx context.Context, req sources.OpenRequest) (sources.Session, error) {
-	items := slices.ContainsFunc(req.Tables, func(t sources.TableRequest) bool { return t.Name == "public.items" })
-	if m.on.Load() && req.Joins == "" && items {
+	ofItems := func(t sources.TableRequest) bool { return t.Name == "public.items" }
+	if m.on.Load() && req.Joins == "" && slices.ContainsFunc(req.Tables, ofItems) {
 		return nil, misfit{"public.items"}
 	}
 	if req.Joins != "" {

@@ -64,8 +64,8 @@ func (e *Engine) holdStranded(d *databaseRun) error {
 	if len(held) == 0 {
 		return nil
 	}
-	cause := fmt.Errorf("%w, and of database %q only new ones do, since %q are held; mend those, or leave them out, "+
-		"and start again", errStranded, d.name, held)
+	cause := fmt.Errorf("%w, and over database %q none does, since %q are held; mend those, or leave them "+
+		"out, and start again", errStranded, d.name, held)
 	if j := e.joiner; j != nil {
 		j.stop()
 		<-j.over

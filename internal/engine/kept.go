@@ -25,7 +25,8 @@ var ErrStateLost = errors.New("engine: the state is lost")
 func (e *Engine) findKept(ctx context.Context, d *databaseRun) error {
 	keeper, ok := d.connector.(sources.Keeper)
 	reads := func(r *topologyRun) bool { return r.readsEvents(d.name) }
-	if !ok || d.joiningOnly() || len(d.stranded()) > 0 || d.resume() != 0 || !slices.ContainsFunc(d.active(), reads) {
+	if !ok || d.joiningOnly() || len(d.stranded()) > 0 || d.resume() != 0 ||
+		!slices.ContainsFunc(d.active(), reads) {
 		return nil
 	}
 	if known, err := e.stands(d.name); known || err != nil {
