@@ -12,10 +12,10 @@ var (
 	_ = addFamily(&Family{Name: "versioned-join-inner", Make: makeVersionedJoin("inner"), Known: versionedKnown})
 	_ = addFamily(&Family{Name: "versioned-join-left", Make: makeVersionedJoin("left"), Known: versionedKnown})
 	_ = addFamily(&Family{Name: "versioned-join-outer", Make: makeVersionedJoin("outer"), Known: versionedKnown})
-	_ = addFamily(&Family{Name: "versioned-stream-inner", Make: makeAsOf("inner", false)})
-	_ = addFamily(&Family{Name: "versioned-stream-left", Make: makeAsOf("left", false)})
-	_ = addFamily(&Family{Name: "versioned-grace-inner", Make: makeAsOf("inner", true)})
-	_ = addFamily(&Family{Name: "versioned-grace-left", Make: makeAsOf("left", true)})
+	_ = addFamily(&Family{Name: "versioned-stream-inner", Make: makeAsOf("inner", false), Known: asOfKnown})
+	_ = addFamily(&Family{Name: "versioned-stream-left", Make: makeAsOf("left", false), Known: asOfKnown})
+	_ = addFamily(&Family{Name: "versioned-grace-inner", Make: makeAsOf("inner", true), Known: asOfKnown})
+	_ = addFamily(&Family{Name: "versioned-grace-left", Make: makeAsOf("left", true), Known: asOfKnown})
 	_ = addFamily(&Family{Name: "versioned-aggregate", Make: makeVersionedAggregate, Known: []Known{
 		{Name: "needless output", Explains: onlyTimes("aggregate")}, deletionForgotten,
 	}})
@@ -24,6 +24,7 @@ var (
 	}})
 
 	versionedKnown = []Known{deletionForgotten}
+	asOfKnown      = []Known{deletionForgottenAsOf}
 )
 
 // buildVersioned builds a table with history. A tombstone of a row that is not there is

@@ -51,6 +51,13 @@ func foreignKey(kind string) []kstreams.Node {
 	}
 }
 
+func asOf() []kstreams.Node {
+	return []kstreams.Node{
+		{ID: "l", Op: "stream", Topic: "l"}, {ID: "r", Op: "table", Topic: "r", History: 100},
+		{ID: "o", Op: "join", Kind: "inner", In: []string{"l", "r"}},
+	}
+}
+
 func versionedCount() []kstreams.Node {
 	return []kstreams.Node{
 		{ID: "l", Op: "table", Topic: "l", History: 100},
@@ -99,6 +106,9 @@ var joinsKnown = []known{
 	{ // What is deleted at 31 is older than nothing.
 		"deletion forgotten", versionedCount(), "l:a=x@31 l:a=~@31 l:a=y@24",
 		"a=1@31 a=0@31 a=1@31", "a=1@31 a=0@31",
+	},
+	{ // So does a join of a stream, which then finds the older row.
+		"deletion forgotten as of", asOf(), "r:c=x@34 r:c=~@34 r:c=y@32 l:c=v@43", "c=v-y@43", "",
 	},
 	{ // An older version, which ended at 31, makes Kafka Streams remember.
 		"deletion remembered", versionedCount(), "l:a=w@20 l:a=x@31 l:a=~@31 l:a=y@24",
