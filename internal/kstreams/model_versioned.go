@@ -29,8 +29,8 @@ var deletionForgottenAsOf = Known{
 				for _, step := range want.Steps {
 					for i := range step {
 						if k := step[i].Key; k != nil {
-						step[i].Key = pointer(strings.TrimRight(*k, anew))
-					}
+							step[i].Key = pointer(strings.TrimRight(*k, anew))
+						}
 					}
 				}
 				if sameValues(c, want, kafka) {
