@@ -173,17 +173,20 @@ func (e *Engine) enqueue(batch state.Batch, t *targetRun, sealed []*task.Ready) 
 		if ready == nil || o.spec.Output.Append {
 			continue
 		}
+		before := q.items
 		err := ready.Outputs(o.node, func(out task.Output) error {
 			if err := begin(); err != nil {
 				return err
 			}
 			q.items++
-			q.has(o.id)
 			key = binary.BigEndian.AppendUint32(itemKey(key, t.queue, seq, itemRow), o.id)
 			return batch.Set(append(key, out.Key...), out.Value)
 		})
 		if err != nil {
 			return q, err
+		}
+		if q.items > before {
+			q.has(o.id)
 		}
 	}
 	err = events.each(func(ev *queuedEvent) error {
