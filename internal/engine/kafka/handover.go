@@ -85,23 +85,15 @@ func (e *Engine) forward(from *subTopology, x *topology.Exchange, r *kgo.Record)
 // and runs after that of the sub-topology that feeds it.
 func (e *Engine) readerHere(from *subTopology, x *topology.Exchange, partition int32) *buffer {
 	to := e.readers[x]
-	sub := slices.Index(e.subs, to)
-	if sub <= slices.Index(e.subs, from) || !to.handsOver() {
+	if to.number <= from.number || !to.handedTo {
 		return nil
 	}
-	r := e.tasks[taskID{sub, partition}]
+	r := e.tasks[taskID{to.number, partition}]
 	if r == nil || !r.ready {
 		return nil
 	}
 	i := slices.IndexFunc(r.inputs, func(b *buffer) bool { return b.input.exchange == x })
 	return r.inputs[i]
-}
-
-// handsOver reports whether tasks take what is handed over: those that read nothing but
-// exchanges, which do not wait for each other.
-func (s *subTopology) handsOver() bool {
-	return !s.whole && len(s.beats) == 0 &&
-		!slices.ContainsFunc(s.inputs, func(in input) bool { return in.exchange == nil })
 }
 
 // write writes a record to the topic although its task is here.
@@ -121,7 +113,7 @@ func (e *Engine) writeWaiting(b *buffer) {
 // drain processes what was handed over to a task, as the cycle ends, and writes what its
 // reader has not come to.
 func (e *Engine) drain(r *taskRun) error {
-	if !r.sub.handsOver() {
+	if !r.sub.handedTo {
 		return nil
 	}
 	for {
@@ -158,7 +150,7 @@ func (e *Engine) openHandovers(ctx context.Context) {
 	var parts []kafka.Partition
 	var buffers []*buffer
 	for _, r := range e.tasks {
-		if !r.ready || !r.sub.handsOver() {
+		if !r.ready || !r.sub.handedTo {
 			continue
 		}
 		for _, b := range r.inputs {

@@ -68,6 +68,11 @@ type subTopology struct {
 	beats []heartbeats
 	// whole says that one task reads all partitions of all inputs.
 	whole bool
+	// number is its place among all: each comes before those that it feeds.
+	number int
+	// handedTo says that its tasks take what is handed over: they read nothing but exchanges,
+	// and do not wait for each other.
+	handedTo bool
 	// count is how many tasks there are, and partitions are those of each input, in order
 	// of inputs, once the topics are known.
 	count      int32
@@ -156,7 +161,8 @@ func (e *Engine) plan() error {
 			e.subs = e.joinSubs(sub)
 		}
 	}
-	for _, sub := range e.subs {
+	for i, sub := range e.subs {
+		sub.number = i
 		h := fnv.New64a()
 		for _, s := range sub.parts {
 			fmt.Fprintf(h, "%s %x;", s.name(), s.topology.Hash())
@@ -172,6 +178,8 @@ func (e *Engine) plan() error {
 		sub.hash = strconv.FormatUint(h.Sum64(), 16)
 		slices.SortFunc(sub.inputs, func(a, b input) int { return strings.Compare(a.topic, b.topic) })
 		e.addHeartbeats(sub)
+		sub.handedTo = !sub.whole && len(sub.beats) == 0 &&
+			!slices.ContainsFunc(sub.inputs, func(in input) bool { return in.exchange == nil })
 	}
 	return errors.Join(append(errs, e.checkNames(), e.checkDeadLetters())...)
 }
