@@ -133,15 +133,7 @@ func (o *outboxTopic) write(events [][]string) {
 // TestOutboxOverTopics runs the example over Debezium's topics. Each event of the outbox's topic
 // comes out once, with the order and the customer as their topics have them at its timestamp.
 func TestOutboxOverTopics(t *testing.T) {
-	cluster, err := kafkatest.Start(t.Context(), kafkatest.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := cluster.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
+	cluster := kafkatest.New(t) // of its own, since the other test writes the same topic
 	s := exampletest.NewShop(t)
 	replicator := s.Replicate(t, cluster, exampletest.CopyShop)
 	outbox := newOutbox(t, cluster)

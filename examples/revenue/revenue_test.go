@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -95,7 +94,7 @@ func sameAsShop(t *testing.T, d *dev.Dev) {
 	t.Helper()
 	want := map[string]string{}
 	for name, sum := range d.Revenue() {
-		want[strconv.Quote(name)] = oneSpelling(t, fmt.Appendf(nil, `{"key":%q,"orders":%d,"cents":%d}`,
+		want[strconv.Quote(name)] = exampletest.OneSpelling(t, fmt.Sprintf(`{"key":%q,"orders":%d,"cents":%d}`,
 			name, sum[0], sum[1]))
 	}
 	if len(want) < 10 {
@@ -114,7 +113,7 @@ func sameAsShop(t *testing.T, d *dev.Dev) {
 		}
 		got = map[string]string{}
 		for key, value := range kafkatest.At(d.Brokers()...).Latest(t, "revenue_per_customer") {
-			got[key] = oneSpelling(t, value)
+			got[key] = exampletest.OneSpelling(t, string(value))
 		}
 		return maps.Equal(got, want)
 	}) {
@@ -128,15 +127,7 @@ const topicSQL = `SELECT to_json(key), to_json(q)::text FROM (` + revenue.SQL + 
 // TestRevenueOverTopics replicates the shop into topics in Debezium's form and runs the
 // example over these, as a member of a consumer group.
 func TestRevenueOverTopics(t *testing.T) {
-	cluster, err := kafkatest.Start(t.Context(), kafkatest.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := cluster.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
+	cluster := kafkatest.New(t) // of its own, since the other test writes the same topic
 	s := exampletest.NewShop(t)
 	replicator := s.Replicate(t, cluster, exampletest.CopyShop)
 	s.Write(t, replicator)
@@ -146,14 +137,4 @@ func TestRevenueOverTopics(t *testing.T) {
 	s.Write(t, replicator)
 	s.Settle(t, replicator)
 	s.SameTopic(t, cluster, "revenue_per_customer", topicSQL)
-}
-
-// oneSpelling writes equal JSON objects equally.
-func oneSpelling(t *testing.T, value []byte) string {
-	t.Helper()
-	fields := map[string]any{}
-	if err := json.Unmarshal(value, &fields); err != nil {
-		t.Fatal(err)
-	}
-	return fmt.Sprint(fields) // in order of the keys
 }

@@ -44,3 +44,18 @@ func Shared(t testing.TB) *Cluster {
 	}
 	return shared.cluster
 }
+
+// New returns a one-node cluster that ends with the test.
+func New(t testing.TB) *Cluster {
+	t.Helper()
+	cluster, err := Start(t.Context(), Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := cluster.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return cluster
+}

@@ -131,7 +131,7 @@ func (d *DB) SameTopic(t *testing.T, cluster *kafkatest.Cluster, topic, query st
 	t.Helper()
 	want := map[string]string{}
 	for _, r := range d.Strings(query) {
-		want[r[0]] = oneSpelling(t, r[1])
+		want[r[0]] = OneSpelling(t, r[1])
 	}
 	if len(want) == 0 {
 		t.Fatal("SQL gives no rows, so nothing is compared")
@@ -140,7 +140,7 @@ func (d *DB) SameTopic(t *testing.T, cluster *kafkatest.Cluster, topic, query st
 	if !await.Within(await.Limit, func() bool {
 		got = map[string]string{}
 		for key, value := range cluster.Latest(t, topic) {
-			got[key] = oneSpelling(t, string(value))
+			got[key] = OneSpelling(t, string(value))
 		}
 		return maps.Equal(got, want)
 	}) {
@@ -148,15 +148,15 @@ func (d *DB) SameTopic(t *testing.T, cluster *kafkatest.Cluster, topic, query st
 	}
 	printed := map[string]string{}
 	for key, value := range cluster.ConsoleLatest(t, topic) {
-		printed[key] = oneSpelling(t, value)
+		printed[key] = OneSpelling(t, value)
 	}
 	if !maps.Equal(printed, want) {
 		t.Errorf("of topic %s the console consumer prints\n%v\nwant\n%v", topic, printed, want)
 	}
 }
 
-// oneSpelling writes equal JSON equally.
-func oneSpelling(t *testing.T, value string) string {
+// OneSpelling writes equal JSON equally.
+func OneSpelling(t *testing.T, value string) string {
 	t.Helper()
 	var v any
 	if err := json.Unmarshal([]byte(value), &v); err != nil {
