@@ -27,7 +27,7 @@ GOLANGCI := $(GOBIN)/golangci-lint
 GOLANGCI_FOUND = $(shell $(GOLANGCI) version --short 2>/dev/null)
 
 .PHONY: test
-test: vet lint-if-installed java ## everything that CI runs; under 15 minutes on 2 cores
+test: vet lint-if-installed java ## everything that CI runs; under 25 minutes on 2 cores
 	$(GO) test -timeout 15m ./...
 
 .PHONY: vet
