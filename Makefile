@@ -11,6 +11,7 @@ BENCH_FLAGS ?=
 CYCLES ?= 60
 FIRST ?= 1
 BROKERS ?= 3
+SEEDS ?= 5000
 READS ?= 1000000
 ROWS ?= 3600000
 CUTS ?= 20
@@ -85,6 +86,11 @@ crash: ## kill -9 in a loop: CYCLES=500, and FIRST=201 to go on after 200
 crash-kafka: ## kills and stops members of a group, and one of their BROKERS=3: CYCLES=100, FIRST=51 to go on after 50
 	TAILRACE_CRASH_CYCLES=$(CYCLES) TAILRACE_CRASH_FIRST=$(FIRST) TAILRACE_CRASH_BROKERS=$(BROKERS) \
 		$(GO) test -count=1 -timeout 0 -v -run '^TestCrashKafka$$' ./internal/crashkafka
+
+.PHONY: sim
+sim: ## Kafka mode in simulation, in virtual time and on one core: SEEDS=5000, FIRST=5001 to go on after 5000
+	GOMAXPROCS=1 TAILRACE_SIM_SEEDS=$(SEEDS) TAILRACE_SIM_FIRST=$(FIRST) \
+		$(GO) test -tags synctests -count=1 -timeout 0 -v -run '^TestSim$$' ./internal/sim
 
 .PHONY: torn
 torn: ## reads views and target tables while money moves, READS=1000000 times: none may be torn

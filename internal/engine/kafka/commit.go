@@ -35,7 +35,7 @@ func (e *Engine) commit(ctx context.Context) error {
 		if err := e.produce(s); err != nil {
 			return e.giveUp(ctx, err)
 		}
-		if err := failpoint.Hit(failpoint.KafkaProducing); err != nil {
+		if err := e.hit(failpoint.KafkaProducing); err != nil {
 			return err
 		}
 		for _, b := range s.run.inputs {
@@ -46,7 +46,7 @@ func (e *Engine) commit(ctx context.Context) error {
 			}
 		}
 	}
-	if err := failpoint.Hit(failpoint.KafkaProduced); err != nil {
+	if err := e.hit(failpoint.KafkaProduced); err != nil {
 		return err
 	}
 	end, cancel := e.ending(ctx)
@@ -56,7 +56,7 @@ func (e *Engine) commit(ctx context.Context) error {
 	if err != nil || !committed {
 		return e.abandon(ctx, err)
 	}
-	if err := failpoint.Hit(failpoint.KafkaCommitted); err != nil {
+	if err := e.hit(failpoint.KafkaCommitted); err != nil {
 		return err
 	}
 	if err := e.apply(work, offsets); err != nil {
@@ -69,7 +69,7 @@ func (e *Engine) commit(ctx context.Context) error {
 	}
 	e.status.committed()
 	e.purge(time.Now())
-	if err := failpoint.Hit(failpoint.KafkaApplied); err != nil {
+	if err := e.hit(failpoint.KafkaApplied); err != nil {
 		return err
 	}
 	return e.publish(work)

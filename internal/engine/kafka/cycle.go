@@ -38,7 +38,7 @@ func (e *Engine) cycle(ctx context.Context) error {
 	if fed == 0 {
 		return nil
 	}
-	if err := failpoint.Hit(failpoint.KafkaPolled); err != nil {
+	if err := e.hit(failpoint.KafkaPolled); err != nil {
 		return err
 	}
 	return e.commit(ctx)

@@ -72,6 +72,9 @@ type Config struct {
 	// Standbys is how many other members follow the changelogs of each task.
 	Standbys int
 	Limits   Limits
+	// Failpoint is called at the named crash points, and its error ends the engine. Nil is
+	// failpoint.Hit; a simulation of several members in one process tells them apart by it.
+	Failpoint func(point string) error
 }
 
 // Limits bound a cycle. Zero fields take their defaults.
@@ -125,6 +128,7 @@ type Engine struct {
 	cfg    Config
 	limits Limits
 	log    *slog.Logger
+	hit    func(point string) error
 	budget *state.Budget
 
 	subs    []*subTopology
@@ -171,10 +175,13 @@ type Engine struct {
 // New checks that the topologies can run on topics, and contacts nothing.
 func New(cfg Config) (*Engine, error) {
 	e := &Engine{
-		cfg: cfg, limits: cfg.Limits.withDefaults(), log: cfg.Logger,
+		cfg: cfg, limits: cfg.Limits.withDefaults(), log: cfg.Logger, hit: cfg.Failpoint,
 		tasks: map[taskID]*taskRun{}, woken: make(chan struct{}, 1),
 		readers: map[*topology.Exchange]*subTopology{}, exchangeTopics: map[*topology.Exchange]string{},
 		purgeEvery: defaultPurge, purged: map[kafka.Partition]int64{}, purging: make(chan struct{}, 1),
+	}
+	if e.hit == nil {
+		e.hit = failpoint.Hit
 	}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
@@ -258,7 +265,7 @@ func (e *Engine) runSession(ctx context.Context) (err error) {
 		e.verifiable.Store(nil)
 		e.standbys.want(nil)
 		e.unfollowAll()
-		err = errors.Join(err, failpoint.Hit(failpoint.KafkaClosing), e.closeTasks())
+		err = errors.Join(err, e.hit(failpoint.KafkaClosing), e.closeTasks())
 		e.session.Close()
 	}()
 	for ctx.Err() == nil {

@@ -40,7 +40,7 @@ func (e *Engine) taskOf(sub *subTopology, partition int32) (changelog.Task, erro
 // restore brings a task's state up to its changelogs. The offsets of its inputs have been
 // fetched stable before (invariant K5).
 func (e *Engine) restore(ctx context.Context, r *taskRun) error {
-	if err := failpoint.Hit(failpoint.KafkaAssigned); err != nil {
+	if err := e.hit(failpoint.KafkaAssigned); err != nil {
 		return err
 	}
 	if len(r.stores) == 0 {

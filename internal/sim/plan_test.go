@@ -1,0 +1,55 @@
+package sim
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"time"
+)
+
+// Timeouts of the members, short so that a run is.
+const (
+	sessionTimeout     = 6 * time.Second
+	transactionTimeout = 5 * time.Second
+)
+
+// plan is what a seed chooses.
+type plan struct {
+	seed       uint64
+	shape      *shape
+	debezium   bool
+	partitions int32
+	brokers    int
+	members    int
+	standbys   int
+	interval   time.Duration
+	events     int
+	// pace is how long there is nothing to read between two batches.
+	pace time.Duration
+}
+
+func newPlan(seed uint64) *plan {
+	r := rand.New(rand.NewPCG(seed, 1))
+	p := &plan{
+		seed: seed, shape: &shapes[r.IntN(len(shapes))], debezium: r.IntN(3) == 0,
+		partitions: 1 + r.Int32N(4), brokers: 1 + r.IntN(2), members: 1 + r.IntN(3),
+		interval: time.Duration(5+r.IntN(200)) * time.Millisecond,
+		events:   100 + r.IntN(400), pace: time.Duration(r.IntN(400)) * time.Millisecond,
+	}
+	if r.IntN(8) == 0 {
+		p.events += r.IntN(1500)
+	}
+	if p.members > 1 {
+		p.standbys = r.IntN(2)
+	}
+	return p
+}
+
+func (p *plan) String() string {
+	form := "plain"
+	if p.debezium {
+		form = "debezium"
+	}
+	return fmt.Sprintf("seed %d: %s of %s records, %d partitions, %d brokers, %d members, %d standbys, "+
+		"%d events %v apart, commits every %v", p.seed, p.shape.name, form, p.partitions, p.brokers, p.members,
+		p.standbys, p.events, p.pace, p.interval)
+}
