@@ -66,6 +66,16 @@ type Connector interface {
 	Drop(ctx context.Context, req DropRequest) error
 }
 
+// Checker is a Connector that finds what is wrong with its target before it is opened, so
+// that a start which is refused has made no slot and dropped no state.
+type Checker interface {
+	Connector
+	// Check returns the ErrConfig or ErrTargetSchema that Open would, as far as that can be
+	// told without changing anything in the target, or keeping anybody from opening it. Any
+	// other error says that the target cannot be asked now, which keeps nobody from starting.
+	Check(ctx context.Context, req OpenRequest) error
+}
+
 // Transport is a Connector that connects to other machines.
 type Transport interface {
 	// CheckTransport fails where a connection to another machine may be unencrypted, or

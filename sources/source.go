@@ -62,6 +62,14 @@ type Keeper interface {
 	Kept(ctx context.Context, req KeptRequest) (position uint64, ok bool, err error)
 }
 
+// Identifier is a Connector that tells where it leads to before a session is opened, which
+// makes things there.
+type Identifier interface {
+	Connector
+	// Identify returns what System of a session would, "" where the role may not know.
+	Identify(ctx context.Context) (system string, err error)
+}
+
 // KeptRequest says whose acknowledgement is asked for.
 type KeptRequest struct {
 	App, Database string

@@ -113,6 +113,8 @@ func (s *scriptedSource) durable() uint64 {
 	return s.acked
 }
 
+func (s *scriptedSource) Identify(context.Context) (string, error) { return "scripted", nil }
+
 func (s *scriptedSource) Open(_ context.Context, req sources.OpenRequest) (sources.Session, error) {
 	if s.opening != nil {
 		s.opening()
@@ -244,11 +246,12 @@ type memoryTarget struct {
 	mu     sync.Mutex
 	seq    uint64
 	holds  bool
-	open   func() error       // nil: it opens
-	refuse func() error       // nil: it takes everything
-	taken  chan deliveredItem // what it took
-	walks  [][]deliveredItem  // what each Apply was given, refused ones too
-	hides  bool               // does not wrap what items fail with
+	check  func(sinks.OpenRequest) error // nil: nothing is wrong
+	open   func() error                  // nil: it opens
+	refuse func() error                  // nil: it takes everything
+	taken  chan deliveredItem            // what it took
+	walks  [][]deliveredItem             // what each Apply was given, refused ones too
+	hides  bool                          // does not wrap what items fail with
 }
 
 type deliveredItem struct {
@@ -264,6 +267,13 @@ func newTarget() *memoryTarget { return &memoryTarget{taken: make(chan delivered
 
 func (m *memoryTarget) Transactional() bool                           { return true }
 func (m *memoryTarget) Drop(context.Context, sinks.DropRequest) error { return nil }
+
+func (m *memoryTarget) Check(_ context.Context, req sinks.OpenRequest) error {
+	if m.check != nil {
+		return m.check(req)
+	}
+	return nil
+}
 
 func (m *memoryTarget) Open(context.Context, sinks.OpenRequest) (sinks.Writer, error) {
 	if m.open != nil {

@@ -38,7 +38,7 @@ func (e *Engine) rewind() {
 }
 
 // tryStart is start without another attempt. Nothing is fed, and no state of a topology that
-// has changed is dropped, before all is open.
+// has changed is dropped, before all is open; and nothing is opened while a target is wrong.
 func (e *Engine) tryStart(ctx context.Context) error {
 	var snapshots []*resnapshot
 	defer func() {
@@ -52,6 +52,9 @@ func (e *Engine) tryStart(ctx context.Context) error {
 		}
 	}
 	e.chooseJoining()
+	if err := e.checkTargets(ctx); err != nil {
+		return err
+	}
 	for _, d := range e.openingOrder() {
 		if d.joiningOnly() {
 			e.status.openedSource(d.name) // as far as the others are concerned

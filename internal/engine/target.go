@@ -192,10 +192,7 @@ var errLostProgress = errors.New("engine: the target's progress is not what it w
 // drain opens the target and delivers until an error.
 func (e *Engine) drain(ctx context.Context, t *targetRun, pause *time.Duration) (err error) {
 	e.status.opening(t.name)
-	w, err := t.connector.Open(ctx, sinks.OpenRequest{
-		App: e.cfg.App, Target: t.name, Incarnation: e.cfg.Dir.Incarnation(),
-		Outputs: e.outputList(t), Logger: e.log,
-	})
+	w, err := t.connector.Open(ctx, e.openTarget(t, nil))
 	if err != nil {
 		return err
 	}
@@ -273,30 +270,6 @@ func (t *targetRun) checkProgress(seq uint64) error {
 			"everything is delivered anew", errLostProgress, seq, newest)
 	}
 	return nil
-}
-
-func (e *Engine) outputList(t *targetRun) []sinks.Output {
-	out := make([]sinks.Output, len(t.outputs))
-	for i, o := range t.outputs {
-		out[i] = o.spec.Output
-		out[i].ID = o.id
-		out[i].Reads = e.readsOf(o.run)
-	}
-	return out
-}
-
-// readsOf names the tables that a topology reads in sources that have been opened.
-func (e *Engine) readsOf(r *topologyRun) (tables []sinks.SourceTable) {
-	for _, d := range e.databases {
-		system := e.cfg.Dir.System(d.name)
-		if system == "" {
-			continue
-		}
-		for _, name := range tablesOf(d, r) {
-			tables = append(tables, sinks.SourceTable{System: system, Name: name})
-		}
-	}
-	return tables
 }
 
 // taken trims the queue up to and including an epoch that the target holds (invariant

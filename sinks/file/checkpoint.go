@@ -10,6 +10,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/tailrace/tailrace/sinks"
 )
 
 const progressSuffix = ".progress"
@@ -48,6 +50,11 @@ func openJournal(path string) (*journal, *checkpoint, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	return readJournal(path, f)
+}
+
+// readJournal reads an open journal.
+func readJournal(path string, f *os.File) (*journal, *checkpoint, error) {
 	j := &journal{path: path, f: f}
 	all, err := io.ReadAll(f)
 	if err != nil {
@@ -66,7 +73,7 @@ func openJournal(path string) (*journal, *checkpoint, error) {
 	if last == nil && len(bytes.TrimRight(all, "\x00")) > 0 && bytes.Count(all, []byte("\n")) > 0 {
 		return j, nil, fmt.Errorf("%s is not a checkpoint of this sink, or damaged; move it away, and the "+
 			"file will be "+
-			"kept up to its last complete transaction", path)
+			"kept up to its last complete transaction: %w", path, sinks.ErrConfig)
 	}
 	return j, last, nil
 }

@@ -74,9 +74,32 @@ func open(path, incarnation string, outputs ...sinks.Output) (sinks.Writer, erro
 	if outputs == nil {
 		outputs = []sinks.Output{sinktest.Stream}
 	}
-	return file.Target(file.Config{Path: path}).Open(context.Background(), sinks.OpenRequest{
+	return file.Target(file.Config{Path: path}).Open(context.Background(), request(incarnation, outputs))
+}
+
+func request(incarnation string, outputs []sinks.Output) sinks.OpenRequest {
+	return sinks.OpenRequest{
 		App: sinktest.App, Target: sinktest.TargetName, Incarnation: incarnation, Outputs: outputs,
-	})
+	}
+}
+
+// checked is what the target says before it is opened; it must leave its directory as it is.
+func checked(t *testing.T, path, incarnation string, outputs ...sinks.Output) error {
+	t.Helper()
+	if outputs == nil {
+		outputs = []sinks.Output{sinktest.Stream}
+	}
+	list := func() []string {
+		all, _ := filepath.Glob(filepath.Join(filepath.Dir(path), "*"))
+		hidden, _ := filepath.Glob(filepath.Join(filepath.Dir(path), ".?*"))
+		return append(all, hidden...)
+	}
+	before := list()
+	err := file.Target(file.Config{Path: path}).(sinks.Checker).Check(t.Context(), request(incarnation, outputs))
+	if after := list(); !slices.Equal(before, after) {
+		t.Errorf("the check left %v, and before there was %v", after, before)
+	}
+	return err
 }
 
 func mustOpen(t *testing.T, path, incarnation string) sinks.Writer {
@@ -326,6 +349,10 @@ func TestRefusals(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			before, _ := os.ReadFile(c.path)
+			if err := checked(t, c.path, "one"); !errors.Is(err, sinks.ErrConfig) ||
+				!strings.Contains(err.Error(), c.want) {
+				t.Errorf("the check says %v, want %q in it", err, c.want)
+			}
 			if _, err := open(c.path, "one"); err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Fatalf("got %v, want %q in it", err, c.want)
 			}
@@ -341,6 +368,10 @@ func TestTwoWriters(t *testing.T) {
 	w := mustOpen(t, path, "one")
 	if _, err := open(path, "one"); !errors.Is(err, sinks.ErrHeld) {
 		t.Fatalf("second writer: %v", err)
+	}
+	// Whoever looks keeps nobody from writing, and is not kept from it.
+	if err := checked(t, path, "two"); err != nil {
+		t.Fatalf("a look beside a writer: %v", err)
 	}
 	c := file.Target(file.Config{Path: path})
 	drop := sinks.DropRequest{App: sinktest.App, Target: sinktest.TargetName}
@@ -369,6 +400,16 @@ func TestTwoWriters(t *testing.T) {
 		Outputs: []sinks.Output{sinktest.Stream}})
 	if err == nil || !strings.Contains(err.Error(), `file of app "sinktest"`) {
 		t.Fatalf("another app: %v", err)
+	}
+	if err := c.(sinks.Checker).Check(t.Context(), sinks.OpenRequest{App: "other", Target: "t",
+		Outputs: []sinks.Output{sinktest.Stream}}); !errors.Is(err, sinks.ErrConfig) {
+		t.Fatalf("another app looks: %v", err)
+	}
+	if err := checked(t, path, "one"); err != nil {
+		t.Fatalf("our own file: %v", err)
+	}
+	if err := checked(t, path+"-new", "one"); err != nil {
+		t.Fatalf("a file to be made: %v", err)
 	}
 }
 

@@ -27,6 +27,11 @@ func TestMissingDirectory(t *testing.T) {
 			!strings.Contains(err.Error(), "make it, or name another path") {
 			t.Errorf("%s: %v", parent, err)
 		}
+		if err := Target(Config{Path: path}).(sinks.Checker).Check(t.Context(), sinks.OpenRequest{
+			App: "a", Target: "events", Incarnation: "i", Outputs: []sinks.Output{sinktest.Stream},
+		}); !errors.Is(err, sinks.ErrConfig) {
+			t.Errorf("%s: the check says %v", parent, err)
+		}
 		if _, err := os.Stat(filepath.Join(dir, "nowhere")); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("the directory: %v", err)
 		}

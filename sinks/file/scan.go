@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+
+	"github.com/tailrace/tailrace/sinks"
 )
 
 // found is what a file without a checkpoint tells by itself.
@@ -18,12 +20,12 @@ type found struct {
 	upTo map[place]uint64
 }
 
-// scan reads a file to its end. What comes after the last complete transaction is a
+// scan reads so many bytes of a file, or to its end. What comes after the last complete transaction is a
 // torn tail; anything else that is not ours is refused, lest it be cut off.
-func scan(f *os.File) (found, error) {
+func scan(f *os.File, limit int64) (found, error) {
 	out := found{upTo: map[place]uint64{}}
 	open := map[place]uint64{} // of the transaction that is not complete yet
-	in := bufio.NewReaderSize(io.NewSectionReader(f, 0, 1<<62), 1<<20)
+	in := bufio.NewReaderSize(io.NewSectionReader(f, 0, limit), 1<<20)
 	var at int64
 	var line []byte
 	torn := 0 // number of the first line that cannot be read
@@ -35,12 +37,12 @@ func scan(f *os.File) (found, error) {
 			switch {
 			case !ok && n == 1 && !isPrefix(line):
 				return out, fmt.Errorf("%s holds something else than events; name another file, or move "+
-					"it away", f.Name())
+					"it away: %w", f.Name(), sinks.ErrConfig)
 			case !ok && torn == 0:
 				torn = n
 			case ok && torn > 0:
 				return out, fmt.Errorf("%s: line %d is not an event, and there are events after it; "+
-					"move the file away, or remove the line", f.Name(), torn)
+					"move the file away, or remove the line: %w", f.Name(), torn, sinks.ErrConfig)
 			}
 			at += int64(len(line))
 			if ok {

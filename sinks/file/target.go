@@ -55,22 +55,43 @@ func (c *fileConnector) AsksOnError() {}
 
 // Open implements sinks.Connector.
 func (c *fileConnector) Open(_ context.Context, req sinks.OpenRequest) (sinks.Writer, error) {
+	w, err := c.newWriter(req)
+	if err != nil {
+		return nil, err
+	}
+	if err := w.open(); err != nil {
+		w.release()
+		return nil, fmt.Errorf("sinks/file: target %q: %w", req.Target, withRemedy(err))
+	}
+	return w, nil
+}
+
+// Check implements sinks.Checker. It takes no lock: somebody may be about to open the file.
+func (c *fileConnector) Check(_ context.Context, req sinks.OpenRequest) error {
+	w, err := c.newWriter(req)
+	if err != nil {
+		return err
+	}
+	if err := w.look(); err != nil {
+		return fmt.Errorf("sinks/file: target %q: %w", req.Target, withRemedy(err))
+	}
+	return nil
+}
+
+func (c *fileConnector) newWriter(req sinks.OpenRequest) (*Writer, error) {
 	streams, err := eventStreams(req)
 	if err != nil {
 		return nil, err
 	}
 	if c.path == "" {
-		return nil, fmt.Errorf("sinks/file: target %q: Config.Path is empty; name a file", req.Target)
+		return nil, fmt.Errorf("sinks/file: target %q: Config.Path is empty; name a file: %w", req.Target,
+			sinks.ErrConfig)
 	}
 	w := &Writer{path: c.path, streams: streams, log: req.Logger}
 	if w.log == nil {
 		w.log = slog.New(slog.DiscardHandler)
 	}
 	w.check = checkpoint{App: req.App, Target: req.Target, Incarnation: req.Incarnation}
-	if err := w.open(); err != nil {
-		w.release()
-		return nil, fmt.Errorf("sinks/file: target %q: %w", req.Target, withRemedy(err))
-	}
 	return w, nil
 }
 
@@ -123,7 +144,8 @@ func openPlain(path string, flag int) (*os.File, error) {
 		return nil, err
 	}
 	if !before.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is no regular file (%s); name the file itself", path, before.Mode().Type())
+		return nil, fmt.Errorf("%s is no regular file (%s); name the file itself: %w", path, before.Mode().Type(),
+			sinks.ErrConfig)
 	}
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
@@ -156,6 +178,12 @@ func (c *streamConnector) Open(_ context.Context, req sinks.OpenRequest) (sinks.
 		return nil, err
 	}
 	return &streamWriter{out: c.out, streams: streams, target: req.Target}, nil
+}
+
+// Check implements sinks.Checker.
+func (c *streamConnector) Check(_ context.Context, req sinks.OpenRequest) error {
+	_, err := eventStreams(req)
+	return err
 }
 
 // Drop does nothing: there is no progress.

@@ -48,9 +48,8 @@ func (w *Writer) open() error {
 	if w.journal, last, err = openJournal(w.path + progressSuffix); err != nil {
 		return err
 	}
-	if last != nil && (last.App != w.check.App || last.Target != w.check.Target) {
-		return fmt.Errorf("%s is the file of app %q, target %q; give this one another path", w.path,
-			last.App, last.Target)
+	if err := w.taken(last); err != nil {
+		return err
 	}
 	if last != nil && last.Incarnation == w.check.Incarnation {
 		err = w.resume(last)
@@ -67,6 +66,64 @@ func (w *Writer) open() error {
 	return syncDir(filepath.Dir(w.path))
 }
 
+// taken returns an error if a checkpoint is somebody else's.
+func (w *Writer) taken(last *checkpoint) error {
+	if last == nil || last.App == w.check.App && last.Target == w.check.Target {
+		return nil
+	}
+	return fmt.Errorf("%s is the file of app %q, target %q; give this one another path: %w", w.path,
+		last.App, last.Target, sinks.ErrConfig)
+}
+
+// lookBytes is how much of a file without a checkpoint is looked at beforehand.
+const lookBytes = 1 << 20
+
+// look finds what open would refuse, and leaves everything as it is.
+func (w *Writer) look() error {
+	defer w.release()
+	var last *checkpoint
+	var size int64
+	var err, noFile, noJournal error
+	if w.f, noFile = openPlain(w.path, 0); noFile != nil && !errors.Is(noFile, fs.ErrNotExist) {
+		return noFile
+	}
+	var f *os.File
+	if f, noJournal = openPlain(w.path+progressSuffix, 0); noJournal == nil {
+		if w.journal, last, err = readJournal(f.Name(), f); err != nil {
+			return err
+		}
+	} else if !errors.Is(noJournal, fs.ErrNotExist) {
+		return noJournal
+	}
+	if err := w.taken(last); err != nil {
+		return err
+	}
+	own := last != nil && last.Incarnation == w.check.Incarnation
+	if w.f != nil {
+		info, err := w.f.Stat()
+		if err == nil && !own {
+			_, err = scan(w.f, lookBytes)
+		}
+		if err != nil {
+			return err
+		}
+		size = info.Size()
+	}
+	if own && size < last.Length {
+		return w.short(size, last)
+	}
+	if noFile == nil && noJournal == nil {
+		return nil
+	}
+	// Only a file that is made shows that one can be.
+	probe, err := os.CreateTemp(filepath.Dir(w.path), "."+filepath.Base(w.path)+".check")
+	if err != nil {
+		return err
+	}
+	_ = probe.Close()
+	return os.Remove(probe.Name())
+}
+
 // resume continues after a checkpoint of our own.
 func (w *Writer) resume(last *checkpoint) error {
 	info, err := w.f.Stat()
@@ -74,10 +131,7 @@ func (w *Writer) resume(last *checkpoint) error {
 		return err
 	}
 	if info.Size() < last.Length {
-		return fmt.Errorf("%s has %d bytes, its checkpoint says %d: events are missing; to go on with a "+
-			"new file move "+
-			"%[1]s%[4]s away as well, otherwise bring the file back", w.path, info.Size(), last.Length,
-			progressSuffix)
+		return w.short(info.Size(), last)
 	}
 	if cut := info.Size() - last.Length; cut > 0 {
 		w.log.Info("cutting off what was written after the checkpoint", "file", w.path, "bytes", cut)
@@ -87,10 +141,17 @@ func (w *Writer) resume(last *checkpoint) error {
 	return nil
 }
 
+// short says that a file has lost what a checkpoint of our own counts.
+func (w *Writer) short(size int64, last *checkpoint) error {
+	return fmt.Errorf("%s has %d bytes, its checkpoint says %d: events are missing; to go on with a "+
+		"new file move %[1]s%[4]s away as well, otherwise bring the file back: %[5]w", w.path, size,
+		last.Length, progressSuffix, sinks.ErrConfig)
+}
+
 // recover goes by the file itself: there is no checkpoint, or one of another
 // incarnation, whose epochs have other numbers.
 func (w *Writer) recover(last *checkpoint) error {
-	found, err := scan(w.f)
+	found, err := scan(w.f, 1<<62)
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
 	"github.com/tailrace/tailrace/sinks"
 	"github.com/tailrace/tailrace/sinks/kafka"
 	"github.com/tailrace/tailrace/sinks/sinktest"
@@ -37,7 +40,7 @@ func TestOptions(t *testing.T) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
-	if err := open(kafka.Config{}, nil); err == nil {
+	if err := open(kafka.Config{}, nil); !errors.Is(err, sinks.ErrConfig) {
 		t.Error("no brokers: opened")
 	}
 }
@@ -67,7 +70,67 @@ func TestRefusedByBroker(t *testing.T) {
 			if !errors.Is(err, sinks.ErrConfig) || !strings.Contains(err.Error(), c.remedy) {
 				t.Errorf("got %v", err)
 			}
+			// Only who begins as producer is told about its transactions.
+			if name == "transaction timeout" {
+				return
+			}
+			if err := check(t, cfg, app, sinktest.Accounts); !errors.Is(err, sinks.ErrConfig) ||
+				!strings.Contains(err.Error(), c.remedy) {
+				t.Errorf("the check says %v", err)
+			}
 		})
+	}
+}
+
+func check(t *testing.T, cfg kafka.Config, app string, o sinks.Output) error {
+	t.Helper()
+	o.Options = kafka.Output{Topic: app + "." + o.Name}
+	return kafka.Target(cfg).(sinks.Checker).Check(t.Context(), sinks.OpenRequest{
+		App: app, Target: "target", Incarnation: "one", Outputs: []sinks.Output{o},
+	})
+}
+
+// TestCheck asks about a target before it is opened: nothing is made by that, and an instance
+// that writes it is not disturbed.
+func TestCheck(t *testing.T) {
+	t.Parallel()
+	c, cfg, app := newTarget(t)
+	if err := check(t, cfg, app, sinktest.Accounts); err != nil {
+		t.Fatal(err)
+	}
+	cl, err := kgo.NewClient(kgo.SeedBrokers(c.Brokers()...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	topics, err := kadm.NewClient(cl).ListTopics(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range topics.Names() {
+		if strings.HasPrefix(name, app+".") || strings.HasPrefix(name, app+"-") {
+			t.Errorf("the check has made topic %s", name)
+		}
+	}
+	w, err := (&renamed{kafka.Target(cfg), app}).Open(t.Context(), sinks.OpenRequest{
+		App: app, Target: "target", Incarnation: "one", Outputs: []sinks.Output{sinktest.Accounts},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.CreateTopics = false
+	if err := check(t, cfg, app, sinktest.Accounts); err != nil {
+		t.Fatal(err)
+	}
+	if err := check(t, cfg, app, sinktest.Places); !errors.Is(err, sinks.ErrTargetSchema) {
+		t.Errorf("a topic that is missing: %v", err)
+	}
+	if err := w.Apply(t.Context(), []sinks.Epoch{{Seq: 1, Reconcile: true,
+		Items: func(func(sinks.Item) bool) error { return nil }}}); err != nil {
+		t.Error(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Error(err)
 	}
 }
 

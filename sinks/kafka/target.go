@@ -121,6 +121,16 @@ func (c *connector) Open(ctx context.Context, req sinks.OpenRequest) (sinks.Writ
 	return w, nil
 }
 
+// Check implements sinks.Checker.
+func (c *connector) Check(ctx context.Context, req sinks.OpenRequest) error {
+	w, err := c.newWriter(req)
+	if err != nil {
+		return err
+	}
+	defer w.close()
+	return w.check(ctx)
+}
+
 // Drop implements sinks.Connector: it removes the progress from the progress topic.
 func (c *connector) Drop(ctx context.Context, req sinks.DropRequest) error {
 	w, err := c.newWriter(sinks.OpenRequest{App: req.App, Target: req.Target, Logger: req.Logger})
@@ -142,7 +152,7 @@ func (c *connector) newWriter(req sinks.OpenRequest) (*writer, error) {
 	}
 	if len(c.cfg.Brokers) == 0 {
 		return nil, fmt.Errorf("sinks/kafka: target %q: Config.Brokers is empty; give host:port of at least "+
-			"one broker", req.Target)
+			"one broker: %w", req.Target, sinks.ErrConfig)
 	}
 	topics := map[string]string{w.progressTopic(): "the progress"}
 	for _, o := range req.Outputs {

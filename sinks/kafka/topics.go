@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -53,7 +54,7 @@ func (w *writer) prepareOnly(ctx context.Context, want map[string]*output) error
 			problems = append(problems, w.wrap("topic "+name, d.Err))
 		}
 	}
-	if err := errors.Join(problems...); err != nil || !created {
+	if err := errors.Join(problems...); err != nil || !created || w.tries {
 		return err
 	}
 	return w.waitForLeaders(ctx, names)
@@ -102,7 +103,14 @@ func (w *writer) createTopic(ctx context.Context, name string, o *output) error 
 			configs[k] = kadm.StringPtr(v)
 		}
 	}
-	_, err := w.admin.CreateTopic(ctx, partitions, w.cfg.ReplicationFactor, configs, name)
+	var err error
+	if w.tries {
+		var would kadm.CreateTopicResponses
+		would, err = w.admin.ValidateCreateTopics(ctx, partitions, w.cfg.ReplicationFactor, configs, name)
+		err = cmp.Or(err, would[name].Err)
+	} else {
+		_, err = w.admin.CreateTopic(ctx, partitions, w.cfg.ReplicationFactor, configs, name)
+	}
 	if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
 		return w.wrap("create topic "+name, err)
 	}

@@ -28,6 +28,8 @@ type writer struct {
 	beats    *kgo.Client // outside of transactions: signs of life
 	admin    *kadm.Client
 
+	tries bool // topics that are missing are not made, it is only asked whether they could be
+
 	last      progress
 	broken    error // an outcome that is unknown: the client's memory is not to be trusted
 	stopLease func()
@@ -44,6 +46,19 @@ func (w *writer) open(ctx context.Context) error {
 		return err
 	}
 	return w.claim(ctx)
+}
+
+// check finds what open would refuse, without what makes others producers of the past.
+func (w *writer) check(ctx context.Context) (err error) {
+	if w.beats, err = w.client(); err != nil {
+		return err
+	}
+	w.admin = kadm.NewClient(w.beats)
+	if err := w.beats.Ping(ctx); err != nil {
+		return w.wrap("reach the brokers", err)
+	}
+	w.tries = true
+	return w.prepareTopics(ctx)
 }
 
 // connect makes the clients and reaches the cluster once.

@@ -15,30 +15,71 @@ import (
 // that do not and may be created. All problems are reported at once, and nothing is
 // created if there is one.
 func (w *writer) prepareTables(ctx context.Context) error {
-	p := &problems{}
-	var missing []string
-	there, err := w.checkProgressTable(ctx, p)
+	missing, err := w.checkTables(ctx)
+	if err != nil || len(missing) == 0 {
+		return err
+	}
+	tx, err := w.conn.Begin(ctx)
+	if err != nil {
+		return w.wrap("creating tables", nil, err)
+	}
+	defer func() { _ = tx.Rollback(ctx) }()
+	if err := w.createTables(ctx, tx, missing); err != nil {
+		return err
+	}
+	return w.wrap("creating tables", nil, tx.Commit(ctx))
+}
+
+// check finds what open would refuse: it does what open does, up to the claim, and takes all
+// of it back.
+func (w *writer) check(ctx context.Context) error {
+	if err := w.connect(ctx); err != nil {
+		return err
+	}
+	missing, err := w.checkTables(ctx)
 	if err != nil {
 		return err
+	}
+	const doing = "claiming the progress row"
+	tx, err := w.conn.Begin(ctx)
+	if err != nil {
+		return w.wrap(doing, nil, err)
+	}
+	defer func() { _ = tx.Rollback(ctx) }()
+	if len(missing) > 0 {
+		if err := w.createTables(ctx, tx, missing); err != nil {
+			return err
+		}
+	}
+	_, err = w.takeTables(ctx, tx)
+	return w.wrap(doing, nil, err)
+}
+
+// checkTables returns the statements that make what is missing, where nothing is wrong.
+func (w *writer) checkTables(ctx context.Context) (missing []string, err error) {
+	p := &problems{}
+	there, err := w.checkProgressTable(ctx, p)
+	if err != nil {
+		return nil, err
 	}
 	if !there {
 		missing = append(missing, progressSQL(w.progress))
 	}
 	system, err := w.system(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, t := range w.tables {
 		fed, err := w.feeds(ctx, t, system, p)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if fed {
 			continue // No remedy may alter a source's table.
 		}
 		found, err := w.checkTable(ctx, t, p)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if found {
 			continue
@@ -50,33 +91,18 @@ func (w *writer) prepareTables(ctx context.Context) error {
 		missing = append(missing, t.createSQL())
 	}
 	if err := w.checkTemporary(ctx, p); err != nil {
-		return err
+		return nil, err
 	}
-	if err := p.err(w.target); err != nil || len(missing) == 0 {
-		return err
-	}
-	if err := w.createTables(ctx, missing); err != nil {
-		return err
-	}
-	// Once more, for what only the catalog of the made tables tells.
-	for _, t := range w.tables {
-		if _, err := w.checkTable(ctx, t, p); err != nil {
-			return err
-		}
-	}
-	return p.err(w.target)
+	return missing, p.err(w.target)
 }
 
 // createLock keeps two instances that start together from creating the same table: the
 // key of an advisory lock, an arbitrary number.
 const createLock = 0x7461696c72616365
 
-func (w *writer) createTables(ctx context.Context, statements []string) error {
-	tx, err := w.conn.Begin(ctx)
-	if err != nil {
-		return w.wrap("creating tables", nil, err)
-	}
-	defer func() { _ = tx.Rollback(ctx) }()
+// createTables makes tables in a transaction, and checks them once more for what only the
+// catalog of the made tables tells.
+func (w *writer) createTables(ctx context.Context, tx pgx.Tx, statements []string) error {
 	if _, err := tx.Exec(ctx, "SELECT pg_catalog.pg_advisory_xact_lock($1)", int64(createLock)); err != nil {
 		return w.wrap("creating tables", nil, err)
 	}
@@ -93,7 +119,13 @@ func (w *writer) createTables(ctx context.Context, statements []string) error {
 			return w.wrap("creating tables", nil, err)
 		}
 	}
-	return w.wrap("creating tables", nil, tx.Commit(ctx))
+	p := &problems{}
+	for _, t := range w.tables {
+		if _, err := w.checkTable(ctx, t, p); err != nil {
+			return err
+		}
+	}
+	return p.err(w.target)
 }
 
 // grants completes the statements that another role has to run with the least rights

@@ -17,9 +17,25 @@ import (
 
 func tryOpen(t *testing.T, cfg postgres.Config, outputs ...sinks.Output) (sinks.Writer, error) {
 	t.Helper()
-	w, err := postgres.Target(cfg).Open(t.Context(), sinks.OpenRequest{
+	return openChecked(t, cfg, sinks.OpenRequest{
 		App: sinktest.App, Target: sinktest.TargetName, Incarnation: "one", Outputs: outputs,
 	})
+}
+
+// openChecked opens a target, which says the same when it is checked before, and is not
+// changed by that.
+func openChecked(t *testing.T, cfg postgres.Config, req sinks.OpenRequest) (sinks.Writer, error) {
+	t.Helper()
+	c := postgres.Target(cfg)
+	checked := c.(sinks.Checker).Check(t.Context(), req)
+	w, err := c.Open(t.Context(), req)
+	wrong := errors.Is(err, sinks.ErrConfig) || errors.Is(err, sinks.ErrTargetSchema)
+	if wrong && (checked == nil || checked.Error() != err.Error()) || err == nil && checked != nil {
+		t.Errorf("the check says %v, and then it opens with %v", checked, err)
+	}
+	if again := c.(sinks.Checker).Check(t.Context(), req); (again == nil) != (checked == nil) {
+		t.Errorf("a second check says %v, the first said %v", again, checked)
+	}
 	if err == nil {
 		t.Cleanup(func() { _ = w.Close() })
 	}

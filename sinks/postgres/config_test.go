@@ -57,9 +57,7 @@ func TestMisconfigured(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			_, err := postgres.Target(postgres.Config{URL: c.url, CreateTables: true}).Open(t.Context(),
-				sinks.OpenRequest{App: sinktest.App, Target: sinktest.TargetName, Incarnation: "one",
-					Outputs: []sinks.Output{sinktest.Accounts}})
+			_, err := tryOpen(t, postgres.Config{URL: c.url, CreateTables: true}, sinktest.Accounts)
 			if err == nil || errors.Is(err, sinks.ErrConfig) != c.config {
 				t.Fatalf("got %v", err)
 			}

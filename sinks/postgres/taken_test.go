@@ -16,9 +16,9 @@ import (
 func TestTableTaken(t *testing.T) {
 	t.Parallel()
 	db := pgservertest.New(t)
-	c := postgres.Target(postgres.Config{URL: db.URL, CreateTables: true})
 	open := func(app, target string, outputs ...sinks.Output) (sinks.Writer, error) {
-		return c.Open(t.Context(), sinks.OpenRequest{
+		t.Helper()
+		return openChecked(t, postgres.Config{URL: db.URL, CreateTables: true}, sinks.OpenRequest{
 			App: app, Target: target, Incarnation: "of " + app, Outputs: outputs,
 		})
 	}

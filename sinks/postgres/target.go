@@ -152,6 +152,17 @@ func (c *connector) Open(ctx context.Context, req sinks.OpenRequest) (sinks.Writ
 	return w, nil
 }
 
+// Check implements sinks.Checker.
+func (c *connector) Check(ctx context.Context, req sinks.OpenRequest) error {
+	w, err := c.newWriter(req)
+	if err != nil {
+		return err
+	}
+	c.warned.Do(func() { pgtls.Warn(&w.conf.Config, w.log) })
+	defer w.disconnect()
+	return w.check(ctx)
+}
+
 func (c *connector) newWriter(req sinks.OpenRequest) (*writer, error) {
 	conf, err := sessionConfig(c.cfg.URL)
 	if err != nil {
