@@ -34,7 +34,7 @@ func (s *slab[E]) take() uint32 {
 // give returns a slot.
 func (s *slab[E]) give(i uint32) { s.free = append(s.free, i) }
 
-// sparse reports that most slots of a large slab are not in use.
-func (s *slab[E]) sparse(live int) bool {
-	return len(s.chunks) > 8 && int(s.next) > 4*live
+// sparse reports that most of many slots are not in use.
+func sparse(slots uint32, live int) bool {
+	return slots > 8*slabChunk && int(slots) > 4*live
 }

@@ -8,64 +8,68 @@ const clearSpillRows = 1 << 14
 
 // Own says which rows are the table's, by their encoded keys, where others share its id:
 // Clear leaves those of others alone. By default all are.
-func (t *Table[K, V]) Own(owns func(encoded []byte) bool) { t.owns = owns }
+func (c *tableCore) Own(owns func(encoded []byte) bool) { c.owns = owns }
 
 // Clear deletes all rows, in key order, in bounded memory whatever their number. It
 // calls deleted, unless that is nil, after each row, which must not write to the table.
 func (t *Table[K, V]) Clear(time int64, deleted func(k K) error) error {
-	if err := t.attend(); err != nil {
-		return err
-	}
-	if len(t.dirty) > clearSpillRows && t.walking == walkNone {
-		s, err := t.env.openScratch()
-		if err == nil && s != nil {
-			err = t.spillAll(s)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	c := tableCursor{order: t.sortDirty(), arena: t.arena, prefix: appendID(nil, t.id)}
-	t.order, t.arena = nil, nil // a spill on the way must not overwrite them
-	defer c.close()
-	var err error
-	if t.spill.active {
-		if c.scratch, err = t.env.scratch.NewIter(idBounds(t.id)); err != nil {
-			return err
-		}
-	}
-	if c.db, err = t.env.DB.NewIter(idBounds(t.id)); err != nil {
-		return err
-	}
-	t.ahead = c.db
-	defer func() { t.ahead = nil }()
-	for key := c.first(); key != nil; key = c.next() {
-		if t.owns != nil && !t.owns(key[len(c.prefix):]) {
-			continue
-		}
+	return t.eachKey(func(key []byte) error {
 		k, err := t.decodeKey(key)
-		if err == nil {
-			err = t.clear(k, time, deleted)
-		}
 		if err != nil {
 			return err
 		}
-	}
-	return c.error()
+		if deleted == nil {
+			return t.Delete(k, time)
+		}
+		v, err := t.Get(k)
+		if err != nil || v == nil {
+			return err
+		}
+		if err := t.Delete(k, time); err != nil {
+			return err
+		}
+		return deleted(k)
+	})
 }
 
-func (t *Table[K, V]) clear(k K, time int64, deleted func(k K) error) error {
-	if deleted == nil {
-		return t.Delete(k, time)
-	}
-	v, err := t.Get(k)
-	if err != nil || v == nil {
+// eachKey calls fn, which may delete the row, with all keys that the table may hold, as
+// the DB holds them, in order, some of them more than once.
+func (c *tableCore) eachKey(fn func(key []byte) error) error {
+	if err := c.attend(); err != nil {
 		return err
 	}
-	if err := t.Delete(k, time); err != nil {
+	if len(c.dirty) > clearSpillRows && c.walking == walkNone {
+		s, err := c.env.openScratch()
+		if err == nil && s != nil {
+			err = c.spillAll(s)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	at := tableCursor{order: c.sortDirty(), arena: c.arena, prefix: appendID(nil, c.id)}
+	c.order, c.arena = nil, nil // a spill on the way must not overwrite them
+	defer at.close()
+	var err error
+	if c.spill.active {
+		if at.scratch, err = c.env.scratch.NewIter(idBounds(c.id)); err != nil {
+			return err
+		}
+	}
+	if at.db, err = c.env.DB.NewIter(idBounds(c.id)); err != nil {
 		return err
 	}
-	return deleted(k)
+	c.ahead = at.db
+	defer func() { c.ahead = nil }()
+	for key := at.first(); key != nil; key = at.next() {
+		if c.owns != nil && !c.owns(key[len(at.prefix):]) {
+			continue
+		}
+		if err := fn(key); err != nil {
+			return err
+		}
+	}
+	return at.error()
 }
 
 // tableCursor walks all keys that a table may hold, with the prefix, in order. It sees

@@ -3,7 +3,6 @@ package state
 import (
 	"bytes"
 	"encoding/binary"
-	"fmt"
 	"slices"
 )
 
@@ -19,11 +18,11 @@ type flushKey struct {
 func (k flushKey) key(arena []byte) []byte { return arena[k.from : k.from+int(k.len)] }
 
 // sortDirty encodes the keys of all dirty rows and sorts them.
-func (t *Table[K, V]) sortDirty() []flushKey {
-	arena, order := t.arena[:0], t.order[:0]
-	for _, s := range t.dirty {
+func (c *tableCore) sortDirty() []flushKey {
+	arena, order := c.arena[:0], c.order[:0]
+	for _, s := range c.dirty {
 		from := len(arena)
-		arena = t.keys.Append(arena, t.slab.at(s).key)
+		arena = c.rows.appendKey(arena, s)
 		order = append(order, flushKey{keyHead(arena[from:]), from, uint32(len(arena) - from), s})
 	}
 	slices.SortFunc(order, func(a, b flushKey) int {
@@ -35,7 +34,7 @@ func (t *Table[K, V]) sortDirty() []flushKey {
 		}
 		return bytes.Compare(a.key(arena), b.key(arena))
 	})
-	t.arena, t.order = arena, order
+	c.arena, c.order = arena, order
 	return order
 }
 
@@ -49,24 +48,24 @@ func keyHead(key []byte) uint64 {
 }
 
 // Flush writes all changes since the last commit in ascending key order.
-func (t *Table[K, V]) Flush(b Batch) error {
-	if err := t.attend(); err != nil {
+func (c *tableCore) Flush(b Batch) error {
+	if err := c.attend(); err != nil {
 		return err
 	}
-	if t.spill.active {
-		return t.flushSpilled(b)
+	if c.spill.active {
+		return c.flushSpilled(b)
 	}
-	for _, o := range t.sortDirty() {
-		e := t.slab.at(o.slot)
-		t.key = append(appendID(t.key[:0], t.id), o.key(t.arena)...)
+	for _, o := range c.sortDirty() {
+		e := c.rows.at(o.slot)
+		c.key = append(appendID(c.key[:0], c.id), o.key(c.arena)...)
 		switch {
 		case e.flags&entryPresent != 0:
-			t.val = t.encode(t.val[:0], e.time, &e.value)
-			if err := b.Set(t.key, t.val); err != nil {
+			c.val = c.appendRow(c.val[:0], o.slot)
+			if err := b.Set(c.key, c.val); err != nil {
 				return err
 			}
 		case e.flags&entryStored != 0:
-			if err := b.Delete(t.key); err != nil {
+			if err := b.Delete(c.key); err != nil {
 				return err
 			}
 		}
@@ -75,101 +74,111 @@ func (t *Table[K, V]) Flush(b Batch) error {
 }
 
 // Committed says that the flushed batch is on its way to the disk and can be read; see Store.
-func (t *Table[K, V]) Committed() {
-	t.EndStep()
-	for _, s := range t.dirty {
-		e := t.slab.at(s)
+func (c *tableCore) Committed() {
+	c.EndStep()
+	for _, s := range c.dirty {
+		e := c.rows.at(s)
 		e.flags &^= entryDirty | entryStored
 		if e.flags&entryPresent != 0 {
 			e.flags |= entryStored
 		}
 	}
-	t.endEpoch()
+	c.endEpoch()
 }
 
 // Rollback drops everything written since the last commit.
-func (t *Table[K, V]) Rollback() {
-	t.EndStep()
-	for _, s := range t.dirty {
-		e := t.slab.at(s)
-		delete(t.index, e.key)
-		t.charge(-t.cost(e))
-		*e = tableEntry[K, V]{}
-		t.slab.give(s)
+func (c *tableCore) Rollback() {
+	c.EndStep()
+	for _, s := range c.dirty {
+		c.charge(-c.cost(c.rows.at(s), s))
+		c.rows.drop(s)
 	}
-	t.endEpoch()
+	c.endEpoch()
 }
 
 // endEpoch empties what belongs to one epoch.
-func (t *Table[K, V]) endEpoch() {
-	t.charge(-int64(len(t.dirty)) * t.dirtyBytes)
-	if len(t.dirty) > 4*slabChunk {
-		t.dirty, t.arena, t.order = nil, nil, nil
+func (c *tableCore) endEpoch() {
+	c.charge(-int64(len(c.dirty)) * c.dirtyBytes)
+	if len(c.dirty) > 4*slabChunk {
+		c.dirty, c.arena, c.order = nil, nil, nil
 	}
-	t.dirty = t.dirty[:0]
-	if t.spill.active {
-		if err := t.clearSpill(); err != nil && t.err == nil {
-			t.err = err
-			t.attention = true
+	c.dirty = c.dirty[:0]
+	if c.spill.active {
+		if err := c.clearSpill(); err != nil && c.err == nil {
+			c.err = err
+			c.attention = true
 		}
 	}
-	if t.slab.sparse(len(t.index)) {
-		t.rebuild(func(uint32, *tableEntry[K, V]) bool { return true })
+	if sparse(c.rows.slots(), c.rows.count()) {
+		c.rows.rebuild(func(uint32, *entryState) bool { return true })
 	}
 	// Now that its rows are clean the budget may have them.
-	t.attention, t.recheck, t.env.all().patience = true, true, 0
+	c.attention, c.recheck, c.env.all().patience = true, true, 0
 }
 
 // Scan calls fn for all current rows in key order until it returns false. The value
 // is valid during the call and must not be modified; fn must not call the table.
 func (t *Table[K, V]) Scan(fn func(k K, v *V) bool) error {
-	if err := t.attend(); err != nil {
+	cached := func(slot uint32) (more bool) {
+		e := t.slab.at(slot)
+		return fn(e.key, &e.value)
+	}
+	stored := func(key, value []byte) (more bool, err error) {
+		k, err := t.decodeKey(key)
+		if err != nil {
+			return false, err
+		}
+		if err := t.vals.Decode(value, &t.spare.value); err != nil {
+			return false, t.corrupt(key, err)
+		}
+		return fn(k, &t.spare.value), nil
+	}
+	return t.scan(cached, stored)
+}
+
+// scan walks the current rows in key order: cached is given those that are in memory,
+// stored the keys, as the DB holds them, and values of the others.
+func (c *tableCore) scan(cached func(slot uint32) bool, stored func(key, value []byte) (bool, error)) error {
+	if err := c.attend(); err != nil {
 		return err
 	}
-	if t.spill.active {
-		return t.scanSpilled(fn)
+	row := func(key, value []byte) (more bool, err error) {
+		if len(value) < 8 {
+			return false, c.corrupt(key, errShort)
+		}
+		return stored(key, value[8:])
 	}
-	defer t.walk(walkSlots)()
-	it, err := t.env.DB.NewIter(idBounds(t.id))
+	if c.spill.active {
+		return c.scanSpilled(row)
+	}
+	defer c.endWalk(c.walk(walkSlots))
+	it, err := c.env.DB.NewIter(idBounds(c.id))
 	if err != nil {
 		return err
 	}
 	defer it.Close()
-	order := t.sortDirty()
+	order := c.sortDirty()
 	for ok := it.First(); ok || len(order) > 0; {
-		c := mergeOrder(ok, len(order) > 0, func() int {
-			return bytes.Compare(order[0].key(t.arena), it.Key()[4:])
+		cmp := mergeOrder(ok, len(order) > 0, func() int {
+			return bytes.Compare(order[0].key(c.arena), it.Key()[4:])
 		})
-		if c > 0 {
-			if more, err := t.scanStored(it.Key(), it.Value(), fn); err != nil || !more {
+		if cmp > 0 {
+			if more, err := row(it.Key(), it.Value()); err != nil || !more {
 				return err
 			}
 			ok = it.Next()
 			continue
 		}
-		e := t.slab.at(order[0].slot)
+		s := order[0].slot
 		order = order[1:]
-		if e.flags&entryPresent != 0 && !fn(e.key, &e.value) {
+		if c.rows.at(s).flags&entryPresent != 0 && !cached(s) {
 			return nil
 		}
-		if c == 0 {
+		if cmp == 0 {
 			ok = it.Next()
 		}
 	}
 	return it.Error()
-}
-
-// scanStored hands a row as it is in the DB to fn.
-func (t *Table[K, V]) scanStored(key, value []byte, fn func(k K, v *V) bool) (more bool, err error) {
-	var time int64
-	k, err := t.decodeKey(key)
-	if err != nil {
-		return false, err
-	}
-	if err := t.decode(value, &time, &t.row); err != nil {
-		return false, fmt.Errorf("state: store %d, key %x: %w", t.id, key, err)
-	}
-	return fn(k, &t.row), nil
 }
 
 // mergeOrder says whose turn it is in a merge: below 0 the overlay's, above 0 the

@@ -10,31 +10,31 @@ type highKey struct {
 	key   []byte
 }
 
-// beyond reports that the key in t.key cannot have been stored, and remembers it as
-// the largest.
-func (t *Table[K, V]) beyond() (bool, error) {
-	if !t.high.known {
-		if err := t.findHigh(); err != nil {
+// beyond reports that the key in c.key cannot have been stored, and remembers it as
+// the largesc.
+func (c *tableCore) beyond() (bool, error) {
+	if !c.high.known {
+		if err := c.findHigh(); err != nil {
 			return false, err
 		}
 	}
-	if bytes.Compare(t.key, t.high.key) <= 0 {
+	if bytes.Compare(c.key, c.high.key) <= 0 {
 		return false, nil
 	}
-	t.high.key = append(t.high.key[:0], t.key...)
+	c.high.key = append(c.high.key[:0], c.key...)
 	return true, nil
 }
 
 // findHigh reads the largest key from the DB; an empty one is below all.
-func (t *Table[K, V]) findHigh() error {
-	it, err := t.env.DB.NewIter(idBounds(t.id))
+func (c *tableCore) findHigh() error {
+	it, err := c.env.DB.NewIter(idBounds(c.id))
 	if err != nil {
 		return err
 	}
 	defer it.Close()
 	if it.Last() {
-		t.high.key = append(t.high.key[:0], it.Key()...)
+		c.high.key = append(c.high.key[:0], it.Key()...)
 	}
-	t.high.known = it.Error() == nil
+	c.high.known = it.Error() == nil
 	return it.Error()
 }

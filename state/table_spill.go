@@ -3,10 +3,8 @@ package state
 import (
 	"bytes"
 	"encoding/binary"
-	"fmt"
 
 	"github.com/tailrace/tailrace/internal/failpoint"
-	"github.com/tailrace/tailrace/record"
 )
 
 // spillState says what a table has in scratch space: dirty rows of this epoch, under
@@ -40,109 +38,111 @@ func parseSpilled(b []byte) (r spilledRow, err error) {
 	return r, err
 }
 
+// state is what the row's entry would be; its value follows where it is present.
+func (r *spilledRow) state() entryState {
+	return entryState{
+		flags: r.flags & (entryPresent | entryStored),
+		time:  int64(binary.BigEndian.Uint64(r.current)),
+	}
+}
+
+func (r *spilledRow) value() []byte { return r.current[8:] }
+
 // spillAll writes all dirty rows to scratch space and empties the cache. The row
 // that was given out for editing stays.
-func (t *Table[K, V]) spillAll(s Scratch) error {
-	t.env.all().spilled += t.mem.bytes
-	order := t.sortDirty()
+func (c *tableCore) spillAll(s Scratch) error {
+	c.env.all().spilled += c.mem.bytes
+	order := c.sortDirty()
 	for _, o := range order {
-		if o.slot+1 == t.edited {
+		if o.slot+1 == c.edited {
 			continue
 		}
-		e := t.slab.at(o.slot)
-		t.key = append(appendID(t.key[:0], t.id), o.key(t.arena)...)
-		t.val = t.appendSpilled(t.val[:0], e)
-		if err := s.Set(t.key, t.val); err != nil {
+		c.key = append(appendID(c.key[:0], c.id), o.key(c.arena)...)
+		c.val = c.appendSpilled(c.val[:0], o.slot)
+		if err := s.Set(c.key, c.val); err != nil {
 			return err
 		}
-		t.spill.active = true
-		t.spill.step = t.spill.step || e.step == uint32(t.step)
+		c.spill.active = true
+		c.spill.step = c.spill.step || c.rows.at(o.slot).step == uint32(c.step)
 	}
 	if len(order) == 0 {
 		return nil
 	}
-	touched := t.touched
-	t.touched = chunks[touchedRow[V]]{}
-	if t.edited != 0 {
-		e := t.slab.at(t.edited - 1)
-		t.touched.add(*touched.at(int(e.touch)))
+	touched := c.touched
+	c.touched = chunks[touchedSlot]{}
+	if c.edited == 0 {
+		c.rows.releaseOlds(nil)
+	} else {
+		e := c.rows.at(c.edited - 1)
+		c.touched.add(*touched.at(int(e.touch)))
+		c.rows.releaseOlds(&e.touch)
 		e.touch = 0
 	}
-	edited := t.edited
-	t.rebuild(func(s uint32, _ *tableEntry[K, V]) bool { return s+1 == edited })
-	t.arena, t.order = nil, nil
-	t.mem.settle()
+	edited := c.edited
+	c.rows.rebuild(func(slot uint32, _ *entryState) bool { return slot+1 == edited })
+	c.arena, c.order = nil, nil
+	c.mem.settle()
 	return failpoint.Hit(failpoint.StateSpill)
 }
 
-func (t *Table[K, V]) appendSpilled(dst []byte, e *tableEntry[K, V]) []byte {
+func (c *tableCore) appendSpilled(dst []byte, slot uint32) []byte {
+	e := c.rows.at(slot)
 	flags, step := e.flags&(entryPresent|entryStored), uint64(0)
-	var old *touchedRow[V]
-	if e.step == uint32(t.step) {
-		step, old = t.step, t.touched.at(int(e.touch))
-		if old.present {
+	if e.step == uint32(c.step) {
+		step = c.step
+		if c.touched.at(int(e.touch)).present {
 			flags |= spilledHadOld
 		}
 	}
 	dst = binary.BigEndian.AppendUint64(append(dst, byte(flags)), step)
 	start := len(dst)
-	if flags&entryPresent != 0 {
-		dst = t.encode(dst, e.time, &e.value)
-	} else {
-		dst = binary.BigEndian.AppendUint64(dst, uint64(e.time))
-	}
-	dst = appendLengthOf(dst, start)
+	dst = appendLengthOf(c.appendRow(dst, slot), start)
 	if flags&spilledHadOld != 0 {
-		dst = t.vals.Append(dst, &old.old)
+		dst = c.rows.appendOld(dst, e.touch)
 	}
 	return dst
 }
 
-// decodeCurrent reads the current side of a spilled row.
-func (t *Table[K, V]) decodeCurrent(r *spilledRow, time *int64, v *V) error {
-	if r.flags&entryPresent != 0 {
-		return t.decode(r.current, time, v)
-	}
-	*time = int64(binary.BigEndian.Uint64(r.current))
-	return nil
-}
-
-// readSpilled fills an entry from scratch space, where its row may be.
-func (t *Table[K, V]) readSpilled(e *tableEntry[K, V], s uint32) (found bool, err error) {
-	val, ok, err := t.env.scratch.Get(t.val[:0], t.key)
-	t.val = val
+// readSpilled fills the entry of a slot from scratch space, where its row may be.
+func (c *tableCore) readSpilled(slot uint32) (found bool, err error) {
+	val, ok, err := c.env.scratch.Get(c.val[:0], c.key)
+	c.val = val
 	if err != nil || !ok {
 		return false, err
 	}
 	r, err := parseSpilled(val)
-	if err == nil {
-		err = t.decodeCurrent(&r, &e.time, &e.value)
-	}
-	old := touchedRow[V]{slot: s, present: r.flags&spilledHadOld != 0}
-	if err == nil && old.present {
-		err = t.vals.Decode(r.old, &old.old)
-	}
 	if err != nil {
 		return true, err
 	}
-	e.flags |= r.flags&(entryPresent|entryStored) | entryDirty
-	t.dirty = append(t.dirty, s)
-	t.charge(t.dirtyBytes)
-	if r.step == t.step {
-		e.step, e.touch = uint32(t.step), uint32(t.touched.n)
-		t.touched.add(old)
-		t.charge(t.oldBytes)
+	e := c.rows.at(slot)
+	used := e.flags
+	*e = r.state()
+	e.flags |= used
+	if e.flags&entryPresent != 0 {
+		if err := c.rows.decodeValue(slot, r.value()); err != nil {
+			return true, err
+		}
 	}
+	if r.step == c.step {
+		had := r.flags&spilledHadOld != 0
+		if err := c.rows.addOld(had, r.old); err != nil {
+			return true, err
+		}
+		e.step, e.touch = uint32(c.step), uint32(c.touched.n)
+		c.touched.add(touchedSlot{slot, had})
+		c.charge(c.oldBytes)
+	}
+	c.markDirty(e, slot)
 	return true, nil
 }
 
 // eachSpilled visits all dirty rows in key order, after moving those in memory to
 // scratch space too. It sees what was there when it began.
-func (t *Table[K, V]) eachSpilled(fn func(key []byte, r *spilledRow) (more bool, err error)) error {
-	if err := t.spillAll(t.env.scratch); err != nil {
+func (c *tableCore) eachSpilled(fn func(key []byte, r *spilledRow) (more bool, err error)) error {
+	if err := c.spillAll(c.env.scratch); err != nil {
 		return err
 	}
-	it, err := t.env.scratch.NewIter(idBounds(t.id))
+	it, err := c.env.scratch.NewIter(idBounds(c.id))
 	if err != nil {
 		return err
 	}
@@ -159,33 +159,25 @@ func (t *Table[K, V]) eachSpilled(fn func(key []byte, r *spilledRow) (more bool,
 	return it.Error()
 }
 
-func (t *Table[K, V]) decodeKey(key []byte) (K, error) {
-	k, rest, err := t.keys.Decode(key[4:])
-	if err == nil && len(rest) > 0 {
-		err = errTrailing
-	}
-	if err != nil {
-		return k, fmt.Errorf("state: store %d, key %x: %w", t.id, key, err)
-	}
-	return k, nil
-}
-
-func (t *Table[K, V]) editSpilled(fn func(k K, v *V, existed bool) (bool, error)) error {
-	e := new(tableEntry[K, V])
-	var buf []byte
-	return t.eachSpilled(func(key []byte, r *spilledRow) (bool, error) {
-		if r.step != t.step {
+// eachSpilledOfStep is eachSpilled for the rows that were touched in this step.
+func (c *tableCore) eachSpilledOfStep(fn func(key []byte, r *spilledRow) (more bool, err error)) error {
+	return c.eachSpilled(func(key []byte, r *spilledRow) (more bool, err error) {
+		if r.step != c.step {
 			return true, nil
 		}
-		k, err := t.decodeKey(key)
+		return fn(key, r)
+	})
+}
+
+// editSpilled calls edit with each row of the step in the spare one.
+func (c *tableCore) editSpilled(edit func(e *entryState) (keep bool, err error)) error {
+	var buf []byte
+	return c.eachSpilledOfStep(func(key []byte, r *spilledRow) (bool, error) {
+		e, err := c.rows.decodeSpare(key, r)
 		if err != nil {
 			return false, err
 		}
-		*e = tableEntry[K, V]{}
-		if err := t.decodeCurrent(r, &e.time, &e.value); err != nil {
-			return false, err
-		}
-		keep, err := fn(k, &e.value, r.flags&entryPresent != 0)
+		keep, err := edit(e)
 		if err != nil {
 			return false, err
 		}
@@ -195,59 +187,17 @@ func (t *Table[K, V]) editSpilled(fn func(k K, v *V, existed bool) (bool, error)
 		}
 		buf = binary.BigEndian.AppendUint64(append(buf[:0], byte(flags)), r.step)
 		start := len(buf)
+		buf = binary.BigEndian.AppendUint64(buf, uint64(e.time))
 		if keep {
-			buf = t.encode(buf, e.time, &e.value)
-		} else {
-			buf = binary.BigEndian.AppendUint64(buf, uint64(e.time))
+			buf = c.rows.appendSpare(buf)
 		}
 		buf = append(appendLengthOf(buf, start), r.old...)
-		return true, t.env.scratch.Set(key, buf)
+		return true, c.env.scratch.Set(key, buf)
 	})
 }
 
-func (t *Table[K, V]) changesSpilled(yield func([]record.Change[K, V]) bool) error {
-	out := t.takeChunk()
-	defer func() { t.changes = out }()
-	stopped := false
-	err := t.eachSpilled(func(key []byte, r *spilledRow) (bool, error) {
-		if r.step != t.step {
-			return true, nil
-		}
-		k, err := t.decodeKey(key)
-		if err != nil {
-			return false, err
-		}
-		out = append(out, record.Change[K, V]{Key: k})
-		c := &out[len(out)-1]
-		if err := t.decodeCurrent(r, &c.Time, &c.New); err != nil {
-			return false, err
-		}
-		had := r.flags&spilledHadOld != 0
-		if had {
-			if err := t.vals.Decode(r.old, &c.Old); err != nil {
-				return false, err
-			}
-		}
-		if !t.isNet(c, had, r.flags&entryPresent != 0) {
-			out = out[:len(out)-1]
-		}
-		if len(out) < changesChunk {
-			return true, nil
-		}
-		stopped = !yield(out)
-		clear(out)
-		out = out[:0]
-		return !stopped, nil
-	})
-	if err == nil && !stopped && len(out) > 0 {
-		yield(out)
-	}
-	clear(out)
-	return err
-}
-
-func (t *Table[K, V]) flushSpilled(b Batch) error {
-	return t.eachSpilled(func(key []byte, r *spilledRow) (bool, error) {
+func (c *tableCore) flushSpilled(b Batch) error {
+	return c.eachSpilled(func(key []byte, r *spilledRow) (bool, error) {
 		switch {
 		case r.flags&entryPresent != 0:
 			return true, b.Set(key, r.current)
@@ -258,8 +208,9 @@ func (t *Table[K, V]) flushSpilled(b Batch) error {
 	})
 }
 
-func (t *Table[K, V]) scanSpilled(fn func(k K, v *V) bool) error {
-	it, err := t.env.DB.NewIter(idBounds(t.id))
+// scanSpilled walks the current rows in key order where some are in scratch space.
+func (c *tableCore) scanSpilled(row func(key, value []byte) (more bool, err error)) error {
+	it, err := c.env.DB.NewIter(idBounds(c.id))
 	if err != nil {
 		return err
 	}
@@ -268,12 +219,12 @@ func (t *Table[K, V]) scanSpilled(fn func(k K, v *V) bool) error {
 	// upTo hands over the rows of the DB before key, all of them without one.
 	upTo := func(key []byte) (err error) {
 		for more && err == nil && ok && (key == nil || bytes.Compare(it.Key(), key) < 0) {
-			more, err = t.scanStored(it.Key(), it.Value(), fn)
+			more, err = row(it.Key(), it.Value())
 			ok = it.Next()
 		}
 		return err
 	}
-	err = t.eachSpilled(func(key []byte, r *spilledRow) (bool, error) {
+	err = c.eachSpilled(func(key []byte, r *spilledRow) (bool, error) {
 		if err := upTo(key); err != nil || !more {
 			return false, err
 		}
@@ -281,7 +232,7 @@ func (t *Table[K, V]) scanSpilled(fn func(k K, v *V) bool) error {
 			ok = it.Next()
 		}
 		if r.flags&entryPresent != 0 {
-			more, err = t.scanStored(key, r.current, fn)
+			more, err = row(key, r.current)
 		}
 		return more, err
 	})
@@ -295,7 +246,7 @@ func (t *Table[K, V]) scanSpilled(fn func(k K, v *V) bool) error {
 }
 
 // clearSpill forgets what is in scratch space.
-func (t *Table[K, V]) clearSpill() error {
-	t.spill = spillState{}
-	return t.env.scratch.DeleteRange(idBounds(t.id))
+func (c *tableCore) clearSpill() error {
+	c.spill = spillState{}
+	return c.env.scratch.DeleteRange(idBounds(c.id))
 }

@@ -13,6 +13,15 @@ const (
 	walkSlots
 )
 
+// walk begins a walk and returns what endWalk has to be given.
+func (c *tableCore) walk(w walkState) (before walkState) {
+	before = c.walking
+	c.walking = max(before, w)
+	return before
+}
+
+func (c *tableCore) endWalk(before walkState) { c.walking = before }
+
 // EditTouched calls fn for every key written in this step, once, in the order in
 // which they were first written (a step that has outgrown memory: in key order). fn
 // may change *v in place as with Edit; if it returns false the key is deleted. fn
@@ -22,13 +31,15 @@ func (t *Table[K, V]) EditTouched(fn func(k K, v *V, existed bool) (keep bool, e
 		return err
 	}
 	if t.spill.step {
-		return t.editSpilled(fn)
+		return t.editSpilled(func(e *entryState) (keep bool, err error) {
+			return fn(t.spare.key, &t.spare.value, e.flags&entryPresent != 0)
+		})
 	}
-	defer t.walk(walkTouched)()
+	defer t.endWalk(t.walk(walkTouched))
 	for i := range t.touched.n {
 		s := t.touched.at(i).slot
 		e := t.slab.at(s)
-		t.edited, t.attention = s+1, true
+		t.edited = s + 1
 		keep, err := fn(e.key, &e.value, e.flags&entryPresent != 0)
 		if err != nil {
 			return err
@@ -42,13 +53,6 @@ func (t *Table[K, V]) EditTouched(fn func(k K, v *V, existed bool) (keep bool, e
 		}
 	}
 	return nil
-}
-
-// walk begins a walk; the function it returns ends it.
-func (t *Table[K, V]) walk(w walkState) func() {
-	before := t.walking
-	t.walking = max(before, w)
-	return func() { t.walking = before }
 }
 
 // changesChunk is the largest number of changes handed over at once.
@@ -65,69 +69,83 @@ func (t *Table[K, V]) Changes(yield func([]record.Change[K, V]) bool) error {
 	if t.spill.step {
 		return t.changesSpilled(yield)
 	}
-	defer t.walk(walkTouched)()
-	out := t.takeChunk()
-	defer func() { t.changes = out }()
-	for i := range t.touched.n {
-		old := t.touched.at(i)
-		e := t.slab.at(old.slot)
-		out = append(out, record.Change[K, V]{Key: e.key, Old: old.old, New: e.value, Time: e.time})
-		if !t.isNet(&out[len(out)-1], old.present, e.flags&entryPresent != 0) {
-			out = out[:len(out)-1]
-		}
-		if len(out) == changesChunk {
-			if !yield(out) {
-				return nil
-			}
-			clear(out)
-			out = out[:0]
-		}
+	defer t.endWalk(t.walk(walkTouched))
+	w := t.beginChanges(yield)
+	for i := 0; i < t.touched.n && !w.stopped; i++ {
+		touched := t.touched.at(i)
+		e := t.slab.at(touched.slot)
+		w.out = append(w.out, record.Change[K, V]{Key: e.key, Old: *t.olds.at(i), New: e.value, Time: e.time})
+		w.added(touched.present, e.flags&entryPresent != 0)
 	}
-	if len(out) > 0 {
-		yield(out)
-	}
-	clear(out)
+	w.end()
 	return nil
 }
 
-// takeChunk takes the buffer for changes, so that a walk inside a walk gets one of
+// changesSpilled is Changes where rows of the step are in scratch space.
+func (t *Table[K, V]) changesSpilled(yield func([]record.Change[K, V]) bool) error {
+	w := t.beginChanges(yield)
+	err := t.eachSpilledOfStep(func(key []byte, r *spilledRow) (more bool, err error) {
+		e, err := t.decodeSpare(key, r)
+		if err != nil {
+			return false, err
+		}
+		w.out = append(w.out, record.Change[K, V]{Key: t.spare.key, New: t.spare.value, Time: e.time})
+		had := r.flags&spilledHadOld != 0
+		if had {
+			if err := t.vals.Decode(r.old, &w.out[len(w.out)-1].Old); err != nil {
+				return false, t.corrupt(key, err)
+			}
+		}
+		w.added(had, e.flags&entryPresent != 0)
+		return !w.stopped, nil
+	})
+	if err != nil {
+		w.stopped = true
+	}
+	w.end()
+	return err
+}
+
+// changesWalk gathers chunks of changes and hands them over.
+type changesWalk[K comparable, V any] struct {
+	t       *Table[K, V]
+	yield   func([]record.Change[K, V]) bool
+	out     []record.Change[K, V]
+	stopped bool
+}
+
+// beginChanges takes the buffer for changes, so that a walk inside a walk gets one of
 // its own.
-func (t *Table[K, V]) takeChunk() []record.Change[K, V] {
+func (t *Table[K, V]) beginChanges(yield func([]record.Change[K, V]) bool) changesWalk[K, V] {
 	out := t.changes[:0]
 	t.changes = nil
-	return out
+	return changesWalk[K, V]{t: t, yield: yield, out: out}
 }
 
-// isNet completes a change and reports whether it is one.
-func (t *Table[K, V]) isNet(c *record.Change[K, V], had, has bool) bool {
-	switch {
-	case had && has:
-		c.Sides = record.HasOld | record.HasNew
-		return !t.vals.Equal(&c.Old, &c.New)
-	case had:
-		c.Sides = record.HasOld
-	case has:
-		c.Sides = record.HasNew
+// added completes the last change, which goes if it is none, and hands over a chunk that
+// is full.
+func (w *changesWalk[K, V]) added(had, has bool) {
+	c := &w.out[len(w.out)-1]
+	if had {
+		c.Sides |= record.HasOld
 	}
-	return had != has
+	if has {
+		c.Sides |= record.HasNew
+	}
+	if had == has && (!had || w.t.vals.Equal(&c.Old, &c.New)) {
+		w.out = w.out[:len(w.out)-1]
+	}
+	if len(w.out) == changesChunk {
+		w.stopped = !w.yield(w.out)
+		clear(w.out)
+		w.out = w.out[:0]
+	}
 }
 
-// EndStep forgets the values before the step.
-func (t *Table[K, V]) EndStep() {
-	if t.edited != 0 {
-		t.takeEdited()
+func (w *changesWalk[K, V]) end() {
+	if !w.stopped && len(w.out) > 0 {
+		w.yield(w.out)
 	}
-	if t.touched.n > 0 {
-		t.charge(-int64(t.touched.n) * t.oldBytes)
-		t.touched.reset()
-	}
-	t.spill.step = false
-	// Entries have room for the low half of the number only: when it has gone round,
-	// the marks of four thousand million steps ago must not look like new ones.
-	if t.step++; uint32(t.step) == 0 {
-		t.step++
-		for i := range t.slab.next {
-			t.slab.at(i).step = 0
-		}
-	}
+	clear(w.out)
+	w.t.changes = w.out
 }
