@@ -5,11 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"sync"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	engine "github.com/tailrace/tailrace/internal/engine/kafka"
@@ -27,8 +31,10 @@ var errCrash = errors.New("sim: the process has crashed")
 type member struct {
 	world  *world
 	number int
-	disk   *disk
-	life   *life // nil while it does not run
+
+	mu   sync.Mutex
+	disk *disk
+	life *life // nil while it does not run
 }
 
 // life is one run of a member.
@@ -38,93 +44,168 @@ type life struct {
 	disk   *disk
 	host   *view.Host
 	views  []viewReader
+	ctx    context.Context
 	stop   context.CancelFunc
-	// ended is closed when nothing of it runs any more, after which err is set.
+	// ended is closed when nothing of it runs any more.
 	ended chan struct{}
-	err   error
-	// crashed is closed when it has crashed.
+	// crashed is closed when it has crashed, of which once is the first.
 	crashed chan struct{}
-	dead    bool // of the engine's loop alone
+	once    sync.Once
 }
 
-// begin starts the member over what is on its disk.
+// begin starts the member over what is on its disk, unless it runs.
 func (m *member) begin() error {
+	m.mu.Lock()
+	disk := m.disk
+	running := m.life != nil
+	m.mu.Unlock()
+	if running {
+		return nil
+	}
 	w := m.world
 	l := &life{
-		member: m, disk: m.disk, host: view.NewHost(view.HostOptions{}),
+		member: m, disk: disk, host: view.NewHost(view.HostOptions{}),
 		ended: make(chan struct{}), crashed: make(chan struct{}),
 	}
-	l.net = newNetwork(&w.virtual, w.faults.request)
-	dir := filepath.Join(w.dir, strconv.Itoa(m.number))
-	if err := m.disk.MkdirAll(filepath.Join(dir, "db"), 0o700); err != nil {
-		return err
-	}
-	log := w.logger.With("member", m.number)
-	d, err := state.OpenDir(dir, state.Identity{App: w.app}, state.Options{
-		FS: m.disk, CacheBytes: 1 << 20, MemTableBytes: 64 << 10, MinFreeBytes: -1, Logger: log,
-	})
+	l.ctx, l.stop = context.WithCancel(context.Background())
+	l.net = newNetwork(w, func(key int16) (fate, func()) { return w.faults.request(l, key) })
+	m.mu.Lock()
+	m.life = l
+	m.mu.Unlock()
+	e, d, err := l.open()
 	if err != nil {
 		return fmt.Errorf("member %d: %w", m.number, err)
 	}
-	options := []kgo.Opt{kgo.Dialer(l.net.dial)}
+	w.lives.Go(func() {
+		defer close(l.ended)
+		err := e.Run(l.ctx)
+		closeErr := l.host.Close(context.Background())
+		err = errors.Join(err, closeErr, d.Close())
+		l.over(err)
+	})
+	return nil
+}
+
+// open opens the state and makes the engine.
+func (l *life) open() (*engine.Engine, *state.Dir, error) {
+	m := l.member
+	w := m.world
+	dir := filepath.Join(w.dir, strconv.Itoa(m.number))
+	if err := l.disk.MkdirAll(filepath.Join(dir, "db"), 0o700); err != nil {
+		return nil, nil, err
+	}
+	log := w.logger.With("member", m.number)
+	d, err := state.OpenDir(dir, state.Identity{App: w.app}, state.Options{
+		FS:         errorfs.Wrap(l.disk, errorfs.InjectorFunc(l.operation)),
+		CacheBytes: 1 << 20, MemTableBytes: 64 << 10, MinFreeBytes: -1, Logger: log,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	options := slices.Concat(quiet, []kgo.Opt{kgo.Dialer(l.net.dial)})
 	topo, views, err := w.plan.shape.topology(w, options)
 	if err != nil {
-		return errors.Join(err, d.Close())
+		return nil, nil, errors.Join(err, d.Close())
 	}
 	l.views = views
 	e, err := engine.New(engine.Config{
 		App: w.app, Topologies: []*topology.Topology{topo}, Dir: d, Host: l.host, Logger: log,
 		Sources: connectors(topo), Targets: targets(topo), Brokers: w.brokers, Options: options,
-		Standbys: w.plan.standbys, Failpoint: l.hit,
+		Standbys: w.plan.standbys, Failpoint: l.hit, Wiped: w.wiped,
 		Limits: engine.Limits{
-			CommitInterval: w.plan.interval, SessionTimeout: sessionTimeout, TransactionTimeout: transactionTimeout,
+			CommitInterval: w.plan.interval, SessionTimeout: sessionTimeout, TransactionTimeout: w.plan.timeout,
 			Memory: 16 << 20,
 			// The order of inputs is exact however long a broker does not answer.
 			MaxIdle: time.Hour,
 		},
 	})
 	if err != nil {
-		return errors.Join(err, d.Close())
+		return nil, nil, errors.Join(err, d.Close())
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	l.stop, m.life = cancel, l
-	w.lives.Go(func() {
-		defer close(l.ended)
-		err := e.Run(ctx)
-		closeErr := l.host.Close(context.Background())
-		l.err = errors.Join(err, closeErr, d.Close())
-		cancel()
-	})
+	return e, d, nil
+}
+
+// quiet are options of all clients: metrics for brokers and compression only cost time here.
+var quiet = []kgo.Opt{kgo.DisableClientMetrics(), kgo.ProducerBatchCompression(kgo.NoCompression())}
+
+// over is called when nothing of it runs any more. A member that has ended by itself is
+// started again, as who looks after processes does.
+func (l *life) over(err error) {
+	m := l.member
+	m.mu.Lock()
+	itself := m.life == l && l.ctx.Err() == nil
+	if m.life == l {
+		m.life = nil
+	}
+	m.mu.Unlock()
+	l.stop()
+	if itself {
+		m.world.ended(m, err)
+	}
+}
+
+// operation is called before each operation of the disk.
+func (l *life) operation(op errorfs.Op) error {
+	if op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
+		l.member.world.faults.writes(l)
+	}
 	return nil
 }
 
 // hit is called by the engine's loop at the crash points.
 func (l *life) hit(point string) error {
-	if l.dead {
+	select {
+	case <-l.crashed:
 		return errCrash
+	default:
+		return l.member.world.faults.hit(l, point)
 	}
-	return l.member.world.faults.hit(l, point)
 }
 
-// crash ends the process at once. What it does after that reaches nobody.
-func (l *life) crash(percent int) error {
-	l.dead = true
-	l.net.sever()
-	l.member.disk = l.disk.crash(percent, l.member.world.random)
-	l.stop()
-	close(l.crashed)
-	return errCrash
+// crash ends the process at once. What it does after that reaches nobody. It returns false
+// if that has happened already.
+func (l *life) crash(percent int, r *rand.Rand) (first bool) {
+	l.once.Do(func() {
+		first = true
+		l.net.sever()
+		left := l.disk.crash(percent, r)
+		m := l.member
+		m.mu.Lock()
+		if m.life == l {
+			m.disk, m.life = left, nil
+		}
+		m.mu.Unlock()
+		l.stop()
+		close(l.crashed)
+	})
+	return first
+}
+
+// running is the member's life, nil if it has none now.
+func (m *member) running() *life {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.life
 }
 
 // leave ends the member in good order.
 func (m *member) leave() {
-	l := m.life
+	l := m.running()
+	if l == nil {
+		return
+	}
 	l.stop()
 	select {
 	case <-l.ended:
 	case <-l.crashed:
 	}
-	m.life = nil
+}
+
+// lose has the member, which does not run, lose its disk.
+func (m *member) lose() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.disk = newDisk()
 }
 
 func connectors(t *topology.Topology) map[string]sources.Connector {

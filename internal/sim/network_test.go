@@ -19,9 +19,10 @@ var errCut = errors.New("sim: the connection is cut")
 // and that stand still while the member does.
 type network struct {
 	virtual *kfake.VirtualNetwork
+	drains  *sync.WaitGroup
 	// request is told the kind of each request before it goes out, and says what becomes
-	// of the connection.
-	request func(key int16) fate
+	// of the connection; done, if there is any, is called when it has gone out.
+	request func(key int16) (what fate, done func())
 
 	mu    sync.Mutex
 	gone  bool
@@ -37,12 +38,16 @@ const (
 	cutBefore
 	// cutAfter lets the broker have the request, and the member not have the answer.
 	cutAfter
+	// spoilt makes the answer to EndTxn an error, whatever it was.
+	spoilt
 )
 
-func newNetwork(v *kfake.VirtualNetwork, request func(key int16) fate) *network {
+func newNetwork(w *world, request func(key int16) (fate, func())) *network {
 	open := make(chan struct{})
 	close(open)
-	return &network{virtual: v, request: request, conns: map[*conn]bool{}, open: open}
+	return &network{
+		virtual: &w.virtual, drains: &w.drains, request: request, conns: map[*conn]bool{}, open: open,
+	}
 }
 
 // dial suits kgo.Dialer.
@@ -69,7 +74,7 @@ func (n *network) sever() {
 	defer n.mu.Unlock()
 	n.gone = true
 	for c := range n.conns {
-		c.Conn.Close()
+		c.give()
 	}
 }
 
@@ -99,49 +104,47 @@ type conn struct {
 	in []byte // the rest of the answer that is being read
 
 	mu sync.Mutex
-	// deaf is the correlation id of the request whose answer is lost, if isDeaf.
-	deaf   uint32
-	isDeaf bool
+	// asked is the correlation id of the request that something becomes of, what.
+	asked uint32
+	what  fate
+	given bool
 }
 
 // Write sends a request.
 func (c *conn) Write(p []byte) (int, error) {
 	c.network.gate()
-	// size i32, key i16, version i16, correlation id i32
-	if len(p) >= 12 {
-		switch c.network.request(int16(binary.BigEndian.Uint16(p[4:]))) {
-		case cutBefore:
-			c.Close()
-			return 0, errCut
-		case cutAfter:
-			c.mu.Lock()
-			c.deaf, c.isDeaf = binary.BigEndian.Uint32(p[8:]), true
-			c.mu.Unlock()
-		case passes:
-		}
+	if len(p) < 12 { // size i32, key i16, version i16, correlation id i32
+		return c.Conn.Write(p)
 	}
-	return c.Conn.Write(p)
+	c.mu.Lock()
+	given := c.given
+	c.mu.Unlock()
+	if given {
+		return 0, errCut
+	}
+	what, done := c.network.request(int16(binary.BigEndian.Uint16(p[4:])))
+	switch what {
+	case cutBefore:
+		c.Close()
+		return 0, errCut
+	case cutAfter, spoilt:
+		c.mu.Lock()
+		c.asked, c.what = binary.BigEndian.Uint32(p[8:]), what
+		c.mu.Unlock()
+	case passes:
+	}
+	n, err := c.Conn.Write(p)
+	if done != nil {
+		done()
+	}
+	return n, err
 }
 
 // Read reads of an answer.
 func (c *conn) Read(p []byte) (int, error) {
 	if len(c.in) == 0 {
-		var size [4]byte
-		if _, err := io.ReadFull(c.Conn, size[:]); err != nil {
+		if err := c.answer(); err != nil {
 			return 0, err
-		}
-		c.in = make([]byte, 4+binary.BigEndian.Uint32(size[:]))
-		copy(c.in, size[:])
-		if _, err := io.ReadFull(c.Conn, c.in[4:]); err != nil {
-			return 0, err
-		}
-		c.network.gate()
-		c.mu.Lock()
-		lost := c.isDeaf && binary.BigEndian.Uint32(c.in[4:]) == c.deaf
-		c.mu.Unlock()
-		if lost {
-			c.Close()
-			return 0, errCut
 		}
 	}
 	n := copy(p, c.in)
@@ -149,10 +152,65 @@ func (c *conn) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// answer waits for the next answer.
+func (c *conn) answer() error {
+	var size [4]byte
+	if _, err := io.ReadFull(c.Conn, size[:]); err != nil {
+		return err
+	}
+	in := make([]byte, 4+binary.BigEndian.Uint32(size[:]))
+	copy(in, size[:])
+	if _, err := io.ReadFull(c.Conn, in[4:]); err != nil {
+		return err
+	}
+	c.network.gate()
+	c.mu.Lock()
+	what := passes
+	if c.what != passes && binary.BigEndian.Uint32(in[4:]) == c.asked {
+		what, c.what = c.what, passes
+	}
+	given := c.given
+	c.mu.Unlock()
+	switch {
+	case given:
+		return errCut
+	case what == cutAfter:
+		c.Close()
+		return errCut
+	case what == spoilt: // behind the correlation id tags u8, throttle i32, error i16 = UNKNOWN_SERVER_ERROR
+		binary.BigEndian.PutUint16(in[13:], 0xFFFF)
+	}
+	c.in = in
+	return nil
+}
+
 // Close closes the connection.
 func (c *conn) Close() error {
 	c.network.mu.Lock()
+	defer c.network.mu.Unlock()
 	delete(c.network.conns, c)
-	c.network.mu.Unlock()
-	return c.Conn.Close()
+	c.give()
+	return nil
 }
+
+// give gives the connection up. The broker learns of it later, as where a machine is gone: a
+// member of a group whose answer kfake cannot get rid of would stay in the group for ever.
+func (c *conn) give() {
+	c.mu.Lock()
+	given := c.given
+	c.given = true
+	c.mu.Unlock()
+	if given {
+		return
+	}
+	_ = c.Conn.SetDeadline(time.Unix(1, 0)) // who reads or writes ends; a pipe has deadlines
+	c.network.drains.Go(func() {
+		_ = c.Conn.SetReadDeadline(time.Now().Add(unnoticed))
+		_, _ = io.Copy(io.Discard, c.Conn) // to nobody
+		c.Conn.Close()
+	})
+}
+
+// unnoticed is after how long a broker learns that a connection is gone: longer than a
+// rebalance takes.
+const unnoticed = 90 * time.Second

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -15,12 +17,19 @@ import (
 func (w *world) read(topic string, each func(r *kgo.Record) error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), bound)
 	defer cancel()
-	ends, err := kadm.NewClient(w.client).ListEndOffsets(ctx, topic)
-	if err == nil {
-		err = ends.Error()
-	}
-	if err != nil {
-		return err
+	var ends kadm.ListedOffsets
+	for {
+		var err error
+		if ends, err = kadm.NewClient(w.client).ListEndOffsets(ctx, topic); err == nil {
+			err = ends.Error()
+		}
+		if err == nil {
+			break
+		}
+		if !kerr.IsRetriable(err) {
+			return fmt.Errorf("read topic %s: %w", topic, err)
+		}
+		time.Sleep(100 * time.Millisecond) // the client learns of a leader that has moved
 	}
 	left := map[int32]int64{}
 	ends.Each(func(o kadm.ListedOffset) {
@@ -28,8 +37,9 @@ func (w *world) read(topic string, each func(r *kgo.Record) error) error {
 			left[o.Partition] = o.Offset
 		}
 	})
-	cl, err := kgo.NewClient(kgo.SeedBrokers(w.brokers...), kgo.Dialer(w.virtual.DialContext),
-		kgo.ConsumeTopics(topic), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords())
+	cl, err := w.newClient(
+		kgo.ConsumeTopics(topic), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(),
+	)
 	if err != nil {
 		return err
 	}
@@ -62,21 +72,23 @@ type outputs struct {
 	done   chan struct{}
 
 	mu     sync.Mutex
+	next   map[string]int64 // by topic and partition: the client may go back where a leader has moved
 	tables map[string]map[string]string
 	events map[string]map[string]int
 	err    error
 }
 
 func newOutputs(w *world) (*outputs, error) {
-	cl, err := kgo.NewClient(kgo.SeedBrokers(w.brokers...), kgo.Dialer(w.virtual.DialContext),
-		kgo.ConsumeTopics(w.plan.shape.outputs...), kgo.FetchIsolationLevel(kgo.ReadCommitted()))
+	cl, err := w.newClient(
+		kgo.ConsumeTopics(w.plan.shape.outputs...), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+	)
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	o := &outputs{
 		world: w, client: cl, stop: cancel, done: make(chan struct{}),
-		tables: map[string]map[string]string{}, events: map[string]map[string]int{},
+		next: map[string]int64{}, tables: map[string]map[string]string{}, events: map[string]map[string]int{},
 	}
 	go func() {
 		defer close(o.done)
@@ -101,6 +113,11 @@ func isEvents(topic string) bool { return topic == "seen" || topic == "checked" 
 
 // add folds a record.
 func (o *outputs) add(r *kgo.Record) error {
+	log := fmt.Sprintf("%s/%d", r.Topic, r.Partition)
+	if r.Offset < o.next[log] {
+		return nil
+	}
+	o.next[log] = r.Offset + 1
 	switch r.Topic {
 	case "seen":
 		count(o.events, r.Topic, string(r.Value))

@@ -1,16 +1,15 @@
 package sim
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
-// Timeouts of the members, short so that a run is.
-const (
-	sessionTimeout     = 6 * time.Second
-	transactionTimeout = 5 * time.Second
-)
+// sessionTimeout is short so that a run is.
+const sessionTimeout = 6 * time.Second
 
 // plan is what a seed chooses.
 type plan struct {
@@ -22,9 +21,13 @@ type plan struct {
 	members    int
 	standbys   int
 	interval   time.Duration
-	events     int
+	// timeout is that of transactions, longer than a session's at times.
+	timeout time.Duration
+	events  int
 	// pace is how long there is nothing to read between two batches.
 	pace time.Duration
+	// faults are what goes wrong, in the order of when it may.
+	faults []*fault
 }
 
 func newPlan(seed uint64) *plan {
@@ -33,6 +36,7 @@ func newPlan(seed uint64) *plan {
 		seed: seed, shape: &shapes[r.IntN(len(shapes))], debezium: r.IntN(3) == 0,
 		partitions: 1 + r.Int32N(4), brokers: 1 + r.IntN(2), members: 1 + r.IntN(3),
 		interval: time.Duration(5+r.IntN(200)) * time.Millisecond,
+		timeout:  time.Duration(3+r.IntN(10)) * time.Second,
 		events:   100 + r.IntN(400), pace: time.Duration(r.IntN(400)) * time.Millisecond,
 	}
 	if r.IntN(8) == 0 {
@@ -41,6 +45,10 @@ func newPlan(seed uint64) *plan {
 	if p.members > 1 {
 		p.standbys = r.IntN(2)
 	}
+	for range r.IntN(9) {
+		p.faults = append(p.faults, p.newFault(r))
+	}
+	slices.SortStableFunc(p.faults, func(a, b *fault) int { return cmp.Compare(a.after, b.after) })
 	return p
 }
 
@@ -50,6 +58,8 @@ func (p *plan) String() string {
 		form = "debezium"
 	}
 	return fmt.Sprintf("seed %d: %s of %s records, %d partitions, %d brokers, %d members, %d standbys, "+
-		"%d events %v apart, commits every %v", p.seed, p.shape.name, form, p.partitions, p.brokers, p.members,
-		p.standbys, p.events, p.pace, p.interval)
+		"%d events %v apart, commits every %v, "+
+		"transactions end after %v%s", p.seed, p.shape.name, form, p.partitions, p.brokers, p.members,
+		p.standbys, p.events, p.pace, p.interval, p.timeout,
+		schedule(p.faults))
 }

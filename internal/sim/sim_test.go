@@ -1,11 +1,18 @@
 package sim
 
 import (
+	"fmt"
+	"maps"
 	"os"
 	"os/exec"
+	"runtime/pprof"
+	"slices"
 	"strconv"
 	"testing"
 	"testing/synctest"
+	"time"
+
+	"github.com/tailrace/tailrace/internal/failpoint"
 )
 
 func setting(name string, or int) int {
@@ -24,8 +31,9 @@ func TestSim(t *testing.T) {
 	}
 	first, seeds := setting("TAILRACE_SIM_FIRST", 1), setting("TAILRACE_SIM_SEEDS", 500)
 	dir := t.TempDir()
+	counts := map[string]int{}
 	for seed := first; seed < first+seeds; seed++ {
-		simulate(t, uint64(seed), dir)
+		simulate(t, uint64(seed), dir, func(what string) { counts[what]++ })
 		if t.Failed() {
 			break
 		}
@@ -33,16 +41,34 @@ func TestSim(t *testing.T) {
 			t.Logf("%d seeds from %d on, no difference", done, first)
 		}
 	}
+	for _, point := range failpoint.KafkaPoints() {
+		if seeds >= 500 && counts[fmt.Sprint(crashAt, " ", point)] == 0 {
+			t.Errorf("no member has crashed at %s", point)
+		}
+	}
+	for _, what := range slices.Sorted(maps.Keys(counts)) {
+		t.Logf("%6d %s", counts[what], what)
+	}
 }
 
+// patience is how long a seed may take, which takes a tenth of a second by itself.
+const patience = 2 * time.Minute
+
 // simulate runs one seed in a bubble of its own.
-func simulate(t *testing.T, seed uint64, dir string) {
+func simulate(t *testing.T, seed uint64, dir string, count func(what string)) {
 	p := newPlan(seed)
-	if setting("TAILRACE_SIM_SEEDS", 500) < 20 {
-		t.Log(p)
+	if os.Getenv("TAILRACE_SIM_TRACE") != "" {
+		fmt.Fprintln(os.Stderr, p) // also of a run that does not end
 	}
+	// Real time: that of the bubble stands still while anything runs in it.
+	hangs := time.AfterFunc(patience, func() {
+		fmt.Fprintf(os.Stderr, "%v\nhas not come to an end within %v\n", p, patience)
+		_ = pprof.Lookup("goroutine").WriteTo(os.Stderr, 2) // on the way out
+		os.Exit(2)
+	})
+	defer hangs.Stop()
 	synctest.Test(t, func(t *testing.T) {
-		if err := run(p, dir); err != nil {
+		if err := run(p, dir, count); err != nil {
 			t.Errorf("%v:\n%v\nRun it again with: make sim SEEDS=1 FIRST=%d", p, err, seed)
 		}
 	})

@@ -15,6 +15,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/tailrace/tailrace/changelog"
 )
 
 // world is one run.
@@ -31,14 +33,20 @@ type world struct {
 	faults  *faults
 	members []*member
 	lives   sync.WaitGroup
+	drains  sync.WaitGroup // connections that members have given up
 	outputs *outputs
+
+	mu      sync.Mutex
+	closing bool
+	ends    []error // of members that have ended by themselves
+	failed  error   // of one that could not begin
 }
 
 // bound is how long everything may take to come to rest once nothing bad happens any more.
 const bound = 3 * time.Minute
 
 // run simulates a plan, and returns what was wrong.
-func run(p *plan, dir string) (err error) {
+func run(p *plan, dir string, count func(what string)) (err error) {
 	w := &world{
 		plan: p, app: "sim", dir: dir, random: rand.New(rand.NewPCG(p.seed, 3)), logger: newLogger(),
 	}
@@ -46,7 +54,10 @@ func run(p *plan, dir string) (err error) {
 	if err := w.open(); err != nil {
 		return err
 	}
-	defer w.close()
+	defer func() {
+		w.close()
+		w.count(count)
+	}()
 	for _, m := range w.members {
 		if err := m.begin(); err != nil {
 			return err
@@ -55,11 +66,88 @@ func run(p *plan, dir string) (err error) {
 	if err := w.write(); err != nil {
 		return err
 	}
+	time.Sleep(time.Duration(w.random.IntN(3000)) * time.Millisecond) // what is armed may happen still
+	w.faults.end()
 	want, err := w.expected()
 	if err != nil {
 		return err
 	}
-	return w.compare(want)
+	if err := w.compare(want); err != nil {
+		return err
+	}
+	return w.restored(want)
+}
+
+// restored has a member with an empty disk take over from all others, and compares what it
+// makes of the changelogs. Outputs are to stay as they were.
+func (w *world) restored(want *expected) error {
+	for _, m := range w.members {
+		m.leave()
+	}
+	m := &member{world: w, number: len(w.members), disk: newDisk()}
+	w.members = append(w.members, m)
+	if err := m.begin(); err != nil {
+		return err
+	}
+	if err := w.compare(want); err != nil {
+		return fmt.Errorf("after all was restored from the changelogs: %w", err)
+	}
+	return nil
+}
+
+// wiped is told that a task's state was given up, for which there is no reason here but that
+// the cluster has deleted what the state lacks.
+func (w *world) wiped(task string, reason changelog.Reason) {
+	if reason == changelog.ReasonOutOfRange && w.faults.compacted() {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.failed = errors.Join(w.failed, fmt.Errorf("the state of task %s was given up: %s", task, reason))
+}
+
+// count tells what has happened.
+func (w *world) count(count func(what string)) {
+	for _, x := range w.plan.faults {
+		if x.done {
+			count(x.kind())
+		}
+	}
+	for _, err := range w.ends {
+		text := err.Error()
+		count("a member ended by itself: " + text[:min(len(text), 150)])
+	}
+}
+
+// ended notes that a member has ended by itself, and starts it again.
+func (w *world) ended(m *member, err error) {
+	w.mu.Lock()
+	w.ends = append(w.ends, fmt.Errorf("member %d: %w", m.number, err))
+	w.mu.Unlock()
+	w.beginLater(m, time.Second)
+}
+
+// beginLater starts a member after a while, unless it runs then.
+func (w *world) beginLater(m *member, after time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closing {
+		return
+	}
+	w.lives.Go(func() {
+		time.Sleep(after) // how long it is gone
+		w.mu.Lock()
+		closing := w.closing
+		w.mu.Unlock()
+		if closing {
+			return
+		}
+		if err := m.begin(); err != nil {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.failed = errors.Join(w.failed, err)
+		}
+	})
 }
 
 func (w *world) open() (err error) {
@@ -78,8 +166,7 @@ func (w *world) open() (err error) {
 	if err != nil {
 		return err
 	}
-	w.client, err = kgo.NewClient(kgo.SeedBrokers(w.brokers...), kgo.Dialer(w.virtual.DialContext),
-		kgo.ProducerLinger(0))
+	w.client, err = w.newClient(kgo.ProducerLinger(0))
 	if err != nil {
 		return err
 	}
@@ -105,11 +192,21 @@ func (w *world) open() (err error) {
 
 func (w *world) topic(input string) string { return w.app + ".public." + input }
 
+// newClient makes a client that nothing happens to.
+func (w *world) newClient(options ...kgo.Opt) (*kgo.Client, error) {
+	return kgo.NewClient(slices.Concat(quiet, []kgo.Opt{
+		kgo.SeedBrokers(w.brokers...), kgo.Dialer(w.virtual.DialContext),
+	}, options)...)
+}
+
 // close ends everything that runs.
 func (w *world) close() {
+	w.mu.Lock()
+	w.closing = true
+	w.mu.Unlock()
 	for _, m := range w.members {
-		if m.life != nil {
-			m.life.stop()
+		if l := m.running(); l != nil {
+			l.stop()
 		}
 	}
 	w.lives.Wait()
@@ -120,6 +217,7 @@ func (w *world) close() {
 		w.client.Close()
 	}
 	w.cluster.Close()
+	w.drains.Wait()
 }
 
 // write writes the inputs, each record with a later timestamp than those before it. What is
@@ -137,7 +235,10 @@ func (w *world) write() error {
 		clear(keys)
 		return err
 	}
-	for range w.plan.events {
+	for i := range w.plan.events {
+		if err := w.faults.reached(i); err != nil {
+			return err
+		}
 		time.Sleep(time.Millisecond) // so that each has a time of its own
 		key, records, err := g.next(time.Now())
 		if err != nil {
@@ -179,30 +280,52 @@ func (w *world) compare(want *expected) error {
 	deadline := time.Now().Add(bound)
 	for {
 		err := errors.Join(w.outputs.differences(want), w.viewDifferences(want))
-		if err == nil || time.Now().After(deadline) {
-			return err
+		w.mu.Lock()
+		failed := w.failed
+		if len(w.ends) > 3 {
+			failed = errors.Join(w.ends...)
 		}
-		for _, m := range w.members {
-			if m.life != nil {
-				select {
-				case <-m.life.ended:
-					return fmt.Errorf("member %d has ended: %w", m.number, m.life.err)
-				default:
-				}
-			}
+		w.mu.Unlock()
+		if err == nil && failed == nil {
+			return nil
+		}
+		if failed != nil || time.Now().After(deadline) {
+			return errors.Join(failed, err, w.group())
 		}
 		time.Sleep(200 * time.Millisecond) // virtual, between two looks
 	}
+}
+
+// group says who is in the group, and has what, for those who look into a failure.
+func (w *world) group() error {
+	groups, err := kadm.NewClient(w.client).DescribeGroups(context.Background(), w.app)
+	if err != nil {
+		return err
+	}
+	var b strings.Builder
+	for _, g := range groups {
+		fmt.Fprintf(&b, "the group is %s", g.State)
+		for _, m := range g.Members {
+			fmt.Fprintf(&b, "\n  %s %s", m.MemberID, m.ClientHost)
+			if a, ok := m.Assigned.AsConsumer(); ok {
+				for _, t := range a.Topics {
+					fmt.Fprintf(&b, " %s%v", t.Topic, t.Partitions)
+				}
+			}
+		}
+	}
+	return errors.New(b.String())
 }
 
 // viewDifferences compares the rows of views that all members have together.
 func (w *world) viewDifferences(want *expected) error {
 	got := map[string]map[string]string{}
 	for _, m := range w.members {
-		if m.life == nil {
+		l := m.running()
+		if l == nil {
 			continue
 		}
-		for _, v := range m.life.views {
+		for _, v := range l.views {
 			rows, err := v.rows(context.Background())
 			if err != nil {
 				return fmt.Errorf("view %s of member %d: %w", v.name, m.number, err)
