@@ -131,7 +131,7 @@ func (a *App) Run(ctx context.Context) (err error) {
 		return errors.Join(err, a.unlisten())
 	}
 	close(a.started)
-	defer func(stop func() error) { err = errors.Join(err, stop()) }(a.serve())
+	defer func(stop func() error) { err = errors.Join(err, stop()) }(a.serve(ctx))
 	err = eng.Run(ctx)
 	if p := (*topology.PanicError)(nil); errors.As(err, &p) {
 		a.log.Error("a user function has panicked, and the app stops", "error", err, "stack", string(p.Stack))

@@ -177,11 +177,16 @@ func (a *App) unlisten() error {
 }
 
 // serve starts the HTTP server where Config.Addr asks for one, and returns what ends it.
-func (a *App) serve() (stop func() error) {
+func (a *App) serve(ctx context.Context) (stop func() error) {
 	if a.server == nil {
 		return func() error { return nil }
 	}
-	a.log.Info("serving views", "addr", a.Addr().String())
+	a.log.Info("the HTTP server listens", "addr", a.Addr().String())
+	go func() {
+		if a.WaitReady(ctx) == nil {
+			a.log.Info("serving views", "addr", a.Addr().String())
+		}
+	}()
 	done := make(chan error, 1)
 	go func() { done <- a.server.Serve() }()
 	return func() error {

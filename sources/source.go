@@ -230,3 +230,9 @@ type Observer interface {
 	// to Disconnected.
 	Reconnected(cause error)
 }
+
+// WaitObserver is an Observer that is told what an Open waits for before it goes on by itself.
+type WaitObserver interface {
+	Observer
+	Waiting(cause error)
+}

@@ -36,6 +36,9 @@ func (s sourceHealth) Disconnected(cause error) {
 	}
 }
 
+// Waiting implements sources.WaitObserver.
+func (s sourceHealth) Waiting(cause error) { s.engine.status.sourceError(s.database, cause) }
+
 // Reconnected implements sources.Observer.
 func (s sourceHealth) Reconnected(cause error) {
 	s.engine.status.sourceError(s.database, nil)

@@ -226,7 +226,7 @@ func (o *opening) resume(ctx context.Context, plan plan) error {
 	if o.slot == nil {
 		return slotMissing(o.cfg.Slot, o.req.Resume)
 	}
-	s, err := waitInactive(ctx, o.query, o.cfg.Slot, o.cfg.SlotWait, o.log)
+	s, err := o.waitForSlot(ctx)
 	if err != nil {
 		return err
 	}

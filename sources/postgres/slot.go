@@ -207,6 +207,29 @@ func waitUntilInactive(
 	}
 }
 
+// waitForSlot is waitInactive of an Open, which tells its observer whom it waits for.
+func (o *opening) waitForSlot(ctx context.Context) (*slot, error) {
+	said := 0
+	look := func(s *slot) error {
+		tell, ok := o.req.Observe.(sources.WaitObserver)
+		if !ok || s.pid == said {
+			return nil
+		}
+		said = s.pid
+		of := ""
+		for i, v := range holder(ctx, o.query, s.pid) {
+			if i%2 == 1 && v != "" {
+				of += fmt.Sprintf(", %s %v", []string{"application_name", "client", "since"}[i/2], v)
+			}
+		}
+		tell.Waiting(fmt.Errorf("postgres: slot %q is in use by the connection of process %d%s: waiting at most %s"+
+			" for it to end; it is our own predecessor's or another instance's of this app: %w", s.name, s.pid, of,
+			o.cfg.SlotWait, sources.ErrInUse))
+		return nil
+	}
+	return waitUntilInactive(ctx, o.query, o.cfg.Slot, o.cfg.SlotWait, o.log, look)
+}
+
 // holder describes a connection for the log.
 func holder(ctx context.Context, c *pgx.Conn, pid int) []any {
 	var name, from, since string

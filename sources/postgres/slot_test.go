@@ -482,6 +482,8 @@ func TestSecondInstanceSaysWhomItWaitsFor(t *testing.T) {
 	lines := make(chan string, 100)
 	f.req.Logger = slog.New(slog.NewTextHandler(lineWriter(lines), nil))
 	f.cfg.SlotWait = time.Minute
+	told := make(waits, 100)
+	f.req.Observe = told
 	opened := make(chan error, 1)
 	go func() {
 		second, err := postgres.Source(f.cfg).Open(t.Context(), f.req)
@@ -495,6 +497,12 @@ func TestSecondInstanceSaysWhomItWaitsFor(t *testing.T) {
 		case line := <-lines:
 			if strings.Contains(line, "in use") && strings.Contains(line, "pid=") &&
 				strings.Contains(line, "application_name=tailrace") && strings.Contains(line, "client=127") {
+				holder := f.db.String("SELECT active_pid FROM pg_replication_slots WHERE slot_name = '" + f.cfg.Slot + "'")
+				err := <-told
+				if !errors.Is(err, sources.ErrInUse) || !strings.Contains(err.Error(), "process "+holder+",") ||
+					!strings.Contains(err.Error(), "application_name tailrace") {
+					t.Errorf("the observer is told %v, the slot is held by %s", err, holder)
+				}
 				if err := s.Close(); err != nil {
 					t.Error(err)
 				}
@@ -510,6 +518,15 @@ func TestSecondInstanceSaysWhomItWaitsFor(t *testing.T) {
 		}
 	}
 }
+
+// waits observes whom an Open waits for.
+type waits chan error
+
+func (waits) SnapshotProgress(string, int64, int64) {}
+func (waits) Lag(uint64, int64)                     {}
+func (waits) Disconnected(error)                    {}
+func (waits) Reconnected(error)                     {}
+func (w waits) Waiting(cause error)                 { w <- cause }
 
 type lineWriter chan string
 

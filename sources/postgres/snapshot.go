@@ -130,7 +130,7 @@ func lockSlot(ctx context.Context, c *pgx.Conn, cfg Config, log *slog.Logger) er
 // dropOrphan removes a slot of ours that no state continues from: that of a start which ended
 // before its state was there, or of an app whose state directory is lost.
 func (o *opening) dropOrphan(ctx context.Context) error {
-	s, err := waitInactive(ctx, o.query, o.cfg.Slot, o.cfg.SlotWait, o.log)
+	s, err := o.waitForSlot(ctx)
 	if err != nil || s == nil {
 		return err
 	}
