@@ -48,11 +48,11 @@ const (
 	ReasonCorrupt Reason = "corrupt"
 	// ReasonRecreated: a changelog is another topic than it was.
 	ReasonRecreated Reason = "topic recreated"
-	// ReasonOutOfRange: a changelog no longer has what follows the checkpoint (R3).
+	// ReasonOutOfRange: a changelog no longer has what follows the checkpoint.
 	ReasonOutOfRange Reason = "offset out of range"
-	// ReasonTruncated: a changelog has lost what the state contains (K12, R4).
+	// ReasonTruncated: a changelog has lost what the state contains.
 	ReasonTruncated Reason = "changelog truncated"
-	// ReasonOld: tombstones behind the checkpoint may have been removed (R5).
+	// ReasonOld: tombstones behind the checkpoint may have been removed.
 	ReasonOld Reason = "checkpoint too old"
 	// ReasonStores: the checkpoint is not one of these changelogs.
 	ReasonStores Reason = "other changelogs"

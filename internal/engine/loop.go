@@ -318,8 +318,7 @@ func (e *Engine) feedPiece(d *databaseRun, p *sources.TxRows) error {
 	return nil
 }
 
-// begin opens a transaction for the topologies that do not hold it yet (invariant
-// D3).
+// begin opens a transaction for the topologies that do not hold it yet (invariant D3).
 func (e *Engine) begin(d *databaseRun, tx *record.Tx) {
 	if len(e.epoch.txs) == 0 {
 		e.epoch.started = time.Now()

@@ -272,8 +272,7 @@ func (t *targetRun) checkProgress(seq uint64) error {
 	return nil
 }
 
-// taken trims the queue up to and including an epoch that the target holds (invariant
-// D5).
+// taken trims the queue up to and including an epoch that the target holds (invariant D5).
 func (e *Engine) taken(t *targetRun, seq uint64) error {
 	t.lettersMu.Lock()
 	freed, kept, err := e.trim(t, seq)

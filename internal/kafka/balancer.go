@@ -19,7 +19,7 @@ const ProtocolName = "tailrace"
 // Balancer distributes tasks over the members of a group: a cooperative kgo.GroupBalancer.
 //
 // All input partitions of a task go to one member, and a task that moves is given up as a
-// whole before anybody gets it (G6, G7). It stays with its owner, else it goes to where its
+// whole before anybody gets it. It stays with its owner, else it goes to where its
 // state is, else into the rack of its partitions. No member has over one task more than
 // another, neither of one sub-topology nor in all, and no fewer moves can bring that about.
 // The same members and the same state always give the same result, and a group that is

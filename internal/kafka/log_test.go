@@ -506,7 +506,7 @@ func takeovers(t *testing.T) int {
 
 // TestTakeover restores while the transaction before is being committed. Its marker may
 // come to the offsets before it comes to the changelog's 64 partitions: what is restored
-// holds all that belongs to the offsets all the same (T8).
+// holds all that belongs to the offsets all the same.
 func TestTakeover(t *testing.T) {
 	const partitions = 64
 	c := kafkatest.Shared(t)

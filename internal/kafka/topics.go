@@ -262,7 +262,7 @@ func (t *Topics) waitForLeaders(ctx context.Context, topics []string) error {
 }
 
 // CheckIDs compares the topics that an app has worked with, by their recorded ids, with
-// what they are now (G8). The error is changelog.ErrRecreated, with all that differ.
+// what they are now. The error is changelog.ErrRecreated, with all that differ.
 func CheckIDs(recorded map[string]changelog.TopicID, infos map[string]changelog.TopicInfo) error {
 	var problems []error
 	for _, name := range slices.Sorted(maps.Keys(recorded)) {

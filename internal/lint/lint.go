@@ -70,7 +70,7 @@ var (
 func Repository(root string) ([]Problem, error) {
 	var problems []Problem
 	var metrics []metric
-	all := newAlgebra()
+	all, numbered := newAlgebra(), newInvariants()
 	configured, err := os.ReadFile(filepath.Join(root, layersFile))
 	if err != nil {
 		return nil, fmt.Errorf("lint: %w", err)
@@ -105,6 +105,7 @@ func Repository(root string) ([]Problem, error) {
 		if f != nil {
 			metrics = append(metrics, metricsOf(f)...)
 			all.add(f)
+			numbered.add(f)
 		}
 		return nil
 	})
@@ -116,6 +117,7 @@ func Repository(root string) ([]Problem, error) {
 		return nil, fmt.Errorf("lint: %w", err)
 	}
 	problems = append(problems, undocumented(metrics, page)...)
+	problems = append(problems, numbered.problems()...)
 	return append(problems, all.problems()...), nil
 }
 

@@ -102,7 +102,8 @@ func (e *Engine) write(b *buffer, r *kgo.Record) {
 	e.session.Produce(r)
 }
 
-// writeWaiting writes what waits: nothing that was handed over outlives the transaction.
+// writeWaiting writes what waits: nothing that was handed over outlives the transaction
+// (invariant K14).
 func (e *Engine) writeWaiting(b *buffer) {
 	for _, r := range b.handover.waiting {
 		e.write(b, r)

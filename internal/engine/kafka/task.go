@@ -25,7 +25,7 @@ type taskRun struct {
 	sub    *subTopology
 	env    *state.Env
 	inputs []*buffer      // in the order of subTopology.reads
-	leases []*kafka.Lease // by inputs
+	leases []*kafka.Lease // by inputs (invariant K13)
 	beats  []*buffer      // of heartbeats
 	all    []*buffer      // inputs and beats
 	parts  []*part        // by sub.parts
