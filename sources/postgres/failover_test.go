@@ -249,6 +249,44 @@ func TestReconnectMeetsStandby(t *testing.T) {
 	}
 }
 
+// TestStartMeetsStandby opens where the address leads to a standby: without state, that is a
+// mistake in the URL; with state, or where only the state of tables is new, a failover that passes.
+func TestStartMeetsStandby(t *testing.T) {
+	t.Parallel()
+	p := newPair(t)
+	primary := p.cfg.URL
+	p.cfg.URL, p.cfg.Failover = p.standby.URL(p.db.Name), true
+	if _, err := postgres.Source(p.cfg).Open(t.Context(), p.req); !errors.Is(err, sources.ErrConfig) ||
+		!strings.Contains(err.Error(), "target_session_attrs=read-write") {
+		t.Fatalf("a first start on a standby: %v", err)
+	}
+	p.cfg.URL = primary
+	s := p.open()
+	m := sourcetest.NewModel(t)
+	p.exec("INSERT INTO t VALUES (1, 1)")
+	p.readTo(s, m, p.head())
+	p.synchronised(s, m)
+	p.resume(s, m.Position)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	p.replayed()
+	p.cfg.URL = p.standby.URL(p.db.Name)
+	anew := p.req
+	anew.Resume, anew.System = 0, s.System()
+	for _, req := range []sources.OpenRequest{p.req, anew} {
+		_, err := postgres.Source(p.cfg).Open(t.Context(), req)
+		if err == nil || errors.Is(err, sources.ErrPermanent) || !strings.Contains(err.Error(), "standby") ||
+			!strings.Contains(err.Error(), "target_session_attrs=read-write") {
+			t.Errorf("a restart on a standby: %v", err)
+		}
+	}
+	p.failOver()
+	p.onStandby("INSERT INTO t VALUES (2, 2)")
+	s = p.open()
+	p.readUntil(s, m, func() bool { return m.Tables["public.t"]["2|"] != nil && m.Open == nil })
+}
+
 // TestFailoverWithoutSlot names the slot that a promoted standby lacks, and how standbys
 // come to have it.
 func TestFailoverWithoutSlot(t *testing.T) {

@@ -85,6 +85,11 @@ func (o *opening) open(ctx context.Context) (sources.Session, error) {
 	if o.server, err = readServer(ctx, o.query); err != nil {
 		return nil, err
 	}
+	if o.server.recovery && (o.req.Resume != 0 || o.req.System != "") {
+		// A failover is under way. Where nothing was read before, the URL is what is wrong.
+		return nil, fmt.Errorf("%w; if it is not about to be: name all hosts in the URL, with"+
+			" target_session_attrs=read-write", errStandby)
+	}
 	problems := checkServer(o.server, o.cfg)
 	more, err := o.replication(ctx)
 	if err != nil {
