@@ -98,6 +98,15 @@ func (b *builder) fields(t reflect.Type, path string) []field {
 	}
 	before := len(b.problems)
 	b.walk(t, path, 0, &fields)
+	b.differ(fields)
+	if len(fields) == 0 && len(b.problems) == before && b.mode != forJSON {
+		b.problem(path, "has no exported field that stands for a column")
+	}
+	return fields
+}
+
+// differ reports fields of one name.
+func (b *builder) differ(fields []field) {
 	seen := map[string]string{}
 	for _, f := range fields {
 		name := f.column
@@ -109,10 +118,6 @@ func (b *builder) fields(t reflect.Type, path string) []field {
 		}
 		seen[name] = f.path
 	}
-	if len(fields) == 0 && len(b.problems) == before && b.mode != forJSON {
-		b.problem(path, "has no exported field that stands for a column")
-	}
-	return fields
 }
 
 func (b *builder) walk(t reflect.Type, path string, base uintptr, fields *[]field) {

@@ -76,6 +76,15 @@ type Checker interface {
 	Check(ctx context.Context, req OpenRequest) error
 }
 
+// WindowColumns is a Connector of a target in which windows are columns: a table whose key is
+// windows.Windowed has the key's columns, and then window_start and window_end. In those of
+// others it has the columns key and window, of which the latter is JSON.
+type WindowColumns interface {
+	Connector
+	// TakesWindowColumns does nothing: it tells such connectors from others.
+	TakesWindowColumns()
+}
+
 // Transport is a Connector that connects to other machines.
 type Transport interface {
 	// CheckTransport fails where a connection to another machine may be unencrypted, or

@@ -16,11 +16,25 @@ type Spec struct {
 	// the key columns only where the row was deleted. The result is valid until the
 	// bytes change.
 	Row func(payload []byte, columns [][]byte) (out [][]byte, deleted bool, err error)
+	// windowed is the same output with its windows as columns, nil where it has none.
+	windowed *Spec
+}
+
+// For returns the form of the output that a connector takes. What the node puts out is the
+// same.
+func (s *Spec) For(c Connector) *Spec {
+	if _, ok := c.(WindowColumns); ok && s.windowed != nil {
+		return s.windowed
+	}
+	return s
 }
 
 // Fingerprint implements topology.Fingerprinter: the columns, which rows that wait for
 // the target are encoded by.
 func (s *Spec) Fingerprint() string {
+	if w := s.windowed; w != nil {
+		return fmt.Sprintf("%q %v %v %d", s.Output.Name, s.Output.Columns, w.Output.Columns, s.Output.KeyLen)
+	}
 	return fmt.Sprintf("%q %v %d %v", s.Output.Name, s.Output.Columns, s.Output.KeyLen, s.Output.Append)
 }
 

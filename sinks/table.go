@@ -4,11 +4,13 @@ import (
 	"encoding/binary"
 	"fmt"
 	"reflect"
+	"slices"
 
 	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/serde"
 	"github.com/tailrace/tailrace/state"
 	"github.com/tailrace/tailrace/topology"
+	"github.com/tailrace/tailrace/windows"
 )
 
 // KindTable is the kind of the nodes that Table makes.
@@ -19,6 +21,11 @@ const KindTable topology.Kind = "sink-table"
 // target's columns are the key's and then the value's (tag `db:"column"`, else the
 // field's name in snake_case); a scalar key is the column "key", a scalar value
 // "value". A value column with a key column's name is the key's.
+//
+// Of a key in a window (windows.Windowed) the columns are those of the key in it, and then, in
+// PostgreSQL, window_start and window_end (timestamptz). The end is what the Window says: it
+// belongs to the window only where that is a session or slides. Other targets have the
+// column "window", JSON with start and end in Unix microseconds, beside the column "key".
 //
 // option is the connector's own, such as a postgres.Output, at most one, and OnError.
 func Table[K comparable, V any](in topology.Table[K, V], target *Target, table string, option ...Option) {
@@ -41,13 +48,7 @@ func Table[K comparable, V any](in topology.Table[K, V], target *Target, table s
 		OnError: policy,
 		Inputs:  []*topology.Node{in.Node()},
 		Needs:   topology.Needs(1, topology.Any()),
-		Sink: &Spec{
-			Target: target,
-			Output: Output{
-				Name: table, Columns: enc.columns, KeyLen: enc.keyLen, Options: own,
-			},
-			Row: enc.decode,
-		},
+		Sink:    enc.spec(target, table, own),
 		New: func(rt *topology.Runtime) (topology.Operator, error) {
 			return &tableSink[K, V]{
 				node: rt.Node(), in: topology.TableInput[K, V](rt, 0), out: rt.Outputs, enc: enc,
@@ -93,11 +94,21 @@ func (s *tableSink[K, V]) Step(*topology.Step) error {
 // rowEncoder turns changes into rows and back. It is immutable.
 type rowEncoder[K comparable, V any] struct {
 	keyCodec state.KeyCodec[K]
-	key      *serde.Plan[K]
 	value    *serde.Plan[V]
-	columns  []Column
-	keyLen   int
-	values   []int // the value's columns that are written: those that are not the key's
+	values   []int // the value's columns that are written: those that no form has as the key's
+	plain    rowForm[K]
+	// windows is the form with windows as columns, nil where the key has no window. Then rows
+	// in the queue have their key as its codec writes it, since it is not decided yet which
+	// form they take.
+	windows *rowForm[K]
+}
+
+// rowForm is how keys become columns.
+type rowForm[K comparable] struct {
+	key     *serde.Plan[K]
+	columns []Column
+	keyLen  int
+	values  []int // of the values in the queue, those that are not the key's
 }
 
 func newRowEncoder[K comparable, V any]() (*rowEncoder[K, V], error) {
@@ -106,26 +117,75 @@ func newRowEncoder[K comparable, V any]() (*rowEncoder[K, V], error) {
 	if e.keyCodec, err = state.KeyCodecOf[K](); err != nil {
 		return nil, err
 	}
-	if e.key, err = outPlan[K]("key"); err != nil {
+	key, err := outPlan[K]("key")
+	if err != nil {
 		return nil, err
 	}
 	if e.value, err = outPlan[V]("value"); err != nil {
 		return nil, err
 	}
-	names := map[string]bool{}
-	for _, c := range e.key.OutColumns() {
-		e.columns = append(e.columns, Column(c))
-		names[c.Name] = true
-	}
-	e.keyLen = len(e.columns)
-	for i, c := range e.value.OutColumns() {
-		if names[c.Name] {
-			continue
+	keys := []*serde.Plan[K]{key}
+	if hasWindow(reflect.TypeFor[K]()) {
+		flat, err := serde.OutWindowedPlanOf[K]()
+		if err != nil {
+			return nil, err
 		}
-		e.columns = append(e.columns, Column(c))
-		e.values = append(e.values, i)
+		keys = append(keys, flat)
+	}
+	forms := make([]rowForm[K], len(keys))
+	for f := range forms {
+		forms[f] = rowForm[K]{key: keys[f], keyLen: len(keys[f].OutColumns())}
+		for _, c := range keys[f].OutColumns() {
+			forms[f].columns = append(forms[f].columns, Column(c))
+		}
+	}
+	for i, c := range e.value.OutColumns() {
+		written := false
+		for f := range forms {
+			form := &forms[f]
+			if slices.ContainsFunc(form.columns[:form.keyLen], func(k Column) bool { return k.Name == c.Name }) {
+				continue
+			}
+			written = true
+			form.columns = append(form.columns, Column(c))
+			form.values = append(form.values, len(e.values))
+		}
+		if written {
+			e.values = append(e.values, i)
+		}
+	}
+	e.plain = forms[0]
+	if len(forms) > 1 {
+		e.windows = &forms[1]
 	}
 	return e, nil
+}
+
+// hasWindow reports whether a type is windows.Windowed of something.
+func hasWindow(t reflect.Type) bool {
+	window := reflect.TypeFor[windows.Window]()
+	return t.Kind() == reflect.Struct && t.PkgPath() == window.PkgPath() && t.NumField() == 2 &&
+		t.Field(1).Type == window
+}
+
+// spec describes an output of such rows.
+func (e *rowEncoder[K, V]) spec(target *Target, table string, option Option) *Spec {
+	of := func(f *rowForm[K]) *Spec {
+		row := e.decode
+		if e.windows != nil {
+			row = func(payload []byte, columns [][]byte) ([][]byte, bool, error) {
+				return e.decodeWindowed(f, payload, columns)
+			}
+		}
+		return &Spec{Target: target, Row: row, Output: Output{
+			Name: table, Columns: f.columns, KeyLen: f.keyLen, Options: option,
+		}}
+	}
+	s := of(&e.plain)
+	if e.windows != nil {
+		s.windowed = of(e.windows)
+	}
+	return s
 }
 
 func outPlan[T any](scalarColumn string) (*serde.Plan[T], error) {
@@ -137,15 +197,19 @@ func outPlan[T any](scalarColumn string) (*serde.Plan[T], error) {
 
 // append encodes the row that a change leaves: a byte that says whether there is
 // one, and each column's length plus one (0 is NULL) and text; of a deleted row the
-// key columns.
+// key columns. A key with a window is one column, in its codec's bytes.
 func (e *rowEncoder[K, V]) append(dst []byte, c *record.Change[K, V]) ([]byte, error) {
 	if c.HasNew() {
 		dst = append(dst, 1)
 	} else {
 		dst = append(dst, 0)
 	}
-	for i := range e.keyLen {
-		dst = appendColumn(dst, func(dst []byte) ([]byte, bool) { return e.key.AppendText(dst, i, &c.Key) })
+	if e.windows != nil {
+		dst = appendColumn(dst, func(dst []byte) ([]byte, bool) { return e.keyCodec.Append(dst, c.Key), false })
+	} else {
+		for i := range e.plain.keyLen {
+			dst = appendColumn(dst, func(dst []byte) ([]byte, bool) { return e.plain.key.AppendText(dst, i, &c.Key) })
+		}
 	}
 	if !c.HasNew() {
 		return dst, nil
@@ -189,4 +253,39 @@ func (e *rowEncoder[K, V]) decode(payload []byte, columns [][]byte) (out [][]byt
 		payload = payload[n-1:]
 	}
 	return columns, deleted, nil
+}
+
+// decodeWindowed is Spec.Row where the key has a window, in one of its forms.
+func (e *rowEncoder[K, V]) decodeWindowed(
+	f *rowForm[K], payload []byte, columns [][]byte,
+) (out [][]byte, deleted bool, err error) {
+	raw, deleted, err := e.decode(payload, nil)
+	if err != nil {
+		return nil, false, err
+	}
+	if len(raw) == 0 || !deleted && len(raw) != 1+len(e.values) {
+		return nil, false, fmt.Errorf("%w: row in the queue has %d columns", state.ErrCorrupt, len(raw))
+	}
+	key, _, err := e.keyCodec.Decode(raw[0])
+	if err != nil {
+		return nil, false, err
+	}
+	out = columns
+	text := make([]byte, 0, 64) // a column that does not fit any more leaves what is there
+	for i := range f.keyLen {
+		at := len(text)
+		var null bool
+		if text, null = f.key.AppendText(text, i, &key); null {
+			out = append(out, nil)
+		} else {
+			out = append(out, text[at:len(text):len(text)])
+		}
+	}
+	if deleted {
+		return out, true, nil
+	}
+	for _, i := range f.values {
+		out = append(out, raw[1+i])
+	}
+	return out, false, nil
 }

@@ -106,7 +106,7 @@ func (e *Engine) groupTargets() error {
 			if err != nil {
 				return err
 			}
-			o := outputRun{id: id, node: n, spec: spec, run: r}
+			o := outputRun{id: id, node: n, spec: spec.For(t.connector), run: r}
 			if err := e.loadRefused(r, &o); err != nil {
 				return err
 			}

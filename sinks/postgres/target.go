@@ -137,6 +137,9 @@ func (c *connector) Transactional() bool { return true }
 // AsksOnError implements sinks.Refuser.
 func (c *connector) AsksOnError() {}
 
+// TakesWindowColumns implements sinks.WindowColumns.
+func (c *connector) TakesWindowColumns() {}
+
 // Open implements sinks.Connector.
 func (c *connector) Open(ctx context.Context, req sinks.OpenRequest) (sinks.Writer, error) {
 	w, err := c.newWriter(req)
