@@ -24,12 +24,15 @@ type mutant struct {
 	// test is the test of pkg that has to fail, with an output that matches sees. Subtests
 	// are behind slashes.
 	pkg, test, sees string
+	// tags are build tags, env are variables that the test is given.
+	tags string
+	env  []string
 }
 
 // root is the root of the repository.
 const root = "../.."
 
-func all() []mutant { return slices.Concat(app, direct, operators) }
+func all() []mutant { return slices.Concat(app, direct, operators, simulated) }
 
 // mutated returns the file with the fault in it.
 func (m *mutant) mutated() (text []byte, occurs int, err error) {
@@ -105,8 +108,8 @@ func (m *mutant) run(t *testing.T) ([]byte, error) {
 		t.Fatal(err)
 	}
 	tests := "^(" + strings.ReplaceAll(m.test, "/", ")$/^(") + ")$"
-	cmd := exec.CommandContext(t.Context(), "go", "test", "-vet=off", "-overlay", overlay, "-count=1",
-		"-timeout=15m", "-run", tests, m.pkg)
-	cmd.Dir = root
+	cmd := exec.CommandContext(t.Context(), "go", "test", "-vet=off", "-tags", m.tags, "-overlay", overlay,
+		"-count=1", "-timeout=15m", "-run", tests, m.pkg)
+	cmd.Dir, cmd.Env = root, append(os.Environ(), m.env...)
 	return cmd.CombinedOutput()
 }

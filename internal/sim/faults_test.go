@@ -46,7 +46,8 @@ type fault struct {
 	err        *kerr.Error // the answer
 	count      int         // of requests that are refused
 	member     int         // who leaves
-	// percent of what is not synced outlives a crash; for is how long a member is gone.
+	// percent of what is not synced outlives a crash, nothing at all if it is negative; lasts is
+	// how long a member is gone.
 	percent int
 	lasts   time.Duration
 	seed    uint64
@@ -84,6 +85,9 @@ func (f *fault) String() string {
 	switch f.harm {
 	case crashAt, crashOn, crashBehind, crashDisk:
 		s += fmt.Sprintf(", %d%% kept, back after %v", f.percent, f.lasts)
+		if f.percent < 0 {
+			s += " without a disk"
+		}
 	case pauseAt, leave, wipe:
 		s += fmt.Sprintf(", for %v", f.lasts)
 	}
@@ -137,7 +141,7 @@ var answers = []struct {
 // newFault chooses a fault.
 func (p *plan) newFault(r *rand.Rand) *fault {
 	f := &fault{
-		after: r.IntN(p.events), nth: 1 + r.IntN(6), percent: []int{0, 10, 50, 90, 100}[r.IntN(5)],
+		after: r.IntN(p.events), nth: 1 + r.IntN(4), percent: []int{0, 0, 10, 50, 90, 100, 100, -1}[r.IntN(8)],
 		lasts: time.Duration(r.IntN(4000)) * time.Millisecond, seed: r.Uint64(), member: r.IntN(p.members),
 		count: 1,
 	}
@@ -158,7 +162,7 @@ func (p *plan) newFault(r *rand.Rand) *fault {
 	case n < 44:
 		f.harm = pauseAt
 		if r.IntN(2) == 0 {
-			f.lasts += sessionTimeout // others have its tasks when it goes on
+			f.lasts += p.session // others have its tasks when it goes on
 		}
 	case n < 52:
 		f.harm = cutOn
@@ -332,7 +336,7 @@ func (f *faults) writes(l *life) {
 }
 
 func (f *faults) crash(l *life, x *fault) {
-	if l.crash(x.percent, rand.New(rand.NewPCG(x.seed, 4))) {
+	if l.crash(x) {
 		f.world.beginLater(l.member, x.lasts)
 	}
 }

@@ -108,12 +108,16 @@ func (l *life) open() (*engine.Engine, *state.Dir, error) {
 		return nil, nil, errors.Join(err, d.Close())
 	}
 	l.views = views
+	instance := ""
+	if w.plan.static {
+		instance = fmt.Sprint("member-", m.number)
+	}
 	e, err := engine.New(engine.Config{
 		App: w.app, Topologies: []*topology.Topology{topo}, Dir: d, Host: l.host, Logger: log,
 		Sources: connectors(topo), Targets: targets(topo), Brokers: w.brokers, Options: options,
-		Standbys: w.plan.standbys, Failpoint: l.hit, Wiped: w.wiped,
+		InstanceID: instance, Standbys: w.plan.standbys, Failpoint: l.hit, Wiped: w.wiped,
 		Limits: engine.Limits{
-			CommitInterval: w.plan.interval, SessionTimeout: sessionTimeout, TransactionTimeout: w.plan.timeout,
+			CommitInterval: w.plan.interval, SessionTimeout: w.plan.session, TransactionTimeout: w.plan.timeout,
 			Memory: 16 << 20,
 			// The order of inputs is exact however long a broker does not answer.
 			MaxIdle: time.Hour,
@@ -162,13 +166,16 @@ func (l *life) hit(point string) error {
 	}
 }
 
-// crash ends the process at once. What it does after that reaches nobody. It returns false
-// if that has happened already.
-func (l *life) crash(percent int, r *rand.Rand) (first bool) {
+// crash ends the process at once. What it does after that reaches nobody. The disk loses some
+// of what is not synced, or everything. It returns false if that has happened already.
+func (l *life) crash(x *fault) (first bool) {
 	l.once.Do(func() {
 		first = true
 		l.net.sever()
-		left := l.disk.crash(percent, r)
+		left := newDisk()
+		if x.percent >= 0 {
+			left = l.disk.crash(x.percent, rand.New(rand.NewPCG(x.seed, 4)))
+		}
 		m := l.member
 		m.mu.Lock()
 		if m.life == l {

@@ -3,17 +3,18 @@ package sim
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"io"
 	"net"
+	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kfake"
 )
 
-// errCut is what happens to those who use a connection that the simulation has cut.
-var errCut = errors.New("sim: the connection is cut")
+// errCut is what those are told who use a connection that the simulation has cut.
+var errCut = &net.OpError{Op: "read", Net: "tcp", Err: os.NewSyscallError("read", syscall.ECONNRESET)}
 
 // network is how a member reaches the cluster: connections that can be cut at any request,
 // and that stand still while the member does.

@@ -8,9 +8,6 @@ import (
 	"time"
 )
 
-// sessionTimeout is short so that a run is.
-const sessionTimeout = 6 * time.Second
-
 // plan is what a seed chooses.
 type plan struct {
 	seed       uint64
@@ -20,10 +17,11 @@ type plan struct {
 	brokers    int
 	members    int
 	standbys   int
+	static     bool // members keep their place in the group for the length of a session
 	interval   time.Duration
-	// timeout is that of transactions, longer than a session's at times.
-	timeout time.Duration
-	events  int
+	// session and timeout are those of the members and of transactions, short so that a run is.
+	session, timeout time.Duration
+	events           int
 	// pace is how long there is nothing to read between two batches.
 	pace time.Duration
 	// faults are what goes wrong, in the order of when it may.
@@ -36,16 +34,20 @@ func newPlan(seed uint64) *plan {
 		seed: seed, shape: &shapes[r.IntN(len(shapes))], debezium: r.IntN(3) == 0,
 		partitions: 1 + r.Int32N(4), brokers: 1 + r.IntN(2), members: 1 + r.IntN(3),
 		interval: time.Duration(5+r.IntN(200)) * time.Millisecond,
-		timeout:  time.Duration(3+r.IntN(10)) * time.Second,
-		events:   100 + r.IntN(400), pace: time.Duration(r.IntN(400)) * time.Millisecond,
+		session:  time.Duration(2+r.IntN(5)) * time.Second,
+		timeout:  time.Duration(2+r.IntN(12)) * time.Second,
+		events:   100 + r.IntN(250), pace: time.Duration(r.IntN(400)) * time.Millisecond,
 	}
-	if r.IntN(8) == 0 {
-		p.events += r.IntN(1500)
+	if r.IntN(20) == 0 {
+		p.events += r.IntN(1600)
 	}
 	if p.members > 1 {
 		p.standbys = r.IntN(2)
 	}
-	for range r.IntN(9) {
+	if p.static = r.IntN(4) == 0; r.IntN(4) == 0 {
+		p.pace *= 5
+	}
+	for range 1 + r.IntN(9) {
 		p.faults = append(p.faults, p.newFault(r))
 	}
 	slices.SortStableFunc(p.faults, func(a, b *fault) int { return cmp.Compare(a.after, b.after) })
@@ -57,9 +59,14 @@ func (p *plan) String() string {
 	if p.debezium {
 		form = "debezium"
 	}
-	return fmt.Sprintf("seed %d: %s of %s records, %d partitions, %d brokers, %d members, %d standbys, "+
+	members := "members"
+	if p.static {
+		members = "static members"
+	}
+	return fmt.Sprintf("seed %d: %s of %s records, %d partitions, %d brokers, %d %s, %d standbys, "+
 		"%d events %v apart, commits every %v, "+
-		"transactions end after %v%s", p.seed, p.shape.name, form, p.partitions, p.brokers, p.members,
-		p.standbys, p.events, p.pace, p.interval, p.timeout,
+		"sessions end after %v, transactions after %v%s",
+		p.seed, p.shape.name, form, p.partitions, p.brokers, p.members, members,
+		p.standbys, p.events, p.pace, p.interval, p.session, p.timeout,
 		schedule(p.faults))
 }

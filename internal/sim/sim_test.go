@@ -56,7 +56,10 @@ const patience = 2 * time.Minute
 
 // simulate runs one seed in a bubble of its own.
 func simulate(t *testing.T, seed uint64, dir string, count func(what string)) {
-	p := newPlan(seed)
+	simulatePlan(t, newPlan(seed), dir, count)
+}
+
+func simulatePlan(t *testing.T, p *plan, dir string, count func(what string)) {
 	if os.Getenv("TAILRACE_SIM_TRACE") != "" {
 		fmt.Fprintln(os.Stderr, p) // also of a run that does not end
 	}
@@ -69,7 +72,7 @@ func simulate(t *testing.T, seed uint64, dir string, count func(what string)) {
 	defer hangs.Stop()
 	synctest.Test(t, func(t *testing.T) {
 		if err := run(p, dir, count); err != nil {
-			t.Errorf("%v:\n%v\nRun it again with: make sim SEEDS=1 FIRST=%d", p, err, seed)
+			t.Errorf("%v:\n%v\nRun it again with: make sim SEEDS=1 FIRST=%d", p, err, p.seed)
 		}
 	})
 }
