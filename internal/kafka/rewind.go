@@ -27,12 +27,7 @@ func (s *Session) Rewind(ctx context.Context) error {
 	if len(owned) == 0 {
 		return nil
 	}
-	parts := make([]Partition, 0, len(owned))
-	for p := range owned {
-		parts = append(parts, p)
-	}
-	now, err := s.stableOffsets(ctx, parts)
-	if err != nil {
+	if err := s.unmoved(ctx, owned); err != nil {
 		return err
 	}
 	starts, err := s.starts(ctx, owned)
@@ -41,9 +36,6 @@ func (s *Session) Rewind(ctx context.Context) error {
 	}
 	set := map[string]map[int32]kgo.EpochOffset{}
 	for p, o := range owned {
-		if now[p].Next != o.Next {
-			return fmt.Errorf("%w: %s is at %d, not %d", ErrMoved, p, now[p].Next, o.Next)
-		}
 		if set[p.Topic] == nil {
 			set[p.Topic] = map[int32]kgo.EpochOffset{}
 		}
@@ -54,6 +46,34 @@ func (s *Session) Rewind(ctx context.Context) error {
 	}
 	s.gts.Client().SetOffsets(set)
 	return nil
+}
+
+// unmoved returns ErrMoved where the broker's offsets are not what this member committed last.
+func (s *Session) unmoved(ctx context.Context, owned map[Partition]Owned) error {
+	now, err := s.stableOffsets(ctx, slices.Collect(maps.Keys(owned)))
+	if err != nil {
+		return err
+	}
+	for p, o := range owned {
+		if now[p].Next != o.Next {
+			return fmt.Errorf("%w: %s is at %d, not %d", ErrMoved, p, now[p].Next, o.Next)
+		}
+	}
+	return nil
+}
+
+// Judge returns ErrMoved in place of Poll's error that a log no longer holds what comes next,
+// where others have gone on from there since: those who have consumed records of an exchange
+// delete them, and a member that was stopped meanwhile still asks for them.
+func (s *Session) Judge(ctx context.Context, polled error) error {
+	if !errors.Is(polled, kerr.OffsetOutOfRange) {
+		return polled
+	}
+	owned, _ := s.Owned()
+	if err := s.unmoved(ctx, owned); err != nil {
+		return err
+	}
+	return polled
 }
 
 // starts asks where those partitions begin of which no offset was ever committed.

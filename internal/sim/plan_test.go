@@ -28,6 +28,10 @@ type plan struct {
 	faults []*fault
 }
 
+func shapeOf(name string) *shape {
+	return &shapes[slices.IndexFunc(shapes, func(s shape) bool { return s.name == name })]
+}
+
 func newPlan(seed uint64) *plan {
 	r := rand.New(rand.NewPCG(seed, 1))
 	p := &plan{

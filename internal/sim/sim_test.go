@@ -51,6 +51,25 @@ func TestSim(t *testing.T) {
 	}
 }
 
+// A member that stood still while others consumed the records of an exchange, and deleted them,
+// goes on: it asks for what is gone, and has lost its place in the group by then.
+func TestStoppedBehindPurge(t *testing.T) {
+	if !simulates {
+		again(t)
+		return
+	}
+	for i := range 10 {
+		p := newPlan(uint64(i))
+		p.shape, p.debezium, p.partitions, p.brokers, p.members, p.standbys = shapeOf("walks"), false, 4, 1, 3, 0
+		p.static, p.session, p.timeout = true, 4*time.Second, 13*time.Second
+		p.events, p.pace, p.interval = 170, 500*time.Millisecond, 185*time.Millisecond
+		p.faults = []*fault{{
+			after: 27, nth: 1, harm: pauseAt, point: failpoint.KafkaCommitted, lasts: 7400 * time.Millisecond,
+		}}
+		simulatePlan(t, p, t.TempDir(), func(string) {})
+	}
+}
+
 // patience is how long a seed may take, which takes a tenth of a second by itself.
 const patience = 2 * time.Minute
 

@@ -44,6 +44,9 @@ func (e *Engine) cycle(ctx context.Context) error {
 	return e.commit(ctx)
 }
 
+// judgeTimeout bounds the question where the group stands.
+const judgeTimeout = 30 * time.Second
+
 // gather polls and computes until a commit is due, and returns how many records it fed.
 func (e *Engine) gather(ctx context.Context) (fed int, err error) {
 	wait, began := idlePoll, time.Time{}
@@ -54,7 +57,9 @@ func (e *Engine) gather(ctx context.Context) (fed int, err error) {
 		stop()
 		cancel()
 		if err != nil {
-			return fed, sessionError(err)
+			judge, cancel := context.WithTimeout(ctx, judgeTimeout)
+			defer cancel()
+			return fed, sessionError(e.session.Judge(judge, err))
 		}
 		// The poll may have waited for the group to take partitions away.
 		if err := e.dropRevoked(); err != nil {
@@ -198,7 +203,7 @@ func (e *Engine) abandon(ctx context.Context, cause error) error {
 		return sessionError(cause)
 	}
 	e.log.Info("a transaction was given up, its records are processed again")
-	rewind, cancel := context.WithTimeout(ctx, 30*time.Second)
+	rewind, cancel := context.WithTimeout(ctx, judgeTimeout)
 	defer cancel()
 	if err := e.session.Rewind(rewind); err != nil {
 		return sessionError(errors.Join(err, cause))
