@@ -116,17 +116,27 @@ func (p *planner) plan() (plan, []Problem) {
 	return out, problems
 }
 
-// wanted returns which tables belong into which of the two publications.
+// wanted returns which tables belong into which of the two publications. One that is refused
+// for want of a key stays where it is, in one of them or in none: with the key that it is
+// about to get it belongs elsewhere than without, where updates of it would fail.
 func (p *planner) wanted() (changing, inserting []*table) {
 	for _, t := range p.tables {
-		if t.identified() {
+		stays := p.wantsKey(t)
+		switch {
+		case t.identified(), stays && p.main().has(t):
 			changing = append(changing, t)
-		} else {
+		case !stays, p.inserts().has(t):
 			inserting = append(inserting, t)
 		}
 	}
 	return changing, inserting
 }
+
+// wantsKey reports whether a table is refused until it has a key.
+func (p *planner) wantsKey(t *table) bool { return t.req.Changes && !t.identified() }
+
+// has reports whether the publication, which may be absent, publishes the table.
+func (p *publication) has(t *table) bool { return p != nil && p.members[t.oid] != nil }
 
 // statements returns the SQL that makes our own publications right.
 func (p *planner) statements() []string {
@@ -222,9 +232,14 @@ func (p *planner) mayRun(sql []string) []Problem {
 	if len(why) == 0 {
 		return nil
 	}
+	fix := "run as an owner of the tables: " + strings.Join(sql, "; ") + ";"
+	for _, t := range p.tables {
+		if p.wantsKey(t) && len(p.covering(t)) == 0 {
+			fix += fmt.Sprintf(" %s, which has no key, is not among them: start again when it has", t.sql())
+		}
+	}
 	return []Problem{{Subject: "publications", Kind: sources.ErrConfig,
-		Text: "they are not as needed and cannot be made (" + strings.Join(why, "; ") + ")",
-		Fix:  "run as an owner of the tables: " + strings.Join(sql, "; ") + ";"}}
+		Text: "they are not as needed and cannot be made (" + strings.Join(why, "; ") + ")", Fix: fix}}
 }
 
 // apply runs the statements in one transaction, so that a table that moves between
