@@ -28,8 +28,9 @@ var simulated = []mutant{
 		"internal/kafka/session.go", `kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(),`,
 		`kgo.FetchIsolationLevel(kgo.ReadCommitted()),`),
 	simulatedIn("all that was polled is committed",
-		"internal/kafka/session.go", `		setOffsets(req, offsets)
-`, ``),
+		"internal/engine/kafka/commit.go", `			o.Metadata = s.metadata
+`, `			o.Metadata, o.Next = s.metadata, max(o.Next, b.polled)
+`),
 	simulatedIn("checkpoint and state are two batches",
 		"internal/engine/kafka/commit.go", `		if err := e.noteCheckpoint(batch, s.run); err != nil {
 			return err
@@ -42,9 +43,6 @@ var simulated = []mutant{
 			return err
 		}
 `),
-	simulatedIn("a task goes on though its inputs were taken away and given back",
-		"internal/engine/kafka/assign.go", `ownsAll(r.sub, id.partition, owned) && !r.restarted(owned) {`,
-		`ownsAll(r.sub, id.partition, owned) {`),
 	simulatedIn("what is handed over does not wait for the topic",
 		"internal/engine/kafka/handover.go", `b.handover.until = ends[b.partition]`,
 		`b.handover.until = ends[b.partition] * 0`),
