@@ -261,10 +261,15 @@ func (w *writer) checkTable(ctx context.Context, t *table, p *problems) (found b
 			return false, err
 		}
 	}
-	named := map[string]bool{}
+	named := map[string]*column{}
+	for i := range t.columns {
+		named[t.columns[i].name] = &t.columns[i]
+	}
+	if err := w.checkPrimaryKey(ctx, t, oid, cols, named, p); err != nil {
+		return false, err
+	}
 	for i := range t.columns {
 		c := &t.columns[i]
-		named[c.name] = true
 		base, err := w.typeName(ctx, t, c, p)
 		if err != nil {
 			return false, err
@@ -350,28 +355,56 @@ func fits(base string, k catalogColumn, given bool) bool {
 	return k.mod == -1 && (k.base == base || slices.Contains(wider[base], k.base))
 }
 
+// unfilled says that an insert which does not name the column is refused.
+func (k *catalogColumn) unfilled() bool { return k.notNull && !k.filled && k.generated == "" }
+
+// checkPrimaryKey refuses a primary key with columns that have to take NULL, and says so ahead
+// of them, which take none before it is gone.
+func (w *writer) checkPrimaryKey(
+	ctx context.Context, t *table, oid uint32, cols []catalogColumn, named map[string]*column, p *problems,
+) error {
+	rows, err := w.conn.Query(ctx, `SELECT c.conname::text, a.attname::text FROM pg_catalog.pg_constraint c
+		JOIN pg_catalog.pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = ANY (c.conkey)
+		WHERE c.conrelid = $1 AND c.contype = 'p' ORDER BY a.attnum`, oid)
+	if err != nil {
+		return w.wrap("reading the catalog", nil, err)
+	}
+	var constraint, col string
+	var refused []string
+	_, err = pgx.ForEachRow(rows, []any{&constraint, &col}, func() error {
+		i := slices.IndexFunc(cols, func(k catalogColumn) bool { return k.name == col })
+		if c := named[col]; c != nil && c.nullable || c == nil && i >= 0 && cols[i].unfilled() {
+			refused = append(refused, quote(col))
+		}
+		return nil
+	})
+	if err == nil && len(refused) > 0 {
+		p.addf("table %s has a primary key with %s, which the result has not, or as NULL; run: ALTER TABLE "+
+			"%[1]s DROP CONSTRAINT %[3]s", t.name.sql(), strings.Join(refused, ", "), quote(constraint))
+	}
+	return w.wrap("reading the catalog", nil, err)
+}
+
 // checkFurther checks the columns that the result has not: they are left to their
 // defaults.
-func (t *table) checkFurther(cols []catalogColumn, named map[string]bool, p *problems) {
+func (t *table) checkFurther(cols []catalogColumn, named map[string]*column, p *problems) {
 	for _, k := range cols {
-		if !named[k.name] && k.notNull && !k.filled && k.generated == "" {
+		if named[k.name] == nil && k.unfilled() {
 			p.addf("table %s, column %s is not in the result, NOT NULL and without a default; run: ALTER "+
 				"TABLE %[1]s ALTER COLUMN %[2]s DROP NOT NULL", t.name.sql(), quote(k.name))
 		}
 	}
 }
 
-// checkKey demands a unique index over exactly the key columns, as ON CONFLICT does.
+// checkKey demands a unique index over exactly the key columns, as ON CONFLICT does, which
+// refuses a deferrable one also beside it.
 func (w *writer) checkKey(ctx context.Context, t *table, oid uint32, p *problems) error {
-	rows, err := w.conn.Query(ctx, `SELECT array_agg(a.attname::text) FROM pg_catalog.pg_index i
+	rows, err := w.conn.Query(ctx, `SELECT array_agg(a.attname::text), i.indimmediate, c.relname::text
+		FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
 		CROSS JOIN LATERAL unnest(i.indkey) WITH ORDINALITY AS k(attnum, ord)
 		LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
-		WHERE i.indrelid = $1 AND i.indisunique AND i.indimmediate AND i.indisvalid AND i.indpred IS NULL
-		AND i.indexprs IS NULL AND k.ord <= i.indnkeyatts GROUP BY i.indexrelid`, oid)
-	if err != nil {
-		return w.wrap("reading the catalog", nil, err)
-	}
-	indexes, err := pgx.CollectRows(rows, pgx.RowTo[[]string])
+		WHERE i.indrelid = $1 AND i.indisunique AND i.indisvalid AND i.indpred IS NULL
+		AND i.indexprs IS NULL AND k.ord <= i.indnkeyatts GROUP BY i.indexrelid, i.indimmediate, c.relname`, oid)
 	if err != nil {
 		return w.wrap("reading the catalog", nil, err)
 	}
@@ -380,13 +413,25 @@ func (w *writer) checkKey(ctx context.Context, t *table, oid uint32, p *problems
 		want = append(want, c.name)
 	}
 	slices.Sort(want)
-	for _, have := range indexes {
+	var have []string
+	var immediate, found bool
+	var constraint string
+	_, err = pgx.ForEachRow(rows, []any{&have, &immediate, &constraint}, func() error {
 		slices.Sort(have)
-		if slices.Equal(have, want) {
-			return nil
+		switch {
+		case !slices.Equal(have, want):
+		case immediate:
+			found = true
+		default:
+			p.addf("table %s has a deferrable key on (%s), under which rows cannot be put in place of others; "+
+				"run: ALTER TABLE %[1]s DROP CONSTRAINT %[3]s", t.name.sql(), t.keyNames(), quote(constraint))
 		}
+		have = nil
+		return nil
+	})
+	if err == nil && !found {
+		p.addf("table %s has no unique key on exactly (%s), valid and not deferrable; run: ALTER TABLE %[1]s "+
+			"ADD UNIQUE (%[3]s)", t.name.sql(), t.keyNames(), t.list(0, t.keyLen, quote))
 	}
-	p.addf("table %s has no unique key on exactly (%s), valid and not deferrable; run: ALTER TABLE %[1]s "+
-		"ADD UNIQUE (%[3]s)", t.name.sql(), t.keyNames(), t.list(0, t.keyLen, quote))
-	return nil
+	return w.wrap("reading the catalog", nil, err)
 }
