@@ -101,7 +101,10 @@ type OpenRequest struct {
 	Incarnation string
 	// Outputs are all outputs that go to this target.
 	Outputs []Output
-	Logger  *slog.Logger
+	// AppTargets are the names of all targets of the app: what one of them has been writing
+	// may be another's from now on.
+	AppTargets []string
+	Logger     *slog.Logger
 }
 
 // DropRequest says whose progress to remove.

@@ -106,10 +106,14 @@ func (e *Engine) knows(t *targetRun, known map[string]string) bool {
 
 // openTarget is how a target is opened.
 func (e *Engine) openTarget(t *targetRun, known map[string]string) sinks.OpenRequest {
-	return sinks.OpenRequest{
+	req := sinks.OpenRequest{
 		App: e.cfg.App, Target: t.name, Incarnation: e.cfg.Dir.Incarnation(),
 		Outputs: e.outputList(t, known), Logger: e.log,
 	}
+	for _, t := range e.targets {
+		req.AppTargets = append(req.AppTargets, t.name)
+	}
+	return req
 }
 
 func (e *Engine) outputList(t *targetRun, known map[string]string) []sinks.Output {

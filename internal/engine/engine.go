@@ -154,6 +154,8 @@ type Engine struct {
 	// failed is the commit that failed, after which there is none: the stores hold what
 	// the database may lack.
 	failed error
+	// delivering says that the targets' workers run.
+	delivering bool
 	// lingering ends the wait of an epoch that lingers.
 	lingering *time.Timer
 	// inOrder says that transactions are taken in the order of their commit times, waiting
@@ -268,6 +270,7 @@ func (e *Engine) Run(asked context.Context) (err error) {
 			}
 		})
 	}
+	e.delivering = true
 	for _, t := range e.targets {
 		workers.Go(func() {
 			if err := e.deliver(ctx, t); err != nil {

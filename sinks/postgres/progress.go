@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -112,6 +114,9 @@ func (w *writer) tryClaim(ctx context.Context) (*heldLease, error) {
 	defer func() { _ = tx.Rollback(ctx) }()
 	tab := w.progress.sql()
 	tables, err := w.takeTables(ctx, tx)
+	if errors.Is(err, errNotLetGo) {
+		return nil, errors.Join(err, w.letGo(ctx, tx, tables))
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -156,6 +161,7 @@ func (w *writer) tryClaim(ctx context.Context) (*heldLease, error) {
 	if err := tx.Commit(ctx); err != nil {
 		return nil, err
 	}
+	claims.Store(w.session, nil)
 	w.setSeq(seq)
 	return nil, nil
 }
@@ -185,20 +191,61 @@ func (w *writer) takeTables(ctx context.Context, tx pgx.Tx) ([]string, error) {
 		return nil, fmt.Errorf("%w: target %q: two outputs write one table of %v; give each a table of its own",
 			sinks.ErrTableTaken, w.target, tables)
 	}
-	var table, app, target string
-	err = tx.QueryRow(ctx, `SELECT t, app, target FROM `+w.progress.sql()+` p, unnest(p.tables) t
-		WHERE t = ANY ($1) AND (app, target) <> ($2, $3) ORDER BY 1, 2, 3 LIMIT 1`, tables, w.app, w.target).
-		Scan(&table, &app, &target)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return tables, nil
-	}
+	return tables, w.takenTable(ctx, tx, tables)
+}
+
+// errNotLetGo: another target of this app has not been opened yet since it left a table to us.
+var errNotLetGo = errors.New("sinks/postgres: a table still stands for another target of this app, " +
+	"which lets go of it when it is opened")
+
+// claims are the sessions of this process that hold a progress row.
+var claims sync.Map
+
+// takenTable returns an error if one of our tables is somebody else's: ErrTableTaken, or of a
+// target of this app that is about to claim its row anew, and with it what it writes now,
+// errNotLetGo.
+func (w *writer) takenTable(ctx context.Context, tx pgx.Tx, tables []string) error {
+	rows, err := tx.Query(ctx, `SELECT t, app, target, session FROM `+w.progress.sql()+` p, unnest(p.tables) t
+		WHERE t = ANY ($1) AND (app, target) <> ($2, $3) ORDER BY 1, 2, 3`, tables, w.app, w.target)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return nil, fmt.Errorf("%w: table %s belongs to app %q, target %q, and app %q, target %q would write it as "+
-		"well: give this output another table; or, where the other writes it no more, drop that app, or run: "+
-		"DELETE FROM %s WHERE app = %s AND target = %s", sinks.ErrTableTaken, table, app, target, w.app,
-		w.target, w.progress.sql(), literal(app), literal(target))
+	var table, app, target, session string
+	var later error
+	_, err = pgx.ForEachRow(rows, []any{&table, &app, &target, &session}, func() error {
+		_, claimed := claims.Load(session)
+		switch {
+		case app == w.app && claimed:
+			return fmt.Errorf("%w: targets %q and %q of this app would both write table %s: give one of the "+
+				"outputs another table", sinks.ErrTableTaken, target, w.target, table)
+		case app == w.app && slices.Contains(w.appTargets, target):
+			later = fmt.Errorf("%w: table %s, target %q", errNotLetGo, table, target)
+			return nil
+		}
+		return fmt.Errorf("%w: table %s belongs to app %q, target %q, and app %q, target %q would write it as "+
+			"well: give this output another table; or, where the other writes it no more, drop that app, or run: "+
+			"DELETE FROM %s WHERE app = %s AND target = %s", sinks.ErrTableTaken, table, app, target, w.app,
+			w.target, w.progress.sql(), literal(app), literal(target))
+	})
+	if err != nil {
+		return err
+	}
+	return later
+}
+
+// letGo takes tables that we write no more out of our row, ahead of a claim that has to wait:
+// two targets may each wait for what the other has written so far.
+func (w *writer) letGo(ctx context.Context, tx pgx.Tx, tables []string) error {
+	if _, err := tx.Exec(ctx, "SET LOCAL lock_timeout = '5s'"); err != nil {
+		return err
+	}
+	if _, err := tx.Exec(ctx, `UPDATE `+w.progress.sql()+` p
+		SET tables = ARRAY(SELECT t FROM unnest(p.tables) t WHERE t = ANY ($3))
+		WHERE app = $1 AND target = $2 AND (incarnation = $4 OR lease_until < clock_timestamp())`,
+		w.app, w.target, tables, w.incarnation); err != nil {
+		return err
+	}
+	return tx.Commit(ctx)
 }
 
 // progressRow is what the row says, if it is still ours.

@@ -179,6 +179,7 @@ func (c *connector) newWriter(req sinks.OpenRequest) (*writer, error) {
 	w := &writer{
 		cfg: c.cfg, conf: conf, log: log.With("target", req.Target),
 		app: req.App, target: req.Target, incarnation: req.Incarnation, session: rand.Text(),
+		appTargets: req.AppTargets,
 	}
 	p := &problems{}
 	w.progress, err = parseName(c.cfg.ProgressTable)

@@ -31,6 +31,8 @@ type writer struct {
 	seq    uint64
 	has    bool
 	fenced error
+	// appTargets are all targets of the app.
+	appTargets []string
 
 	stop context.CancelFunc
 	done chan struct{}
@@ -161,6 +163,7 @@ func (w *writer) renewIdle(ctx context.Context) {
 
 // Close gives the lease up and ends the session.
 func (w *writer) Close() error {
+	claims.Delete(w.session)
 	w.stop()
 	<-w.done
 	w.mu.Lock()
