@@ -104,7 +104,10 @@ type OpenRequest struct {
 	// AppTargets are the names of all targets of the app: what one of them has been writing
 	// may be another's from now on.
 	AppTargets []string
-	Logger     *slog.Logger
+	// Claim is for checks alone: what they call it with is theirs to write, a table of a
+	// database or a file, unless another target's check has claimed it.
+	Claim  func(resource string) error
+	Logger *slog.Logger
 }
 
 // DropRequest says whose progress to remove.

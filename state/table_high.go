@@ -11,7 +11,7 @@ type highKey struct {
 }
 
 // beyond reports that the key in c.key cannot have been stored, and remembers it as
-// the largesc.
+// the largest.
 func (c *tableCore) beyond() (bool, error) {
 	if !c.high.known {
 		if err := c.findHigh(); err != nil {

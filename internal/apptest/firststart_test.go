@@ -70,8 +70,11 @@ func TestFirstStartWithWrongTarget(t *testing.T) {
 		in := sources.Table[int64, item](b, pgSource("shop", db), "public.items")
 		for name, c := range targets {
 			table := "rows"
-			if name == "loop" {
+			switch name {
+			case "loop":
 				table = "items"
+			case "one", "other":
+				table = "fresh"
 			}
 			sinks.Table(in, sinks.NewTarget(name, c), table)
 		}
@@ -92,6 +95,13 @@ func TestFirstStartWithWrongTarget(t *testing.T) {
 	if err := app.waitEnd(t); !errors.Is(err, sinks.ErrTargetSchema) ||
 		!strings.Contains(err.Error(), "feedback") {
 		t.Errorf("a target that is the source: %v", err)
+	}
+	nothingLeft(t, db)
+	// Two that would both make a table.
+	app = run(map[string]sinks.Connector{"one": target(wh.URL), "other": target(wh.URL)})
+	if err := app.waitEnd(t); !errors.Is(err, sinks.ErrTableTaken) ||
+		!strings.Contains(err.Error(), `targets "one" and "other" of this app would both write`) {
+		t.Errorf("two targets that write one table: %v", err)
 	}
 	nothingLeft(t, db)
 	if got := wh.Strings("select tablename from pg_tables where schemaname = 'public'"); fmt.Sprint(got) !=

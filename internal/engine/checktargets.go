@@ -30,16 +30,17 @@ func (e *Engine) begins() bool {
 // checkTargets returns everything that is wrong with targets, ahead of all that a start makes
 // or drops. One that cannot be asked is left to its worker, which tries again.
 func (e *Engine) checkTargets(ctx context.Context) error {
-	if !e.begins() || len(e.targets) == 0 {
-		return nil
+	if e.delivering || !e.begins() || len(e.targets) == 0 {
+		return nil // open targets that have become wrong are as if they were down
 	}
-	known, err := e.identify(ctx)
-	if err != nil {
+	var err error
+	if e.known, err = e.identify(ctx); err != nil {
 		return err
 	}
 	asking, cancel := context.WithTimeout(ctx, targetCheckTime)
 	defer cancel()
 	errs := make([]error, len(e.targets))
+	var claims claims
 	var all sync.WaitGroup
 	for i, t := range e.targets {
 		checker, ok := t.connector.(sinks.Checker)
@@ -47,9 +48,11 @@ func (e *Engine) checkTargets(ctx context.Context) error {
 			continue
 		}
 		all.Go(func() {
-			err := checker.Check(asking, e.openTarget(t, known))
+			req := e.openTarget(t)
+			req.Claim = func(resource string) error { return claims.take(resource, t.name) }
+			err := checker.Check(asking, req)
 			switch {
-			case errors.Is(err, sinks.ErrConfig), errors.Is(err, sinks.ErrTargetSchema) && e.knows(t, known):
+			case errors.Is(err, sinks.ErrConfig), errors.Is(err, sinks.ErrTargetSchema) && e.knows(t):
 				errs[i] = fmt.Errorf("engine: target %q: %w", t.name, err)
 			case err != nil && ctx.Err() == nil:
 				e.log.Warn("the target cannot be checked before the start, which goes on without",
@@ -59,6 +62,26 @@ func (e *Engine) checkTargets(ctx context.Context) error {
 	}
 	all.Wait()
 	return errors.Join(errs...)
+}
+
+// claims say which target of an app writes what.
+type claims struct {
+	mu sync.Mutex
+	by map[string]string
+}
+
+func (c *claims) take(resource, target string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if by, ok := c.by[resource]; ok && by != target {
+		return fmt.Errorf("%w: targets %q and %q of this app would both write %s: give one of the outputs another",
+			sinks.ErrTableTaken, min(by, target), max(by, target), resource)
+	}
+	if c.by == nil {
+		c.by = map[string]string{}
+	}
+	c.by[resource] = target
+	return nil
 }
 
 // identify asks databases that have not been opened yet which system they are. Who goes on
@@ -93,10 +116,10 @@ func identifyOnce(ctx context.Context, source sources.Identifier) (string, error
 
 // knows reports whether the systems are known of all databases that a target's outputs come
 // from: without, nothing that is printed may alter a table, which could be a source's.
-func (e *Engine) knows(t *targetRun, known map[string]string) bool {
+func (e *Engine) knows(t *targetRun) bool {
 	for _, o := range t.outputs {
 		for _, d := range e.databases {
-			if slices.Contains(d.runs, o.run) && e.cfg.Dir.System(d.name) == "" && known[d.name] == "" {
+			if slices.Contains(d.runs, o.run) && e.systemOf(d) == "" {
 				return false
 			}
 		}
@@ -105,10 +128,10 @@ func (e *Engine) knows(t *targetRun, known map[string]string) bool {
 }
 
 // openTarget is how a target is opened.
-func (e *Engine) openTarget(t *targetRun, known map[string]string) sinks.OpenRequest {
+func (e *Engine) openTarget(t *targetRun) sinks.OpenRequest {
 	req := sinks.OpenRequest{
 		App: e.cfg.App, Target: t.name, Incarnation: e.cfg.Dir.Incarnation(),
-		Outputs: e.outputList(t, known), Logger: e.log,
+		Outputs: e.outputList(t), Logger: e.log,
 	}
 	for _, t := range e.targets {
 		req.AppTargets = append(req.AppTargets, t.name)
@@ -116,24 +139,21 @@ func (e *Engine) openTarget(t *targetRun, known map[string]string) sinks.OpenReq
 	return req
 }
 
-func (e *Engine) outputList(t *targetRun, known map[string]string) []sinks.Output {
+func (e *Engine) outputList(t *targetRun) []sinks.Output {
 	out := make([]sinks.Output, len(t.outputs))
 	for i, o := range t.outputs {
 		out[i] = o.spec.Output
 		out[i].ID = o.id
-		out[i].Reads = e.readsOf(o.run, known)
+		out[i].Reads = e.readsOf(o.run)
 	}
 	return out
 }
 
 // readsOf names the tables that a topology reads in sources that have been opened, or of
 // which the system is known.
-func (e *Engine) readsOf(r *topologyRun, known map[string]string) (tables []sinks.SourceTable) {
+func (e *Engine) readsOf(r *topologyRun) (tables []sinks.SourceTable) {
 	for _, d := range e.databases {
-		system := e.cfg.Dir.System(d.name)
-		if system == "" {
-			system = known[d.name]
-		}
+		system := e.systemOf(d)
 		if system == "" {
 			continue
 		}
@@ -142,4 +162,12 @@ func (e *Engine) readsOf(r *topologyRun, known map[string]string) (tables []sink
 		}
 	}
 	return tables
+}
+
+// systemOf is the system that a database is, "" where that is not known yet.
+func (e *Engine) systemOf(d *databaseRun) string {
+	if system := e.cfg.Dir.System(d.name); system != "" {
+		return system
+	}
+	return e.known[d.name]
 }

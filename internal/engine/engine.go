@@ -154,6 +154,8 @@ type Engine struct {
 	// failed is the commit that failed, after which there is none: the stores hold what
 	// the database may lack.
 	failed error
+	// known are the systems of databases that were not open when targets were checked.
+	known map[string]string
 	// delivering says that the targets' workers run.
 	delivering bool
 	// lingering ends the wait of an epoch that lingers.

@@ -351,7 +351,7 @@ func (t *targetRun) refusedCount() (n int) {
 	return n
 }
 
-// degraded adds the keys of tables that are set aside, by topology and node.
+// noteRefusedKeys counts the keys of tables that are set aside, by topology and node.
 func (e *Engine) noteRefusedKeys(t *targetRun) {
 	counts := map[string]int{}
 	t.lettersMu.Lock()

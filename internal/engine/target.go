@@ -196,7 +196,7 @@ var errLostProgress = errors.New("engine: the target's progress is not what it w
 // drain opens the target and delivers until an error.
 func (e *Engine) drain(ctx context.Context, t *targetRun, pause *time.Duration) (err error) {
 	e.status.opening(t.name)
-	w, err := t.connector.Open(ctx, e.openTarget(t, nil))
+	w, err := t.connector.Open(ctx, e.openTarget(t))
 	if err != nil {
 		return err
 	}

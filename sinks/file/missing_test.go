@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -35,5 +36,22 @@ func TestMissingDirectory(t *testing.T) {
 		if _, err := os.Stat(filepath.Join(dir, "nowhere")); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("the directory: %v", err)
 		}
+	}
+}
+
+// A check says which file it is about, so that two targets that would both write it are found.
+func TestCheckClaims(t *testing.T) {
+	t.Chdir(t.TempDir())
+	var claimed []string
+	err := Target(Config{Path: "events"}).(sinks.Checker).Check(t.Context(), sinks.OpenRequest{
+		App: "a", Target: "t", Outputs: []sinks.Output{sinktest.Stream},
+		Claim: func(resource string) error {
+			claimed = append(claimed, resource)
+			return sinks.ErrTableTaken
+		},
+	})
+	at, absErr := filepath.Abs("events")
+	if !errors.Is(err, sinks.ErrTableTaken) || absErr != nil || !slices.Equal(claimed, []string{"file " + at}) {
+		t.Errorf("got %v, and it has claimed %v", err, claimed)
 	}
 }

@@ -26,6 +26,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 
 	"github.com/tailrace/tailrace/sinks"
 )
@@ -74,6 +75,13 @@ func (c *fileConnector) Check(_ context.Context, req sinks.OpenRequest) error {
 	}
 	if err := w.look(); err != nil {
 		return fmt.Errorf("sinks/file: target %q: %w", req.Target, withRemedy(err))
+	}
+	path, err := filepath.Abs(c.path)
+	if err != nil || req.Claim == nil {
+		return err
+	}
+	if err := req.Claim("file " + path); err != nil {
+		return fmt.Errorf("sinks/file: target %q: %w", req.Target, err)
 	}
 	return nil
 }

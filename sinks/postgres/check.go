@@ -32,7 +32,7 @@ func (w *writer) prepareTables(ctx context.Context) error {
 
 // check finds what open would refuse: it does what open does, up to the claim, and takes all
 // of it back.
-func (w *writer) check(ctx context.Context) error {
+func (w *writer) check(ctx context.Context, claim func(resource string) error) error {
 	if err := w.connect(ctx); err != nil {
 		return err
 	}
@@ -51,10 +51,20 @@ func (w *writer) check(ctx context.Context) error {
 			return err
 		}
 	}
-	if _, err = w.takeTables(ctx, tx); errors.Is(err, errNotLetGo) {
-		return nil
+	tables, err := w.takeTables(ctx, tx)
+	if err != nil && !errors.Is(err, errNotLetGo) {
+		return w.wrap(doing, nil, err)
 	}
-	return w.wrap(doing, nil, err)
+	system, err := w.system(ctx)
+	if err != nil || system == "" || claim == nil {
+		return err
+	}
+	for _, t := range tables {
+		if err := claim("table " + t + " of database " + system); err != nil {
+			return w.wrap(doing, nil, err)
+		}
+	}
+	return nil
 }
 
 // checkTables returns the statements that make what is missing, where nothing is wrong.

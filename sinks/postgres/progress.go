@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -113,12 +111,9 @@ func (w *writer) tryClaim(ctx context.Context) (*heldLease, error) {
 	}
 	defer func() { _ = tx.Rollback(ctx) }()
 	tab := w.progress.sql()
-	tables, err := w.takeTables(ctx, tx)
-	if errors.Is(err, errNotLetGo) {
-		return nil, errors.Join(err, w.letGo(ctx, tx, tables))
-	}
-	if err != nil {
-		return nil, err
+	tables, taken := w.takeTables(ctx, tx)
+	if taken != nil && !errors.Is(taken, errNotLetGo) {
+		return nil, taken
 	}
 	// A living instance may be in a long transaction that holds the row: that is not
 	// for us to wait for without a word.
@@ -152,6 +147,9 @@ func (w *writer) tryClaim(ctx context.Context) (*heldLease, error) {
 		}
 		seq = nil
 	}
+	if taken != nil {
+		return nil, errors.Join(taken, w.letGo(ctx, tx, tables))
+	}
 	if _, err := tx.Exec(ctx, `UPDATE `+tab+` SET incarnation = $3, session = $4, seq = $5,
 		lease_until = clock_timestamp() + make_interval(secs => $6::float8), tables = $7
 		WHERE app = $1 AND target = $2`,
@@ -161,91 +159,9 @@ func (w *writer) tryClaim(ctx context.Context) (*heldLease, error) {
 	if err := tx.Commit(ctx); err != nil {
 		return nil, err
 	}
-	claims.Store(w.session, nil)
+	w.claimed()
 	w.setSeq(seq)
 	return nil, nil
-}
-
-// takeTables returns the full names of our tables, unless another app or target writes
-// one of them: two writers would each delete what the other wrote. Claims come one
-// after the other, so that no two take one table.
-func (w *writer) takeTables(ctx context.Context, tx pgx.Tx) ([]string, error) {
-	if len(w.tables) == 0 {
-		return []string{}, nil // to drop the progress
-	}
-	names := make([]string, len(w.tables))
-	for i, t := range w.tables {
-		names[i] = t.name.sql()
-	}
-	if _, err := tx.Exec(ctx, "SELECT pg_catalog.pg_advisory_xact_lock($1)", int64(createLock)+1); err != nil {
-		return nil, err
-	}
-	var tables []string
-	err := tx.QueryRow(ctx, `SELECT coalesce(array_agg(DISTINCT n.nspname || '.' || c.relname), '{}')
-		FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-		WHERE c.oid = ANY ($1::text[]::pg_catalog.regclass[])`, names).Scan(&tables)
-	if err != nil {
-		return nil, err
-	}
-	if len(tables) < len(w.tables) {
-		return nil, fmt.Errorf("%w: target %q: two outputs write one table of %v; give each a table of its own",
-			sinks.ErrTableTaken, w.target, tables)
-	}
-	return tables, w.takenTable(ctx, tx, tables)
-}
-
-// errNotLetGo: another target of this app has not been opened yet since it left a table to us.
-var errNotLetGo = errors.New("sinks/postgres: a table still stands for another target of this app, " +
-	"which lets go of it when it is opened")
-
-// claims are the sessions of this process that hold a progress row.
-var claims sync.Map
-
-// takenTable returns an error if one of our tables is somebody else's: ErrTableTaken, or of a
-// target of this app that is about to claim its row anew, and with it what it writes now,
-// errNotLetGo.
-func (w *writer) takenTable(ctx context.Context, tx pgx.Tx, tables []string) error {
-	rows, err := tx.Query(ctx, `SELECT t, app, target, session FROM `+w.progress.sql()+` p, unnest(p.tables) t
-		WHERE t = ANY ($1) AND (app, target) <> ($2, $3) ORDER BY 1, 2, 3`, tables, w.app, w.target)
-	if err != nil {
-		return err
-	}
-	var table, app, target, session string
-	var later error
-	_, err = pgx.ForEachRow(rows, []any{&table, &app, &target, &session}, func() error {
-		_, claimed := claims.Load(session)
-		switch {
-		case app == w.app && claimed:
-			return fmt.Errorf("%w: targets %q and %q of this app would both write table %s: give one of the "+
-				"outputs another table", sinks.ErrTableTaken, target, w.target, table)
-		case app == w.app && slices.Contains(w.appTargets, target):
-			later = fmt.Errorf("%w: table %s, target %q", errNotLetGo, table, target)
-			return nil
-		}
-		return fmt.Errorf("%w: table %s belongs to app %q, target %q, and app %q, target %q would write it as "+
-			"well: give this output another table; or, where the other writes it no more, drop that app, or run: "+
-			"DELETE FROM %s WHERE app = %s AND target = %s", sinks.ErrTableTaken, table, app, target, w.app,
-			w.target, w.progress.sql(), literal(app), literal(target))
-	})
-	if err != nil {
-		return err
-	}
-	return later
-}
-
-// letGo takes tables that we write no more out of our row, ahead of a claim that has to wait:
-// two targets may each wait for what the other has written so far.
-func (w *writer) letGo(ctx context.Context, tx pgx.Tx, tables []string) error {
-	if _, err := tx.Exec(ctx, "SET LOCAL lock_timeout = '5s'"); err != nil {
-		return err
-	}
-	if _, err := tx.Exec(ctx, `UPDATE `+w.progress.sql()+` p
-		SET tables = ARRAY(SELECT t FROM unnest(p.tables) t WHERE t = ANY ($3))
-		WHERE app = $1 AND target = $2 AND (incarnation = $4 OR lease_until < clock_timestamp())`,
-		w.app, w.target, tables, w.incarnation); err != nil {
-		return err
-	}
-	return tx.Commit(ctx)
 }
 
 // progressRow is what the row says, if it is still ours.
@@ -313,6 +229,7 @@ func (w *writer) dropProgress(ctx context.Context) error {
 		return w.wrap("reading the progress row", nil, err)
 	}
 	w.incarnation = "dropped " + w.session
+	defer w.unclaim()
 	if err := w.claim(ctx); err != nil {
 		return err
 	}

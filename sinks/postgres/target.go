@@ -163,7 +163,7 @@ func (c *connector) Check(ctx context.Context, req sinks.OpenRequest) error {
 	}
 	c.warned.Do(func() { pgtls.Warn(&w.conf.Config, w.log) })
 	defer w.disconnect()
-	return w.check(ctx)
+	return w.check(ctx, req.Claim)
 }
 
 func (c *connector) newWriter(req sinks.OpenRequest) (*writer, error) {

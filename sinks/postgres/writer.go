@@ -163,7 +163,7 @@ func (w *writer) renewIdle(ctx context.Context) {
 
 // Close gives the lease up and ends the session.
 func (w *writer) Close() error {
-	claims.Delete(w.session)
+	w.unclaim()
 	w.stop()
 	<-w.done
 	w.mu.Lock()

@@ -103,7 +103,7 @@ func (b *batch) dropTail() {
 	b.spans = b.spans[:len(b.spans)-1]
 }
 
-// seal gives the batch its public form. release is called once by its reader.
+// seal gives the batch its public form. recycle is called once by its reader.
 func (b *batch) seal(recycle func(*batch)) *sources.Batch {
 	b.out = b.out[:0]
 	for i, s := range b.spans {

@@ -46,3 +46,18 @@ func TestPublicationsBesideLostKey(t *testing.T) {
 	checkProblem(t, err, sources.ErrConfig, `FOR TABLE ONLY "public"."b" WITH`,
 		`"public"."a", which has no key, is not among them`)
 }
+
+// A table that is read as events and loses its key leaves the publication of updates, were it
+// the last one in it: PostgreSQL would refuse the application's own updates.
+func TestEventsLoseTheirKey(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.exec("CREATE TABLE log (id int PRIMARY KEY, line text)")
+	f.want("public.log", ";line")
+	_ = f.open().Close()
+	f.exec("INSERT INTO log VALUES (1, 'a')")
+	f.exec("ALTER TABLE log DROP CONSTRAINT log_pkey")
+	_ = f.open().Close()
+	f.exec("UPDATE log SET line = 'b'")
+	f.exec("DELETE FROM log")
+}

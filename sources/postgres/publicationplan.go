@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -23,7 +24,7 @@ type plan struct {
 	creates bool
 }
 
-// comment marks what Tailrace made, so that it changes and drops nothing else.
+// ownComment marks what Tailrace made, so that it changes and drops nothing else.
 func ownComment(app, database, slot string) string {
 	return fmt.Sprintf("made by Tailrace for app %s, database %s, slot %s", app, database, slot)
 }
@@ -189,12 +190,21 @@ func (p *planner) membership(pub *publication, name string, tables []*table) []s
 		}
 	}
 	extra := false
-	for oid := range pub.members {
+	var leave []string
+	for oid, m := range pub.members {
 		extra = extra || !keep[oid]
+		if !keep[oid] && strings.HasPrefix(m.id, "r") { // and not with its schema
+			leave = append(leave, m.name)
+		}
 	}
+	slices.Sort(leave)
 	alter := "ALTER PUBLICATION " + ident(name)
-	if extra && !p.adding && len(all) > 0 {
+	switch {
+	case p.adding:
+	case extra && len(all) > 0:
 		return []string{alter + " SET TABLE " + strings.Join(all, ", ")}
+	case len(leave) > 0: // a publication's tables cannot be set to none
+		return []string{alter + " DROP TABLE " + strings.Join(leave, ", ")}
 	}
 	var out []string
 	if len(partly) > 0 {
