@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -75,10 +76,32 @@ const patience = 2 * time.Minute
 
 // simulate runs one seed in a bubble of its own.
 func simulate(t *testing.T, seed uint64, dir string, count func(what string)) {
-	simulatePlan(t, newPlan(seed), dir, count)
+	p := newPlan(seed)
+	err := try(t, p, dir, count)
+	for again := 1; again < attempts && errors.Is(err, errUnsettled); again++ {
+		t.Logf("seed %d is run again: %v", seed, err)
+		p = newPlan(seed)
+		err = try(t, p, dir, count)
+	}
+	report(t, p, err)
 }
 
+// attempts is how often a seed is run whose group does not settle: kfake's ghost appears about
+// once in a thousand seeds, and seldom twice, where a member of ours that did not join would
+// fail each time.
+const attempts = 4
+
 func simulatePlan(t *testing.T, p *plan, dir string, count func(what string)) {
+	report(t, p, try(t, p, dir, count))
+}
+
+func report(t *testing.T, p *plan, err error) {
+	if err != nil {
+		t.Errorf("%v:\n%v\nRun it again with: make sim SEEDS=1 FIRST=%d", p, err, p.seed)
+	}
+}
+
+func try(t *testing.T, p *plan, dir string, count func(what string)) (err error) {
 	if os.Getenv("TAILRACE_SIM_TRACE") != "" {
 		fmt.Fprintln(os.Stderr, p) // also of a run that does not end
 	}
@@ -89,11 +112,8 @@ func simulatePlan(t *testing.T, p *plan, dir string, count func(what string)) {
 		os.Exit(2)
 	})
 	defer hangs.Stop()
-	synctest.Test(t, func(t *testing.T) {
-		if err := run(p, dir, count); err != nil {
-			t.Errorf("%v:\n%v\nRun it again with: make sim SEEDS=1 FIRST=%d", p, err, p.seed)
-		}
-	})
+	synctest.Test(t, func(*testing.T) { err = run(p, dir, count) })
+	return err
 }
 
 // again runs the test with the build tag that simulating needs.

@@ -306,7 +306,9 @@ func (w *world) group() error {
 		return err
 	}
 	var b strings.Builder
+	settled := true
 	for _, g := range groups {
+		settled = settled && g.State == "Stable"
 		fmt.Fprintf(&b, "the group is %s", g.State)
 		for _, m := range g.Members {
 			fmt.Fprintf(&b, "\n  %s %s", m.MemberID, m.ClientHost)
@@ -317,8 +319,15 @@ func (w *world) group() error {
 			}
 		}
 	}
+	if !settled {
+		return fmt.Errorf("%w: %s", errUnsettled, b.String())
+	}
 	return errors.New(b.String())
 }
+
+// errUnsettled says that a group was rebalancing when the time was up. kfake never drops a
+// member whose answer to JoinGroup could not be delivered, and the others wait for it.
+var errUnsettled = errors.New("sim: the group did not settle")
 
 // viewDifferences compares the rows of views that all members have together.
 func (w *world) viewDifferences(want *expected) error {

@@ -24,9 +24,8 @@ type publication struct {
 type member struct {
 	// id tells it from another member that is the same table: r and the number of the
 	// table's own entry, s and that of its schema, or a for all tables.
-	id string
-	// name is the table's, quoted.
-	name string
+	id           string
+	schema, name string // the table's
 	// columns is the column list, nil for all columns.
 	columns []string
 	// filter is the row filter, "" for none; filterColumns are the columns it uses.
@@ -88,7 +87,7 @@ func readMembers(ctx context.Context, c *pgx.Conn, version int, pubs map[string]
 	}
 	rows, err := c.Query(ctx, `SELECT t.pubname::text, c.oid::int8,
 		CASE WHEN r.oid IS NOT NULL THEN 'r' || r.oid WHEN p.puballtables THEN 'a' ELSE coalesce('s' || `+schema+`, '') END,
-		quote_ident(n.nspname) || '.' || quote_ident(c.relname), `+list+`, `+filter+`, `+used+`
+		n.nspname::text, c.relname::text, `+list+`, `+filter+`, `+used+`
 		FROM pg_publication_tables t
 		JOIN pg_namespace n ON n.nspname = t.schemaname
 		JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename
@@ -102,7 +101,8 @@ func readMembers(ctx context.Context, c *pgx.Conn, version int, pubs map[string]
 		var pub string
 		var oid int64
 		m := &member{}
-		if err := rows.Scan(&pub, &oid, &m.id, &m.name, &m.columns, &m.filter, &m.filterColumns); err != nil {
+		err := rows.Scan(&pub, &oid, &m.id, &m.schema, &m.name, &m.columns, &m.filter, &m.filterColumns)
+		if err != nil {
 			return fmt.Errorf("postgres: read the publications' tables: %w", err)
 		}
 		if m.filter == "" {

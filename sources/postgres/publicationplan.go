@@ -194,7 +194,7 @@ func (p *planner) membership(pub *publication, name string, tables []*table) []s
 	for oid, m := range pub.members {
 		extra = extra || !keep[oid]
 		if !keep[oid] && strings.HasPrefix(m.id, "r") { // and not with its schema
-			leave = append(leave, m.name)
+			leave = append(leave, ident(m.schema)+"."+ident(m.name))
 		}
 	}
 	slices.Sort(leave)
