@@ -292,8 +292,11 @@ func (w *world) compare(want *expected) error {
 		if err == nil && failed == nil {
 			return nil
 		}
-		if failed != nil || time.Now().After(deadline) {
-			return errors.Join(failed, err, w.group())
+		switch group := w.group; {
+		case failed != nil:
+			return errors.Join(failed, err, errors.New(group().Error())) // however the group stands
+		case time.Now().After(deadline):
+			return errors.Join(err, group())
 		}
 		time.Sleep(200 * time.Millisecond) // virtual, between two looks
 	}
