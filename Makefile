@@ -27,11 +27,10 @@ GOLANGCI := $(GOBIN)/golangci-lint
 # The version's number, if the program is there.
 GOLANGCI_FOUND = $(shell $(GOLANGCI) version --short 2>/dev/null)
 
-# The tests of a package that kills or starts servers wait for a third of their time, so
-# three packages at once keep two cores at work. They have been vetted before.
+# The tests have been vetted before.
 .PHONY: test
 test: vet lint-if-installed java ## everything that CI runs; under 25 minutes on 2 cores
-	$(GO) test -vet=off -p 3 -timeout 15m ./...
+	$(GO) test -vet=off -timeout 15m ./...
 
 .PHONY: vet
 vet:
