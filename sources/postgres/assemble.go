@@ -176,13 +176,13 @@ func (a *assembler) relation(body []byte) error {
 	if err != nil {
 		return err
 	}
-	tx := moment{commitLSN: a.commitLSN}
+	xid := uint32(0)
 	if a.tx != nil {
-		tx.xid = a.tx.XID
+		xid = a.tx.XID
 	}
-	rel, known := a.describe.describe(m, tx)
+	rel, known := a.describe.describe(m, xid)
 	if !known {
-		a.unknown = &unknown{m, tx}
+		a.unknown = &unknown{m, xid}
 		return nil
 	}
 	a.described(m, rel)
@@ -191,8 +191,8 @@ func (a *assembler) relation(body []byte) error {
 
 // unknown is a description that the catalog has to be asked about.
 type unknown struct {
-	m  pgoutput.RelationMessage
-	tx moment
+	m   pgoutput.RelationMessage
+	xid uint32 // of the transaction it is in
 }
 
 // described takes the relation of a description.

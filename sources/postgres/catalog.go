@@ -22,30 +22,26 @@ type server struct {
 	bypassRLS           bool
 	slots, maxSlots     int
 	senders, maxSenders int
-	head                uint64
+	seen                seen // ahead of all that is read from the catalog
 }
 
 func readServer(ctx context.Context, c *pgx.Conn) (*server, error) {
 	s := &server{version: majorVersion(c.PgConn().ParameterStatus("server_version"))}
-	var head string
+	var snapshot string
 	err := c.QueryRow(ctx, `SELECT current_setting('wal_level'), current_setting('server_encoding'),
 		pg_is_in_recovery(), current_database()::text, current_user::text,
 		r.rolsuper, r.rolbypassrls, has_database_privilege(current_database(), 'CREATE'),
 		(SELECT count(*)::int FROM pg_replication_slots), current_setting('max_replication_slots')::int,
 		(SELECT count(*)::int FROM pg_stat_replication), current_setting('max_wal_senders')::int,
-		CASE WHEN pg_is_in_recovery() THEN '0/0' ELSE pg_current_wal_lsn()::text END
+		`+seenSQL+`
 		FROM pg_roles r WHERE r.rolname = current_user`).Scan(
 		&s.walLevel, &s.encoding, &s.recovery, &s.database, &s.role, &s.superuser, &s.bypassRLS, &s.mayCreate,
-		&s.slots, &s.maxSlots, &s.senders, &s.maxSenders, &head)
+		&s.slots, &s.maxSlots, &s.senders, &s.maxSenders, &snapshot)
 	if err != nil {
 		return nil, fmt.Errorf("postgres: read the server's settings: %w", err)
 	}
-	lsn, err := record.ParseLSN(head)
-	if err != nil {
-		return nil, err
-	}
-	s.head = uint64(lsn)
-	return s, nil
+	s.seen, err = parseSeen(snapshot)
+	return s, err
 }
 
 // table is a table that was asked for, as the catalog has it.

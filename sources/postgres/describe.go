@@ -26,9 +26,8 @@ type catalogDescriber struct {
 	// start, known their last one.
 	wanted        map[uint32]*table
 	opened, known map[uint32]*record.Relation
-	// looked is up to where the log is of moments before the catalog was looked at last, for
-	// each table.
-	looked map[uint32]uint64
+	// looked is what the catalog showed when it was looked at last, for each table.
+	looked map[uint32]seen
 	// generated says whether stored generated columns of a table are in the log, listed that
 	// a column list says what is.
 	generated, listed map[uint32]bool
@@ -37,24 +36,24 @@ type catalogDescriber struct {
 func newDescriber(o *opening, s *session) *catalogDescriber {
 	d := &catalogDescriber{ctx: s.ctx, conn: o.conn, wanted: map[uint32]*table{},
 		opened: map[uint32]*record.Relation{}, known: map[uint32]*record.Relation{},
-		looked: map[uint32]uint64{}, generated: map[uint32]bool{}, listed: map[uint32]bool{}}
+		looked: map[uint32]seen{}, generated: map[uint32]bool{}, listed: map[uint32]bool{}}
 	relations := o.relations()
 	for _, t := range o.tables {
 		rel := relations[t.req.Name]
 		s.relations[t.req.Name], d.wanted[t.oid] = rel, t
-		d.opened[t.oid], d.known[t.oid], d.looked[t.oid] = rel, rel, o.server.head
+		d.opened[t.oid], d.known[t.oid], d.looked[t.oid] = rel, rel, o.server.seen
 		d.generated[t.oid], d.listed[t.oid] = o.plan.publishesGenerated(t), o.plan.columnList(t) != nil
 	}
 	return d
 }
 
 // describe implements describer. The relation is the one from before where nothing has changed.
-func (d *catalogDescriber) describe(m pgoutput.RelationMessage, tx moment) (*record.Relation, bool) {
+func (d *catalogDescriber) describe(m pgoutput.RelationMessage, xid uint32) (*record.Relation, bool) {
 	if d.openedAs(m) == nil {
 		return nil, true
 	}
 	old := d.known[m.OID]
-	if old != nil && matches(old, m) && tx.commitLSN < d.looked[m.OID] && unalteredSince(old, tx.xid) {
+	if old != nil && matches(old, m) && d.looked[m.OID].shows(xid) && unalteredSince(old, xid) {
 		return old, true
 	}
 	return nil, false
@@ -75,13 +74,13 @@ func (d *catalogDescriber) openedAs(m pgoutput.RelationMessage) *record.Relation
 }
 
 // look implements describer. Tables that are described one after the other share a connection.
-func (d *catalogDescriber) look(m pgoutput.RelationMessage, tx moment) (*record.Relation, error) {
+func (d *catalogDescriber) look(m pgoutput.RelationMessage, xid uint32) (*record.Relation, error) {
 	ctx, cancel := context.WithTimeout(d.ctx, 30*time.Second)
 	defer cancel()
 	used := d.open != nil
-	rel, err := d.lookOnce(ctx, m, tx)
+	rel, err := d.lookOnce(ctx, m, xid)
 	if err != nil && used { // The connection may have been lost since.
-		rel, err = d.lookOnce(ctx, m, tx)
+		rel, err = d.lookOnce(ctx, m, xid)
 	}
 	if err != nil {
 		return nil, err
@@ -96,7 +95,7 @@ func (d *catalogDescriber) look(m pgoutput.RelationMessage, tx moment) (*record.
 // lookOnce asks over the connection that is open, or a new one. It leaves none open that has
 // failed.
 func (d *catalogDescriber) lookOnce(
-	ctx context.Context, m pgoutput.RelationMessage, tx moment,
+	ctx context.Context, m pgoutput.RelationMessage, xid uint32,
 ) (*record.Relation, error) {
 	if d.open == nil {
 		c, err := connect(ctx, d.conn)
@@ -109,7 +108,7 @@ func (d *catalogDescriber) lookOnce(
 		}
 		d.open = c
 	}
-	rel, err := d.fresh(ctx, m, tx)
+	rel, err := d.fresh(ctx, m, xid)
 	d.used = time.Now()
 	if err != nil {
 		d.close()
@@ -133,12 +132,6 @@ func (d *catalogDescriber) close() {
 		d.open.Close(d.ctx)
 		d.open = nil
 	}
-}
-
-// moment is the transaction that something in the log is of.
-type moment struct {
-	xid       uint32
-	commitLSN uint64
 }
 
 // matches reports whether a relation is what the log describes. Under FULL the log
@@ -168,17 +161,13 @@ func unalteredSince(r *record.Relation, xid uint32) bool {
 
 // fresh makes a relation with the help of the catalog.
 func (d *catalogDescriber) fresh(
-	ctx context.Context, m pgoutput.RelationMessage, tx moment,
+	ctx context.Context, m pgoutput.RelationMessage, xid uint32,
 ) (*record.Relation, error) {
 	c := d.open
 	rel := &record.Relation{Schema: m.Schema, Name: m.Name, OID: m.OID, Identity: identityOf(m.Identity),
 		Opened: d.openedAs(m)}
-	var looked int64
-	// The position first: what was committed before it is in what is read then.
-	if err := c.QueryRow(ctx, "SELECT (pg_current_wal_lsn() - '0/0')::int8").Scan(&looked); err != nil {
-		return nil, fmt.Errorf("postgres: position of the log: %w", err)
-	}
-	if _, err := c.Exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"); err != nil {
+	looked, err := beginSeeing(ctx, c, xid)
+	if err != nil {
 		return nil, fmt.Errorf("postgres: look at table %s: %w", rel, err)
 	}
 	if err := c.QueryRow(ctx, "SELECT coalesce(pg_relation_filenode($1::int8::oid), 0)::int8", int64(m.OID)).
@@ -193,8 +182,8 @@ func (d *catalogDescriber) fresh(
 	if err != nil {
 		return nil, err
 	}
-	for i, number := range numbers(m.Columns, tx.xid, append(attributes, d.published(now)...)) {
-		out, err := describeColumn(ctx, c, &m, i, now.numbered(number), tx.xid)
+	for i, number := range numbers(m.Columns, xid, append(attributes, d.published(now)...)) {
+		out, err := describeColumn(ctx, c, &m, i, now.numbered(number), xid)
 		if err != nil {
 			return nil, err
 		}
@@ -204,7 +193,7 @@ func (d *catalogDescriber) fresh(
 	if _, err := c.Exec(ctx, "COMMIT"); err != nil {
 		return nil, fmt.Errorf("postgres: look at table %s: %w", rel, err)
 	}
-	d.looked[m.OID] = uint64(looked)
+	d.looked[m.OID] = looked
 	return rel, nil
 }
 

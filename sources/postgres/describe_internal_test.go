@@ -21,14 +21,14 @@ type slowCatalog struct {
 	asked, answer chan bool
 }
 
-func (slowCatalog) describe(pgoutput.RelationMessage, moment) (*record.Relation, bool) {
+func (slowCatalog) describe(pgoutput.RelationMessage, uint32) (*record.Relation, bool) {
 	return nil, false
 }
 
-func (c slowCatalog) look(m pgoutput.RelationMessage, tx moment) (*record.Relation, error) {
+func (c slowCatalog) look(m pgoutput.RelationMessage, xid uint32) (*record.Relation, error) {
 	c.asked <- true
 	<-c.answer
-	rel, _ := c.anyTable.describe(m, tx)
+	rel, _ := c.anyTable.describe(m, xid)
 	return rel, nil
 }
 

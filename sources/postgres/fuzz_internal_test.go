@@ -37,9 +37,9 @@ func (anyTable) partition(root *record.Relation, _ pgoutput.RelationMessage) (*r
 func (anyTable) rest(time.Time) {}
 func (anyTable) close()         {}
 
-func (anyTable) look(pgoutput.RelationMessage, moment) (*record.Relation, error) { return nil, nil }
+func (anyTable) look(pgoutput.RelationMessage, uint32) (*record.Relation, error) { return nil, nil }
 
-func (anyTable) describe(m pgoutput.RelationMessage, _ moment) (*record.Relation, bool) {
+func (anyTable) describe(m pgoutput.RelationMessage, _ uint32) (*record.Relation, bool) {
 	if m.OID%2 == 0 {
 		return nil, true
 	}

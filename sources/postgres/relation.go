@@ -22,9 +22,9 @@ type relation struct {
 type describer interface {
 	// describe returns the relation of a description in a transaction, nil for a table nobody
 	// asked for; known is false where the catalog has to be asked.
-	describe(m pgoutput.RelationMessage, tx moment) (rel *record.Relation, known bool)
+	describe(m pgoutput.RelationMessage, xid uint32) (rel *record.Relation, known bool)
 	// look asks the catalog. It takes its time, so nobody waits for a lock meanwhile.
-	look(m pgoutput.RelationMessage, tx moment) (*record.Relation, error)
+	look(m pgoutput.RelationMessage, xid uint32) (*record.Relation, error)
 	// rest gives up what looks have left open and no longer use, close all of it.
 	rest(now time.Time)
 	close()

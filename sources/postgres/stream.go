@@ -278,7 +278,7 @@ func (r *receiver) look() error {
 		signal(s.wake)
 	}
 	s.mu.Unlock()
-	rel, err := s.asm.describe.look(what.m, what.tx)
+	rel, err := s.asm.describe.look(what.m, what.xid)
 	s.mu.Lock()
 	s.asm.unknown = nil
 	if err == nil {
