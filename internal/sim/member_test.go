@@ -102,7 +102,7 @@ func (l *life) open() (*engine.Engine, *state.Dir, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	options := slices.Concat(quiet, []kgo.Opt{kgo.Dialer(l.net.dial)})
+	options := slices.Concat(quiet, []kgo.Opt{kgo.Dialer(l.net.dial), kgo.RebalanceTimeout(rebalance)})
 	topo, views, err := w.plan.shape.topology(w, options)
 	if err != nil {
 		return nil, nil, errors.Join(err, d.Close())
@@ -131,6 +131,15 @@ func (l *life) open() (*engine.Engine, *state.Dir, error) {
 
 // quiet are options of all clients: metrics for brokers and compression only cost time here.
 var quiet = []kgo.Opt{kgo.DisableClientMetrics(), kgo.ProducerBatchCompression(kgo.NoCompression())}
+
+// rebalance is how long a group waits for members that do not join. In kfake a group may come to
+// rest only when this has passed without anybody joining or leaving, which begins it anew: a member
+// that leaves, or times out, while its SyncGroup waits is taken off the count of those that have
+// joined, to which it did not belong, so that one is lacking however many join. Clients give a
+// JoinGroup up after this and 10 s, leave, and join again a second later. With their default of
+// 60 s three members in turn never let it pass; 3 s must pass within the 14 s of a turn, of which
+// 3 s at most lie between a member's leaving and joining.
+const rebalance = 3 * time.Second
 
 // over is called when nothing of it runs any more. A member that has ended by itself is
 // started again, as who looks after processes does.

@@ -25,6 +25,9 @@ type network struct {
 	// of the connection; done, if there is any, is called when it has gone out.
 	request func(key int16) (what fate, done func())
 
+	// unnoticed is after how long a broker learns that a connection is gone.
+	unnoticed time.Duration
+
 	mu    sync.Mutex
 	gone  bool
 	conns map[*conn]bool
@@ -47,7 +50,8 @@ func newNetwork(w *world, request func(key int16) (fate, func())) *network {
 	open := make(chan struct{})
 	close(open)
 	return &network{
-		virtual: &w.virtual, drains: &w.drains, request: request, conns: map[*conn]bool{}, open: open,
+		virtual: &w.virtual, drains: &w.drains, request: request, unnoticed: w.plan.unnoticed,
+		conns: map[*conn]bool{}, open: open,
 	}
 }
 
@@ -194,8 +198,8 @@ func (c *conn) Close() error {
 	return nil
 }
 
-// give gives the connection up. The broker learns of it later, as where a machine is gone: a
-// member of a group whose answer kfake cannot get rid of would stay in the group for ever.
+// give gives the connection up. The broker learns of it at once, as where a process is gone, or
+// later, as where a machine is.
 func (c *conn) give() {
 	c.mu.Lock()
 	given := c.given
@@ -204,14 +208,14 @@ func (c *conn) give() {
 	if given {
 		return
 	}
+	if c.network.unnoticed == 0 {
+		c.Conn.Close()
+		return
+	}
 	_ = c.Conn.SetDeadline(time.Unix(1, 0)) // who reads or writes ends; a pipe has deadlines
 	c.network.drains.Go(func() {
-		_ = c.Conn.SetReadDeadline(time.Now().Add(unnoticed))
+		_ = c.Conn.SetReadDeadline(time.Now().Add(c.network.unnoticed))
 		_, _ = io.Copy(io.Discard, c.Conn) // to nobody
 		c.Conn.Close()
 	})
 }
-
-// unnoticed is after how long a broker learns that a connection is gone: longer than a
-// rebalance takes.
-const unnoticed = 90 * time.Second

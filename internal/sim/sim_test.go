@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -76,27 +75,11 @@ const patience = 2 * time.Minute
 
 // simulate runs one seed in a bubble of its own.
 func simulate(t *testing.T, seed uint64, dir string, count func(what string)) {
-	p := newPlan(seed)
-	err := try(t, p, dir, count)
-	for again := 1; again < attempts && errors.Is(err, errUnsettled); again++ {
-		t.Logf("seed %d is run again: %v", seed, err)
-		p = newPlan(seed)
-		err = try(t, p, dir, count)
-	}
-	report(t, p, err)
+	simulatePlan(t, newPlan(seed), dir, count)
 }
-
-// attempts is how often a seed is run whose group does not settle: kfake's ghost appears about
-// once in a thousand seeds, and seldom twice, where a member of ours that did not join would
-// fail each time.
-const attempts = 4
 
 func simulatePlan(t *testing.T, p *plan, dir string, count func(what string)) {
-	report(t, p, try(t, p, dir, count))
-}
-
-func report(t *testing.T, p *plan, err error) {
-	if err != nil {
+	if err := try(t, p, dir, count); err != nil {
 		t.Errorf("%v:\n%v\nRun it again with: make sim SEEDS=1 FIRST=%d", p, err, p.seed)
 	}
 }

@@ -292,11 +292,8 @@ func (w *world) compare(want *expected) error {
 		if err == nil && failed == nil {
 			return nil
 		}
-		switch group := w.group; {
-		case failed != nil:
-			return errors.Join(failed, err, errors.New(group().Error())) // however the group stands
-		case time.Now().After(deadline):
-			return errors.Join(err, group())
+		if failed != nil || time.Now().After(deadline) {
+			return errors.Join(failed, err, w.group())
 		}
 		time.Sleep(200 * time.Millisecond) // virtual, between two looks
 	}
@@ -309,9 +306,7 @@ func (w *world) group() error {
 		return err
 	}
 	var b strings.Builder
-	settled := true
 	for _, g := range groups {
-		settled = settled && g.State == "Stable"
 		fmt.Fprintf(&b, "the group is %s", g.State)
 		for _, m := range g.Members {
 			fmt.Fprintf(&b, "\n  %s %s", m.MemberID, m.ClientHost)
@@ -322,15 +317,8 @@ func (w *world) group() error {
 			}
 		}
 	}
-	if !settled {
-		return fmt.Errorf("%w: %s", errUnsettled, b.String())
-	}
 	return errors.New(b.String())
 }
-
-// errUnsettled says that a group was rebalancing when the time was up. kfake never drops a
-// member whose answer to JoinGroup could not be delivered, and the others wait for it.
-var errUnsettled = errors.New("sim: the group did not settle")
 
 // viewDifferences compares the rows of views that all members have together.
 func (w *world) viewDifferences(want *expected) error {
