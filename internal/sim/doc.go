@@ -19,6 +19,8 @@
 // What kfake does otherwise than Kafka, and what is left out here for it: transactions end in
 // one step, so that no marker comes late; leaders do not move, as kfake does not know where
 // older epochs ended; compaction moves the beginning of a log, so that state may be given up
-// as out of range; and a group miscounts who has joined, and loses members that wait for the
-// others, so that members tell it to wait for seconds only.
+// as out of range; a group miscounts who has joined, and loses members that wait for the
+// others, so that members tell it to wait for seconds only; and it never drops a member whose
+// JoinGroup it cannot answer, so that brokers learn late that a connection is gone over which
+// one came.
 package sim

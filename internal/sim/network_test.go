@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // errCut is what those are told who use a connection that the simulation has cut.
@@ -25,8 +26,8 @@ type network struct {
 	// of the connection; done, if there is any, is called when it has gone out.
 	request func(key int16) (what fate, done func())
 
-	// unnoticed is after how long a broker learns that a connection is gone.
-	unnoticed time.Duration
+	// noticed says that brokers learn at once that a connection is gone.
+	noticed bool
 
 	mu    sync.Mutex
 	gone  bool
@@ -50,7 +51,7 @@ func newNetwork(w *world, request func(key int16) (fate, func())) *network {
 	open := make(chan struct{})
 	close(open)
 	return &network{
-		virtual: &w.virtual, drains: &w.drains, request: request, unnoticed: w.plan.unnoticed,
+		virtual: &w.virtual, drains: &w.drains, request: request, noticed: w.plan.noticed,
 		conns: map[*conn]bool{}, open: open,
 	}
 }
@@ -113,6 +114,9 @@ type conn struct {
 	asked uint32
 	what  fate
 	given bool
+	// joining says that a JoinGroup waits, whose id is joins.
+	joining bool
+	joins   uint32
 }
 
 // Write sends a request.
@@ -127,14 +131,20 @@ func (c *conn) Write(p []byte) (int, error) {
 	if given {
 		return 0, errCut
 	}
-	what, done := c.network.request(int16(binary.BigEndian.Uint16(p[4:])))
+	key, id := int16(binary.BigEndian.Uint16(p[4:])), binary.BigEndian.Uint32(p[8:])
+	if key == int16(kmsg.JoinGroup) {
+		c.mu.Lock()
+		c.joining, c.joins = true, id
+		c.mu.Unlock()
+	}
+	what, done := c.network.request(key)
 	switch what {
 	case cutBefore:
 		c.Close()
 		return 0, errCut
 	case cutAfter, spoilt:
 		c.mu.Lock()
-		c.asked, c.what = binary.BigEndian.Uint32(p[8:]), what
+		c.asked, c.what = id, what
 		c.mu.Unlock()
 	case passes:
 	}
@@ -170,8 +180,9 @@ func (c *conn) answer() error {
 	}
 	c.network.gate()
 	c.mu.Lock()
-	what := passes
-	if c.what != passes && binary.BigEndian.Uint32(in[4:]) == c.asked {
+	what, id := passes, binary.BigEndian.Uint32(in[4:])
+	c.joining = c.joining && id != c.joins
+	if c.what != passes && id == c.asked {
 		what, c.what = c.what, passes
 	}
 	given := c.given
@@ -199,23 +210,28 @@ func (c *conn) Close() error {
 }
 
 // give gives the connection up. The broker learns of it at once, as where a process is gone, or
-// later, as where a machine is.
+// later, as where a machine is: always where a JoinGroup waits, since a member whom kfake cannot
+// answer never times out, and stays in the group with what it is given there.
 func (c *conn) give() {
 	c.mu.Lock()
-	given := c.given
+	given, joining := c.given, c.joining
 	c.given = true
 	c.mu.Unlock()
 	if given {
 		return
 	}
-	if c.network.unnoticed == 0 {
+	if c.network.noticed && !joining {
 		c.Conn.Close()
 		return
 	}
 	_ = c.Conn.SetDeadline(time.Unix(1, 0)) // who reads or writes ends; a pipe has deadlines
 	c.network.drains.Go(func() {
-		_ = c.Conn.SetReadDeadline(time.Now().Add(c.network.unnoticed))
+		_ = c.Conn.SetReadDeadline(time.Now().Add(unnoticed))
 		_, _ = io.Copy(io.Discard, c.Conn) // to nobody
 		c.Conn.Close()
 	})
 }
+
+// unnoticed is after how long a broker learns else that a connection is gone: longer than
+// anything waits.
+const unnoticed = 90 * time.Second

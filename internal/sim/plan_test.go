@@ -24,8 +24,8 @@ type plan struct {
 	events           int
 	// pace is how long there is nothing to read between two batches.
 	pace time.Duration
-	// unnoticed is after how long brokers learn that connections are gone.
-	unnoticed time.Duration
+	// noticed says that brokers learn at once that connections are gone.
+	noticed bool
 	// faults are what goes wrong, in the order of when it may.
 	faults []*fault
 }
@@ -53,9 +53,7 @@ func newPlan(seed uint64) *plan {
 	if p.static = r.IntN(4) == 0; r.IntN(4) == 0 {
 		p.pace *= 5
 	}
-	if rand.New(rand.NewPCG(seed, 5)).IntN(2) == 0 {
-		p.unnoticed = 90 * time.Second // longer than anything waits
-	}
+	p.noticed = rand.New(rand.NewPCG(seed, 5)).IntN(2) == 0
 	for range 1 + r.IntN(9) {
 		p.faults = append(p.faults, p.newFault(r))
 	}
@@ -74,8 +72,8 @@ func (p *plan) String() string {
 	}
 	return fmt.Sprintf("seed %d: %s of %s records, %d partitions, %d brokers, %d %s, %d standbys, "+
 		"%d events %v apart, commits every %v, "+
-		"sessions end after %v, transactions after %v, broken connections after %v%s",
+		"sessions end after %v, transactions after %v, broken connections are noticed: %v%s",
 		p.seed, p.shape.name, form, p.partitions, p.brokers, p.members, members,
-		p.standbys, p.events, p.pace, p.interval, p.session, p.timeout, p.unnoticed,
+		p.standbys, p.events, p.pace, p.interval, p.session, p.timeout, p.noticed,
 		schedule(p.faults))
 }
