@@ -1,11 +1,20 @@
 package operators
 
 import (
+	"errors"
+
 	"github.com/tailrace/tailrace/operators/aggregate"
 	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/state"
 	"github.com/tailrace/tailrace/topology"
 )
+
+// errTakenTwice says that more rows left a group than it had. The groups' inputs remove
+// just what they added, so only a function that changed its mind can do that.
+var errTakenTwice = errors.New("more rows leave the group than came into it, so a function " +
+	"in front of it gives another result for a row than it gave before; if the function was " +
+	"changed, raise the topology's Version, which rebuilds the results; if not, make it depend " +
+	"on the row alone")
 
 // aggregation is the running form of Aggregate.
 type aggregation[G comparable, V, R any] struct {
@@ -89,6 +98,9 @@ func (a *aggregation[G, V, R]) gather(s *topology.Step) error {
 // not to be seen before they close.
 func (a *aggregation[G, V, R]) conclude() error {
 	return a.table.EditTouched(func(key G, g *group[V, R], _ bool) (keep bool, err error) {
+		if g.rows < 0 {
+			return true, &topology.Failure{Node: a.node, Key: key, Err: errTakenTwice}
+		}
 		if g.acc == nil || g.rows == 0 && !a.keepEmpty {
 			if g.acc != nil {
 				a.scope(key)
