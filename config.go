@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/tailrace/tailrace/internal/engine"
@@ -165,22 +166,18 @@ func (c *Config) limits() engine.Limits {
 func (c *Config) connectors(
 	topologies []*topology.Topology,
 ) (map[string]sources.Connector, map[string]sinks.Connector) {
-	in, out := map[string]sources.Connector{}, map[string]sinks.Connector{}
-	for _, t := range topologies {
-		if t == nil {
-			continue // validate tells
+	built := slices.DeleteFunc(slices.Clone(topologies), func(t *topology.Topology) bool {
+		return t == nil // validate tells
+	})
+	in, out := engine.Connectors(built...)
+	for name := range in {
+		if bound := c.sources[name]; bound != nil {
+			in[name] = bound
 		}
-		for _, n := range t.Nodes() {
-			if spec, ok := n.Source.(*sources.Spec); ok {
-				if in[spec.Database.Name()] = c.sources[spec.Database.Name()]; in[spec.Database.Name()] == nil {
-					in[spec.Database.Name()] = spec.Database.Connector()
-				}
-			}
-			if spec, ok := n.Sink.(*sinks.Spec); ok {
-				if out[spec.Target.Name()] = c.targets[spec.Target.Name()]; out[spec.Target.Name()] == nil {
-					out[spec.Target.Name()] = spec.Target.Connector()
-				}
-			}
+	}
+	for name := range out {
+		if bound := c.targets[name]; bound != nil {
+			out[name] = bound
 		}
 	}
 	return in, out

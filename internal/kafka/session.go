@@ -219,8 +219,7 @@ func (s *Session) Owned() (map[Partition]Owned, int) {
 	return out, s.rounds
 }
 
-// Pause and Resume stop and go on with delivering partitions.
-func (s *Session) Pause(parts []Partition)  { s.gts.Client().PauseFetchPartitions(byTopic(parts)) }
+// Resume begins, or goes on with, delivering partitions.
 func (s *Session) Resume(parts []Partition) { s.gts.Client().ResumeFetchPartitions(byTopic(parts)) }
 
 func byTopic(parts []Partition) map[string][]int32 {

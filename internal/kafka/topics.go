@@ -261,20 +261,6 @@ func (t *Topics) waitForLeaders(ctx context.Context, topics []string) error {
 	return nil
 }
 
-// CheckIDs compares the topics that an app has worked with, by their recorded ids, with
-// what they are now. The error is changelog.ErrRecreated, with all that differ.
-func CheckIDs(recorded map[string]changelog.TopicID, infos map[string]changelog.TopicInfo) error {
-	var problems []error
-	for _, name := range slices.Sorted(maps.Keys(recorded)) {
-		if info, ok := infos[name]; ok && info.ID != recorded[name] {
-			problems = append(problems, fmt.Errorf("%w: %q was %v and is %v, so the app's offsets mean nothing in "+
-				"it; drop the app (tailrace drop) to begin anew with it",
-				changelog.ErrRecreated, name, recorded[name], info.ID))
-		}
-	}
-	return errors.Join(problems...)
-}
-
 // Committed returns the offsets that a group has committed.
 func (t *Topics) Committed(ctx context.Context, group string) (map[changelog.Partition]int64, error) {
 	offsets, err := t.Offsets(ctx, group)
@@ -310,27 +296,6 @@ func (t *Topics) Offsets(ctx context.Context, group string) (map[Partition]Offse
 		return nil, fmt.Errorf("kafka: read the offsets of group %q: %w", group, explain(err))
 	}
 	return out, nil
-}
-
-// Purge deletes records of repartition topics that have been consumed: those before the
-// committed offsets. Partitions without new ones may be among them. What cannot be deleted
-// now can be the next time.
-func (t *Topics) Purge(ctx context.Context, committed map[changelog.Partition]int64) error {
-	if len(committed) == 0 {
-		return nil
-	}
-	var offsets kadm.Offsets
-	for p, at := range committed {
-		offsets.AddOffset(p.Topic, p.Number, at, -1)
-	}
-	deleted, err := t.admin.DeleteRecords(ctx, offsets)
-	if err == nil {
-		err = deleted.Error()
-	}
-	if err != nil {
-		return fmt.Errorf("kafka: purge repartition topics: %w", explain(err))
-	}
-	return nil
 }
 
 // Drop deletes an app's group, which must have no members, and then its internal topics.

@@ -43,13 +43,6 @@ func TestInternalTopics(t *testing.T) {
 	if store.Partitions != 3 || !store.Compacted || exchange.Partitions != 2 || exchange.Compacted {
 		t.Errorf("created as %+v", first)
 	}
-	recorded := map[string]changelog.TopicID{}
-	for name, info := range first {
-		recorded[name] = info.ID
-	}
-	if err := kafka.CheckIDs(recorded, again); err != nil {
-		t.Error(err)
-	}
 	slices.Sort(names)
 	create(t, cl, "dropped-other-rows-changelog", 1, nil)
 	create(t, cl, "dropped-results", 1, nil)
@@ -69,9 +62,10 @@ func TestInternalTopics(t *testing.T) {
 	if again, err = topics.Ensure(t.Context(), want, true); err != nil {
 		t.Fatal(err)
 	}
-	if err := kafka.CheckIDs(recorded, again); !errors.Is(err, changelog.ErrRecreated) ||
-		strings.Count(err.Error(), "tailrace drop") != 3 {
-		t.Errorf("recreated: %v", err)
+	for name := range first {
+		if again[name].ID == first[name].ID {
+			t.Errorf("%s has the id of the topic that was dropped", name)
+		}
 	}
 }
 
@@ -132,8 +126,8 @@ func TestInputs(t *testing.T) {
 	}
 }
 
-// TestPurge deletes what has been consumed, and drops an app only without members.
-func TestPurge(t *testing.T) {
+// TestDropWithMembers drops an app only when its group has no members.
+func TestDropWithMembers(t *testing.T) {
 	c := kafkatest.Shared(t)
 	admin := client(t, c)
 	topics := kafka.NewTopics(admin)
@@ -157,18 +151,6 @@ func TestPurge(t *testing.T) {
 	at := committed[changelog.Partition{Topic: config.Topic}]
 	if err != nil || at != int64(len(records)) {
 		t.Fatalf("%v, %v", committed, err)
-	}
-	for range 2 {
-		if err := topics.Purge(t.Context(), committed); err != nil {
-			t.Fatal(err)
-		}
-	}
-	starts, err := kadm.NewClient(admin).ListStartOffsets(t.Context(), config.Topic)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if start, _ := starts.Lookup(config.Topic, 0); start.Offset != at {
-		t.Errorf("the log starts at %d, want %d", start.Offset, at)
 	}
 	if _, err := topics.Drop(t.Context(), "purged", []string{config.Topic}); !errors.Is(err, kafka.ErrInUse) {
 		t.Errorf("with a member: %v", err)

@@ -159,9 +159,6 @@ func (s *Server) Password() string { return s.password }
 // DataDir is the directory of the cluster.
 func (s *Server) DataDir() string { return s.dataDir }
 
-// BinDir is the directory with initdb, pg_ctl and postgres.
-func (s *Server) BinDir() string { return s.binDir }
-
 // Version is the full version, such as "18.1.0".
 func (s *Server) Version() string { return s.version }
 

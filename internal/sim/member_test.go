@@ -16,9 +16,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	engine "github.com/tailrace/tailrace/internal/engine/kafka"
-	"github.com/tailrace/tailrace/sinks"
-	"github.com/tailrace/tailrace/sources"
+	"github.com/tailrace/tailrace/internal/engine"
+	"github.com/tailrace/tailrace/internal/engine/kafka"
 	"github.com/tailrace/tailrace/state"
 	"github.com/tailrace/tailrace/topology"
 	"github.com/tailrace/tailrace/view"
@@ -87,7 +86,7 @@ func (m *member) begin() error {
 }
 
 // open opens the state and makes the engine.
-func (l *life) open() (*engine.Engine, *state.Dir, error) {
+func (l *life) open() (*kafka.Engine, *state.Dir, error) {
 	m := l.member
 	w := m.world
 	dir := filepath.Join(w.dir, strconv.Itoa(m.number))
@@ -112,11 +111,12 @@ func (l *life) open() (*engine.Engine, *state.Dir, error) {
 	if w.plan.static {
 		instance = fmt.Sprint("member-", m.number)
 	}
-	e, err := engine.New(engine.Config{
+	in, out := engine.Connectors(topo)
+	e, err := kafka.New(kafka.Config{
 		App: w.app, Topologies: []*topology.Topology{topo}, Dir: d, Host: l.host, Logger: log,
-		Sources: connectors(topo), Targets: targets(topo), Brokers: w.brokers, Options: options,
+		Sources: in, Targets: out, Brokers: w.brokers, Options: options,
 		InstanceID: instance, Standbys: w.plan.standbys, Failpoint: l.hit, Wiped: w.wiped,
-		Limits: engine.Limits{
+		Limits: kafka.Limits{
 			CommitInterval: w.plan.interval, SessionTimeout: w.plan.session, TransactionTimeout: w.plan.timeout,
 			Memory: 16 << 20,
 			// The order of inputs is exact however long a broker does not answer.
@@ -222,26 +222,6 @@ func (m *member) lose() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.disk = newDisk()
-}
-
-func connectors(t *topology.Topology) map[string]sources.Connector {
-	out := map[string]sources.Connector{}
-	for _, n := range t.Nodes() {
-		if s, ok := n.Source.(*sources.Spec); ok {
-			out[s.Database.Name()] = s.Database.Connector()
-		}
-	}
-	return out
-}
-
-func targets(t *topology.Topology) map[string]sinks.Connector {
-	out := map[string]sinks.Connector{}
-	for _, n := range t.Nodes() {
-		if s, ok := n.Sink.(*sinks.Spec); ok {
-			out[s.Target.Name()] = s.Target.Connector()
-		}
-	}
-	return out
 }
 
 // newLogger logs to the standard error if it is asked for.

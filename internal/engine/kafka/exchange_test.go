@@ -16,6 +16,7 @@ import (
 
 	"github.com/tailrace/tailrace/changelog"
 	"github.com/tailrace/tailrace/internal/await"
+	"github.com/tailrace/tailrace/internal/engine"
 	"github.com/tailrace/tailrace/internal/jsontopics"
 	"github.com/tailrace/tailrace/operators"
 	"github.com/tailrace/tailrace/operators/aggregate"
@@ -48,9 +49,10 @@ func (w *world) startWith(dir string, topo *topology.Topology, change func(*Conf
 		w.t.Fatal(err)
 	}
 	host := view.NewHost(view.HostOptions{})
+	in, out := engine.Connectors(topo)
 	cfg := Config{
 		App: w.app, Topologies: []*topology.Topology{topo}, Dir: d, Host: host, Brokers: w.cluster.Brokers(),
-		Sources: connectors(topo), Targets: targets(topo),
+		Sources: in, Targets: out,
 		Logger:  slog.New(slog.NewTextHandler(os.Stderr, nil)),
 		Dropped: w.dropped,
 		Limits: Limits{

@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/tailrace/tailrace/internal/engine"
 	"github.com/tailrace/tailrace/internal/jsontopics"
 	"github.com/tailrace/tailrace/internal/kafkatest"
 	"github.com/tailrace/tailrace/operators"
@@ -121,9 +122,10 @@ func (w *world) run(dir string, during func(host *view.Host, v *view.View[string
 	host := view.NewHost(view.HostOptions{})
 	defer host.Close(context.Background())
 	topo, v := w.topology()
+	in, out := engine.Connectors(topo)
 	e, err := New(Config{
 		App: w.app, Topologies: []*topology.Topology{topo}, Dir: d, Host: host, Brokers: w.cluster.Brokers(),
-		Sources: connectors(topo), Targets: targets(topo),
+		Sources: in, Targets: out,
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 		Limits: Limits{CommitInterval: 10 * time.Millisecond},
 	})
@@ -142,26 +144,6 @@ func (w *world) run(dir string, during func(host *view.Host, v *view.View[string
 	during(host, v)
 	cancel()
 	return <-done
-}
-
-func connectors(t *topology.Topology) map[string]sources.Connector {
-	out := map[string]sources.Connector{}
-	for _, n := range t.Nodes() {
-		if s, ok := n.Source.(*sources.Spec); ok {
-			out[s.Database.Name()] = s.Database.Connector()
-		}
-	}
-	return out
-}
-
-func targets(t *topology.Topology) map[string]sinks.Connector {
-	out := map[string]sinks.Connector{}
-	for _, n := range t.Nodes() {
-		if s, ok := n.Sink.(*sinks.Spec); ok {
-			out[s.Target.Name()] = s.Target.Connector()
-		}
-	}
-	return out
 }
 
 // settle waits until a view shows all that the input topics hold.

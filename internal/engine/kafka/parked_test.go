@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"testing"
 
+	"github.com/tailrace/tailrace/internal/engine"
 	"github.com/tailrace/tailrace/record"
 	"github.com/tailrace/tailrace/topology"
 	"github.com/tailrace/tailrace/view"
@@ -49,8 +50,9 @@ func TestPolicyIsPartOfTheGroup(t *testing.T) {
 	w := newWorld(t, 1)
 	hash := func() string {
 		topo, _ := w.topology()
+		in, _ := engine.Connectors(topo)
 		e := &Engine{
-			cfg: Config{App: w.app, Topologies: []*topology.Topology{topo}, Sources: connectors(topo)},
+			cfg: Config{App: w.app, Topologies: []*topology.Topology{topo}, Sources: in},
 			log: slog.New(slog.DiscardHandler),
 		}
 		if err := e.plan(); err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/tailrace/tailrace/internal/engine"
 	"github.com/tailrace/tailrace/internal/failpoint"
 	"github.com/tailrace/tailrace/internal/jsontopics"
 	"github.com/tailrace/tailrace/operators"
@@ -178,8 +179,8 @@ func TestDeadLetterTopic(t *testing.T) {
 func TestDeadLettersAreNotRead(t *testing.T) {
 	w := newWorld(t, 1)
 	topo := w.twice(sources.Undecodable{Verdict: topology.DeadLetter, Topic: w.app + ".public.orders"})
-	_, err := New(Config{App: w.app, Topologies: []*topology.Topology{topo}, Sources: connectors(topo),
-		Targets: targets(topo)})
+	in, out := engine.Connectors(topo)
+	_, err := New(Config{App: w.app, Topologies: []*topology.Topology{topo}, Sources: in, Targets: out})
 	if err == nil || !strings.Contains(err.Error(), "Undecodable.Topic") {
 		t.Errorf("got %v", err)
 	}
