@@ -49,6 +49,7 @@ func (e *Engine) join(ctx context.Context, answer joinAnswer) error {
 	j := e.joiner
 	e.joiner = nil
 	e.keepToo(answer.keep)
+	e.withholdNew()
 	for i, r := range j.runs {
 		c := answer.checkpoints[i]
 		made, err := e.newTask(r, e.env, c)
@@ -90,7 +91,7 @@ func (e *Engine) join(ctx context.Context, answer joinAnswer) error {
 	e.noneJoining()
 	// From here on it is what is queued that is kept for.
 	e.ackMu.Lock()
-	e.keep = nil
+	e.keep, e.withheld = nil, nil
 	e.ackMu.Unlock()
 	e.acknowledge()
 	return e.reopenOlder(ctx, j.runs)
@@ -104,6 +105,18 @@ func (e *Engine) keepToo(more record.Positions) {
 		e.keep = record.Positions{}
 	}
 	maps.Copy(e.keep, more)
+}
+
+// withholdNew has nothing acknowledged of databases that only those who join read, until
+// that is durable: a start that finds something acknowledged, and no state, takes the state
+// for lost (invariant D1).
+func (e *Engine) withholdNew() {
+	e.ackMu.Lock()
+	defer e.ackMu.Unlock()
+	e.withheld = map[string]bool{}
+	for _, d := range e.databases {
+		e.withheld[d.name] = d.joiningOnly()
+	}
 }
 
 // reopenOlder opens the sessions again if one was opened before a table became what those

@@ -167,14 +167,10 @@ func (e *Engine) loadCheckpoint(topology string) (c checkpoint, ok bool, err err
 // and that read a database which the others go on reading: the source is told to
 // forget its log without regard to them, so what they hold can never be continued.
 // Added again they start as new. State over other databases only is kept, since
-// nobody acknowledges those meanwhile. It comes before the first acknowledgement of a
-// run and not earlier: a start that fails, with a topology left out by mistake, has
-// cost nothing.
+// nobody acknowledges those meanwhile. It comes once all is open, before anything is
+// delivered or acknowledged, and not earlier: a start that fails, with a topology left out
+// by mistake, has cost nothing.
 func (e *Engine) forgetRemoved() error {
-	if e.forgotten {
-		return nil
-	}
-	e.forgotten = true
 	stored, err := Checkpoints(e.cfg.Dir)
 	if err != nil {
 		return err

@@ -195,9 +195,6 @@ func (e *Engine) finish(f *inflight) error {
 		}
 	}
 	e.wakeTargets(f.queued)
-	if err := e.forgetRemoved(); err != nil {
-		return err
-	}
 	e.acknowledge()
 	return hit(failpoint.AfterAck, failpoint.AfterAckServer, true)
 }

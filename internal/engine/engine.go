@@ -166,10 +166,8 @@ type Engine struct {
 	waiting time.Time
 	until   []failedTx // see epoch.careful
 	quietAt time.Time  // when positions alone were last made durable
-	// forgotten says that the state of removed topologies has been dropped.
-	forgotten bool
-	pins      chan *pin
-	due       []*pin
+	pins    chan *pin
+	due     []*pin
 	// joiner brings new topologies up to the others, nil where there are none; asked is
 	// its request to be let in. joins is set in the engine that a joiner runs: it names
 	// the one that the topologies are to join.
@@ -179,6 +177,9 @@ type Engine struct {
 	// keep is what the sources have to keep for events of topologies that are joining,
 	// which are not delivered before they have joined. Guarded by ackMu.
 	keep record.Positions
+	// withheld are databases of which nothing may be acknowledged yet; see withholdNew.
+	// Guarded by ackMu.
+	withheld map[string]bool
 	// chosen says that it has been decided who joins by a joiner, joinedAll that none does
 	// any more, when joined is closed.
 	chosen, joinedAll bool
@@ -258,9 +259,6 @@ func (e *Engine) Run(asked context.Context) (err error) {
 	}
 	if err := e.start(ctx); err != nil {
 		return e.outcome(asked, ctx, err, e.failed)
-	}
-	if err := e.dropUndeliverable(); err != nil {
-		return e.outcome(asked, ctx, err, nil)
 	}
 	if j := e.joiner; j != nil {
 		joining, stop := context.WithCancel(ctx)

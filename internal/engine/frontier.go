@@ -62,6 +62,9 @@ func (e *Engine) acknowledge() {
 	e.ackMu.Lock()
 	defer e.ackMu.Unlock()
 	for _, d := range e.databases {
+		if e.withheld[d.name] {
+			continue
+		}
 		at, first := uint64(0), true
 		for _, r := range d.runs {
 			p := r.done(d.name)

@@ -149,6 +149,42 @@ func TestLeftOutOfASharedTarget(t *testing.T) {
 	}
 }
 
+// The state of a topology that a start leaves out is dropped before anything is acknowledged
+// without regard to it: at the next start it could not be continued.
+func TestForgottenBeforeTheFirstAcknowledgement(t *testing.T) {
+	b := newBench(t, asEvents)
+	b.beside = func(tb *topology.Builder, db *sources.Database) {
+		sinks.View(sources.Table[int64, item](tb, db, "public.items"), "beside")
+	}
+	refused := make(chan struct{}, 100)
+	b.target.refuse = func() error {
+		select {
+		case refused <- struct{}{}:
+		default: // it is tried again and again
+		}
+		return errDown
+	}
+	b.source.tx(true, 1)
+	b.source.tx(false, 2)
+	if err := b.run(func(*Engine) { wait(t, refused) }); err != nil {
+		t.Fatal(err)
+	}
+	b.beside, b.target.refuse = nil, nil
+	// Nothing is committed in this run: what was queued is taken, and acknowledged.
+	if err := b.run(func(*Engine) {
+		for wait(t, b.source.acks) != 32 {
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	b.atRest(func(dir *state.Dir) {
+		stored, err := Checkpoints(dir)
+		if _, there := stored["beside"]; there || err != nil {
+			t.Errorf("the source has forgotten what the topology lacks, and its checkpoint is there: %v, %v", stored, err)
+		}
+	})
+}
+
 // takes checks what the target takes next, as keys of rows with whether the output is whole.
 func (b *bench) takes(want ...string) {
 	b.t.Helper()

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/tailrace/tailrace/internal/failpoint"
@@ -135,13 +136,26 @@ func (e *Engine) actOn(
 	return nil, nil
 }
 
+// keepPositions makes durable where tasks stand, if something is about to be asked of them:
+// should that fail they go back to what is durable, and nobody sends them again what held
+// nothing for them but moved their positions and times.
+func (e *Engine) keepPositions(ctx context.Context) error {
+	if !slices.ContainsFunc(e.due, func(p *pin) bool { return p.act != nil }) {
+		return nil
+	}
+	if err := e.writeCommit(ctx); err != nil {
+		return err
+	}
+	return e.settle()
+}
+
 // runActs runs what has been asked for between two epochs.
 func (e *Engine) runActs(ctx context.Context) error {
 	if len(e.epoch.txs) > 0 {
 		return nil // the snapshots of some databases wait for those of others
 	}
 	rest := e.due[:0]
-	var fatal error
+	fatal := e.keepPositions(ctx)
 	for _, p := range e.due {
 		if p.act == nil || fatal != nil {
 			rest = append(rest, p)

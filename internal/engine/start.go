@@ -38,7 +38,8 @@ func (e *Engine) rewind() {
 }
 
 // tryStart is start without another attempt. Nothing is fed, and no state of a topology that
-// has changed is dropped, before all is open; and nothing is opened while a target is wrong.
+// has changed or is left out is dropped, before all is open; and nothing is opened while a
+// target is wrong.
 func (e *Engine) tryStart(ctx context.Context) error {
 	var snapshots []*resnapshot
 	defer func() {
@@ -75,7 +76,7 @@ func (e *Engine) tryStart(ctx context.Context) error {
 			snapshots = append(snapshots, s)
 		}
 	}
-	if err := e.dropChanged(); err != nil {
+	if err := errors.Join(e.dropChanged(), e.dropUndeliverable(), e.forgetRemoved()); err != nil {
 		return err
 	}
 	for len(snapshots) > 0 {

@@ -242,3 +242,38 @@ func TestReplacedByEvents(t *testing.T) {
 		})
 	}
 }
+
+// Nothing of a database that newcomers alone read is acknowledged before the commit by which
+// they join is durable, whoever acknowledges: here the worker of another target does.
+func TestDiesWhileItJoins(t *testing.T) {
+	died := errors.New("died")
+	j := newWhole(t, func() error { return nil })
+	var e *Engine
+	started := make(chan struct{})
+	t.Cleanup(failpoint.Set(failpoint.Joining, func(hit int) error {
+		if hit > 1 {
+			return nil
+		}
+		<-started
+		e.acknowledge()
+		return died
+	}))
+	if err := j.run(func(running *Engine) {
+		e = running
+		close(started)
+		await.That(t, "the end", func() bool { return e.Status().Stopped })
+	}); !errors.Is(err, died) {
+		t.Fatal(err)
+	}
+	if at := j.depot.durable(); at != 0 {
+		t.Errorf("the depot was told to forget up to %d", at)
+	}
+	if err := j.run(func(e *Engine) {
+		wait(t, e.Joined())
+		if got := j.events(2); !slices.Equal(got, []string{"2", "3"}) {
+			t.Errorf("events %q", got)
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+}

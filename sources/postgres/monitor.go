@@ -108,17 +108,21 @@ func (s *session) inspect(ctx context.Context, c *pgx.Conn, warned *time.Time) (
 	return gap != nil, err
 }
 
-// markStarted marks the publication once something has been acknowledged. It may fail
-// where the rights have been taken away since the publication was made; then an app that
-// loses its state before the next start takes that for a first one.
+// markStarted marks the publication once something has been acknowledged. What is in the way
+// may pass; where the rights have been taken away since the publication was made it gives up,
+// and an app that loses its state before the next start takes that for a first one.
 func (s *session) markStarted(ctx context.Context, c *pgx.Conn) {
 	if c == nil || s.acked.Load() == 0 {
 		return
 	}
-	if _, err := c.Exec(ctx, s.mark); err != nil && s.ctx.Err() == nil {
+	_, err := c.Exec(ctx, s.mark)
+	if err != nil && s.ctx.Err() == nil && !s.markWarned {
+		s.markWarned = true
 		s.log.Warn("cannot mark the publication as started", "publication", s.cfg.Publication, "error", err)
 	}
-	s.mark = ""
+	if err == nil || sqlState(err) == "42501" {
+		s.mark = ""
+	}
 }
 
 // lag reports the slot's lag and returns the bytes of log that are kept for it.

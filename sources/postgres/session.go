@@ -67,6 +67,8 @@ type session struct {
 	// mark is the SQL that marks the publication as started, "" where that is done or
 	// not ours to do; it is the monitor's.
 	mark string
+	// markWarned says that the log tells why it could not be marked yet.
+	markWarned bool
 
 	ctx    context.Context
 	cancel context.CancelCauseFunc
