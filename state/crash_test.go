@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -263,6 +264,41 @@ func TestDiskFullIsReportedFast(t *testing.T) {
 	again := openPebble(t, "db", state.Options{FS: c})
 	defer again.Close()
 	l.check(t, "after a full disk", again, l.synced.Load(), l.begun.Load())
+}
+
+// TestDirSurvivesCrash loses all that was not synced once a state directory is open: what was
+// committed is there, though the directory had not been, or had been made by a start that came
+// no further.
+func TestDirSurvivesCrash(t *testing.T) {
+	for _, made := range []string{"state/db", "state", ""} {
+		mem := vfs.NewCrashableMem()
+		parent := t.TempDir()
+		must(t, mem.MkdirAll(parent, 0o700))
+		for above := filepath.Dir(parent); ; above = filepath.Dir(above) {
+			dir, err := mem.OpenDir(above)
+			must(t, err)
+			must(t, errors.Join(dir.Sync(), dir.Close()))
+			if above == filepath.Dir(above) {
+				break
+			}
+		}
+		must(t, mem.MkdirAll(filepath.Join(parent, made), 0o700))
+		path := filepath.Join(parent, "state")
+		if made == "" {
+			path = filepath.Join(parent, "not/there/state")
+		}
+		d, err := state.OpenDir(path, state.Identity{App: "app"}, state.Options{FS: mem})
+		must(t, err)
+		must(t, d.BindSystem("shop", "one"))
+		left := mem.CrashClone(vfs.CrashCloneCfg{})
+		must(t, d.Close())
+		d, err = state.OpenDir(path, state.Identity{App: "app"}, state.Options{FS: left})
+		must(t, err)
+		if d.System("shop") != "one" {
+			t.Errorf("made before: %q: the directory was lost, though its manifest had been written", made)
+		}
+		must(t, d.Close())
+	}
 }
 
 // roomFS has as much free space as it is told.

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // Identity says whose state a directory holds.
@@ -84,10 +86,10 @@ func OpenDir(path string, id Identity, o Options) (*Dir, error) {
 		return nil, errors.New("state: a state directory needs the name of its app")
 	}
 	path = filepath.Clean(path)
-	if err := prepareDir(path); err != nil {
+	d := &Dir{path: path, opts: o.withDefaults()}
+	if err := prepareDir(d.opts.FS, path); err != nil {
 		return nil, err
 	}
-	d := &Dir{path: path, opts: o.withDefaults()}
 	var err error
 	if d.lock, err = lockDir(d.opts, path); err != nil {
 		return nil, err
@@ -103,7 +105,7 @@ func (d *Dir) open(id Identity) error {
 		return wrapStorageError(d.path, err)
 	}
 	db := filepath.Join(d.path, "db")
-	if err := os.MkdirAll(db, 0o700); err != nil {
+	if err := makeDir(d.opts.FS, db); err != nil {
 		return wrapStorageError(d.path, err)
 	}
 	p, err := openPebble(db, d.opts, false)
@@ -125,12 +127,46 @@ func (d *Dir) open(id Identity) error {
 	return d.forgetNext()
 }
 
+// makeDir makes a directory that a crash of the machine leaves, where it is there already, too:
+// who made it may not have come so far. What is synced within is lost with its name.
+func makeDir(fs vfs.FS, path string) error {
+	parents := []string{fs.PathDir(path)}
+	for {
+		above := parents[len(parents)-1]
+		if _, err := fs.Stat(above); err == nil || fs.PathDir(above) == above {
+			break
+		}
+		parents = append(parents, fs.PathDir(above))
+	}
+	if err := fs.MkdirAll(path, 0o700); err != nil {
+		return err
+	}
+	for _, above := range parents {
+		if err := syncDir(fs, above); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// syncDir syncs a directory, unless we may not read it: then we have made nothing in it, or
+// cannot do better.
+func syncDir(fs vfs.FS, path string) error {
+	dir, err := fs.OpenDir(path)
+	if errors.Is(err, os.ErrPermission) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
 // prepareDir makes the directory, or checks that it is one of ours.
-func prepareDir(path string) error {
+func prepareDir(fs vfs.FS, path string) error {
 	info, err := os.Lstat(path)
 	if errors.Is(err, os.ErrNotExist) {
-		err = os.MkdirAll(path, 0o700)
-		return wrapStorageError(path, err)
+		return wrapStorageError(path, makeDir(fs, path))
 	}
 	switch {
 	case err != nil:
@@ -159,7 +195,7 @@ func prepareDir(path string) error {
 			return wrapStorageError(path, err)
 		}
 	}
-	return nil
+	return wrapStorageError(path, syncDir(fs, fs.PathDir(path)))
 }
 
 func lockDir(o Options, path string) (io.Closer, error) {

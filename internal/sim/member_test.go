@@ -90,9 +90,6 @@ func (l *life) open() (*kafka.Engine, *state.Dir, error) {
 	m := l.member
 	w := m.world
 	dir := filepath.Join(w.dir, strconv.Itoa(m.number))
-	if err := l.disk.MkdirAll(filepath.Join(dir, "db"), 0o700); err != nil {
-		return nil, nil, err
-	}
 	log := w.logger.With("member", m.number)
 	d, err := state.OpenDir(dir, state.Identity{App: w.app}, state.Options{
 		FS:         errorfs.Wrap(l.disk, errorfs.InjectorFunc(l.operation)),
