@@ -10,6 +10,10 @@ import (
 // Updates, deletes and truncates are counted and skipped; use Events to see them.
 // Rows that the table held before the first start are no events unless
 // WithSnapshot is given. A table without a key is read with the key type NoKey.
+//
+// An update that moves a row of a partitioned table to another partition is a delete and an
+// insert in the log: the row is an event once more. Partition tables of events by columns that
+// never change.
 func Stream[K comparable, V any](
 	b *topology.Builder, db *Database, table string, opts ...Option[V],
 ) topology.Stream[K, V] {
@@ -20,7 +24,8 @@ func Stream[K comparable, V any](
 // Outbox reads an outbox table: a Stream that begins with the rows that are there
 // when the app starts for the first time, and never emits them again when state is
 // rebuilt. (After tailrace drop, which makes the next start the first one again, it does.)
-// A row inserted and deleted in one transaction is an event all the same.
+// A row inserted and deleted in one transaction is an event all the same, and one that an update
+// moves to another partition is a second one: see Stream.
 //
 // Rows come in the order of their commits. Those that are there at the first start come in the
 // order in which the table stores them, since who has committed first is not known of them any

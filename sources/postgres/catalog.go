@@ -52,7 +52,8 @@ type table struct {
 	kind         byte // relkind
 	persistence  byte
 	identity     byte // relreplident
-	rls, owner   bool // row level security is on; our role owns the table
+	rls, forced  bool // row level security is on; and for the owner, too
+	owner        bool // our role owns the table
 	ownerName    string
 	usage        bool    // USAGE on the schema
 	estimate     float64 // rows
@@ -156,8 +157,8 @@ func readTables(ctx context.Context, c *pgx.Conn, reqs []sources.TableRequest) (
 		return tables, nil
 	}
 	rows, err := c.Query(ctx, `SELECT w.i::int, c.oid::int8, n.nspname::text, c.relname::text, c.relkind::text,
-		c.relpersistence::text, c.relreplident::text, c.relrowsecurity, pg_has_role(c.relowner, 'USAGE'),
-		pg_get_userbyid(c.relowner)::text, has_schema_privilege(n.oid, 'USAGE'), greatest(c.reltuples, 0)::float8,
+		c.relpersistence::text, c.relreplident::text, c.relrowsecurity, c.relforcerowsecurity,
+		pg_has_role(c.relowner, 'USAGE'), pg_get_userbyid(c.relowner)::text, has_schema_privilege(n.oid, 'USAGE'), greatest(c.reltuples, 0)::float8,
 		coalesce(pg_relation_filenode(c.oid), 0)::int8
 		FROM unnest($1::text[], $2::text[], $3::int[]) AS w(s, t, i)
 		JOIN pg_namespace n ON n.nspname = w.s JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = w.t
@@ -171,8 +172,8 @@ func readTables(ctx context.Context, c *pgx.Conn, reqs []sources.TableRequest) (
 		var oid, file int64
 		var kind, persistence, identity string
 		t := &table{}
-		if err := rows.Scan(&i, &oid, &t.schema, &t.name, &kind, &persistence, &identity, &t.rls, &t.owner,
-			&t.ownerName, &t.usage, &t.estimate, &file); err != nil {
+		if err := rows.Scan(&i, &oid, &t.schema, &t.name, &kind, &persistence, &identity, &t.rls, &t.forced,
+			&t.owner, &t.ownerName, &t.usage, &t.estimate, &file); err != nil {
 			return nil, fmt.Errorf("postgres: read the catalog: %w", err)
 		}
 		t.oid, t.file = uint32(oid), uint32(file)

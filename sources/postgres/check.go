@@ -231,9 +231,13 @@ func checkRights(s *server, t *table) []Problem {
 	if len(denied) > 0 {
 		add("GRANT SELECT ON "+t.sql()+" TO "+ident(s.role)+";", "role %q may not read %s", s.role, names(denied))
 	}
-	if t.rls && !s.superuser && !s.bypassRLS && !t.owner {
+	if t.rls && !s.superuser && !s.bypassRLS && (!t.owner || t.forced) {
+		fix := "ALTER ROLE " + ident(s.role) + " BYPASSRLS;"
+		if t.owner {
+			fix += " or ALTER TABLE " + t.sql() + " NO FORCE ROW LEVEL SECURITY;"
+		}
 		add(
-			"ALTER ROLE "+ident(s.role)+" BYPASSRLS;",
+			fix,
 			"row level security would hide rows of the snapshot from role %q"+
 				" that the log has",
 			s.role,

@@ -12,11 +12,12 @@ import (
 	"github.com/tailrace/tailrace/sources"
 )
 
-// partition is a partition, at whatever depth, that holds rows. Changes are published as
+// partition is a partition, at whatever depth, that holds rows, here or elsewhere. Changes are published as
 // those of the root, but it is the partition's own persistence and replica identity that
 // say whether and how they are in the log.
 type partition struct {
-	name                  string // as SQL writes it
+	name, parent          string // as SQL writes them
+	kind                  byte   // relkind
 	persistence, identity byte
 	// key are the columns that its old tuples have, index the one of its own that is part of
 	// the root's replica identity, "" without.
@@ -35,8 +36,9 @@ func readPartitions(ctx context.Context, c *pgx.Conn, tables map[uint32]*table) 
 	if len(oids) == 0 {
 		return nil
 	}
-	rows, err := c.Query(ctx, `SELECT r.id, format('%I.%I', n.nspname, c.relname), c.relpersistence::text,
-		c.relreplident::text, k.columns, coalesce(k.index, '')
+	rows, err := c.Query(ctx, `SELECT r.id, format('%I.%I', n.nspname, c.relname),
+		(SELECT format('%I.%I', m.nspname, u.relname) FROM pg_class u JOIN pg_namespace m ON m.oid = u.relnamespace
+			WHERE u.oid = p.parentrelid), c.relkind::text, c.relpersistence::text, c.relreplident::text, k.columns, coalesce(k.index, '')
 		FROM unnest($1::int8[]) AS r(id), LATERAL pg_partition_tree(r.id::oid::regclass) AS p
 		JOIN pg_class c ON c.oid = p.relid JOIN pg_namespace n ON n.oid = c.relnamespace, LATERAL (
 			SELECT coalesce(array_agg(a.attname::text) FILTER (WHERE CASE c.relreplident WHEN 'i' THEN x.indisreplident
@@ -46,18 +48,19 @@ func readPartitions(ctx context.Context, c *pgx.Conn, tables map[uint32]*table) 
 			FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid
 			JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY (x.indkey::int2[])
 			WHERE x.indrelid = c.oid) AS k
-		WHERE c.relkind = 'r' ORDER BY 1, 2`, oids)
+		WHERE c.relkind IN ('r', 'f') ORDER BY 1, 2`, oids)
 	if err != nil {
 		return fmt.Errorf("postgres: read the partitions: %w", err)
 	}
 	for rows.Next() {
 		var root int64
 		var p partition
-		var persistence, identity string
-		if err := rows.Scan(&root, &p.name, &persistence, &identity, &p.key, &p.index); err != nil {
+		var kind, persistence, identity string
+		err := rows.Scan(&root, &p.name, &p.parent, &kind, &persistence, &identity, &p.key, &p.index)
+		if err != nil {
 			return fmt.Errorf("postgres: read the partitions: %w", err)
 		}
-		p.persistence, p.identity = persistence[0], identity[0]
+		p.kind, p.persistence, p.identity = kind[0], persistence[0], identity[0]
 		t := tables[uint32(root)]
 		t.partitions = append(t.partitions, p)
 	}
@@ -119,11 +122,17 @@ func checkAncestors(t *table) []Problem {
 func checkPartitions(t *table) []Problem {
 	var out []Problem
 	for _, p := range t.partitions {
+		of := p.name
 		add := func(fix, text string) {
 			out = append(out, Problem{
 				Subject: "table " + t.sql(), Text: "its partition " + p.name + text,
-				Fix: "ALTER TABLE " + p.name + " " + fix + ";", Kind: sources.ErrConfig,
+				Fix: "ALTER TABLE " + of + " " + fix + ";", Kind: sources.ErrConfig,
 			})
+		}
+		if p.kind == 'f' {
+			of = p.parent
+			add("DETACH PARTITION "+p.name, " is a foreign table: its changes are not in the log")
+			continue
 		}
 		if p.persistence != 'p' {
 			add("SET LOGGED", " is unlogged: its changes are not in the log")

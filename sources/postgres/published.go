@@ -131,7 +131,8 @@ func (p *planner) split(since uint64) (whole []*table, gaps []Problem) {
 			continue
 		}
 		fix := "raise the topology.Version of each topology that reads it, which rebuilds it from the tables " +
-			"as they are; one that reads rows as events, which cannot be had again, begins anew under another name"
+			"as they are; one that reads the rows of this table as events, which cannot be had again, begins anew " +
+			"under another name"
 		if theirs := p.foreignFix(t); theirs != "" {
 			fix = "run " + theirs + " and then " + fix
 		}

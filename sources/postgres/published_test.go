@@ -117,7 +117,7 @@ func checkGap(t *testing.T, err error, says string, both ...bool) {
 	if !errors.Is(err, postgres.ErrPublicationChanged) || !errors.Is(err, sources.ErrDataGap) {
 		t.Fatalf("error is %v", err)
 	}
-	for _, word := range []string{says, `"public"."t"`, "topology.Version"} {
+	for _, word := range []string{says, `"public"."t"`, "topology.Version", "the rows of this table as events"} {
 		if !strings.Contains(err.Error(), word) {
 			t.Errorf("the error doesn't say %q: %v", word, err)
 		}
@@ -244,6 +244,29 @@ func TestPartitionBesideItsRoot(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A partition of which nothing is in the log ends the session where it is attached while it is
+// read; who opens another one is told.
+func TestForeignPartitionAttached(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.exec("CREATE TABLE t (id int, x int) PARTITION BY RANGE (id)")
+	f.want("public.t", ";x")
+	f.cfg.MonitorInterval = 20 * time.Millisecond
+	s := f.open()
+	m := sourcetest.NewModel(t)
+	f.readUntil(s, m, func() bool { return len(m.Commits) == 1 })
+	for _, sql := range farPartition {
+		f.exec(sql)
+	}
+	err := f.readError(s)
+	if !errors.Is(err, sources.ErrReopen) || !strings.Contains(err.Error(), "public.far is a foreign table") {
+		t.Errorf("it ended with %v", err)
+	}
+	f.resume(s, m.Position)
+	_, err = f.tryOpen()
+	checkProblem(t, err, sources.ErrConfig, "public.far is a foreign table")
 }
 
 func TestPartitionAttachedToWhatIsRead(t *testing.T) {

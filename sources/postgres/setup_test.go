@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -40,6 +41,13 @@ func (f *fixture) major() int {
 		f.t.Fatal(err)
 	}
 	return n
+}
+
+// farPartition makes a partition of t that is somewhere else.
+var farPartition = []string{
+	"CREATE FOREIGN DATA WRAPPER nowhere", "CREATE SERVER far FOREIGN DATA WRAPPER nowhere",
+	"CREATE TABLE half PARTITION OF t FOR VALUES FROM (0) TO (20) PARTITION BY RANGE (id)",
+	"CREATE FOREIGN TABLE far PARTITION OF half FOR VALUES FROM (0) TO (10) SERVER far",
 }
 
 var setups = []setup{
@@ -148,6 +156,15 @@ var setups = []setup{
 		want: func(f *fixture) {
 			f.want("public.low", "id;x").want("public.t", "id;x").want("public.half", "id;x")
 		},
+	},
+	{
+		name: "foreign partition",
+		kind: sources.ErrConfig,
+		says: []string{`table "public"."t": its partition public.far is a foreign table`,
+			`ALTER TABLE public.half DETACH PARTITION public.far;`},
+		sql:  slices.Concat([]string{"CREATE TABLE t (id int, x int) PARTITION BY RANGE (id)"}, farPartition),
+		mend: []string{"ALTER TABLE public.half DETACH PARTITION public.far"},
+		want: func(f *fixture) { f.want("public.t", ";x") },
 	},
 	{name: "unlogged", kind: sources.ErrConfig, says: []string{"unlogged", "SET LOGGED"},
 		sql:  []string{"CREATE UNLOGGED TABLE t (id int PRIMARY KEY)"},
@@ -496,6 +513,28 @@ func TestRowLevelSecurity(t *testing.T) {
 	_, err := f.tryOpen()
 	checkProblem(t, err, sources.ErrConfig, "row level security", `ALTER ROLE "`+role+`" BYPASSRLS;`)
 	f.exec("ALTER ROLE " + role + " BYPASSRLS")
+	f.open()
+}
+
+// Where it is forced it hides rows from the table's owner, too.
+func TestForcedRowLevelSecurity(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.exec("CREATE TABLE t (id int PRIMARY KEY)")
+	f.exec("ALTER TABLE t ENABLE ROW LEVEL SECURITY")
+	role := "owner_" + f.db.Name
+	f.exec(fmt.Sprintf("CREATE ROLE %s LOGIN REPLICATION PASSWORD 'x'", role))
+	defer f.exec(fmt.Sprintf("DROP OWNED BY %[1]s CASCADE; DROP ROLE %[1]s", role))
+	f.exec(fmt.Sprintf("GRANT CREATE ON DATABASE %s TO %s", f.db.Name, role))
+	f.exec("ALTER TABLE t OWNER TO " + role)
+	f.cfg.URL = asRole(f.db.URL, role, "x")
+	f.want("public.t", "id;")
+	f.open().Close() // An owner sees all rows.
+	f.exec("ALTER TABLE t FORCE ROW LEVEL SECURITY")
+	_, err := f.tryOpen()
+	const mend = `ALTER TABLE "public"."t" NO FORCE ROW LEVEL SECURITY;`
+	checkProblem(t, err, sources.ErrConfig, "row level security", `ALTER ROLE "`+role+`" BYPASSRLS;`, mend)
+	f.exec(mend)
 	f.open()
 }
 

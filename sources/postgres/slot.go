@@ -91,7 +91,9 @@ func (s *slot) mine(database string) error {
 }
 
 // beginAnew is the remedy where the state cannot go on with what the server has.
-const beginAnew = "run tailrace drop (App.Destroy), remove the state directory and begin with a new snapshot"
+const beginAnew = "run tailrace drop (App.Destroy), remove the state directory and begin with a new " +
+	"snapshot (topologies with an Outbox then put out the rows that their tables still hold once more, with " +
+	"new ids)"
 
 // again is that remedy where the log we need is gone.
 func again(name string) string {

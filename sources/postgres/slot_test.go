@@ -58,6 +58,7 @@ func TestSlotStates(t *testing.T) {
 	t.Parallel()
 	anew := (*fixture).beginAnew
 	const tellsAnew = "run tailrace drop (App.Destroy), remove the state directory and begin with a new snapshot"
+	const tellsEvents = "topologies with an Outbox then put out the rows that their tables still hold once more"
 	gap := func(kind error) []error { return []error{kind, sources.ErrDataGap} }
 	foreign := []error{postgres.ErrSlotForeign, sources.ErrConfig}
 	var second sources.Session
@@ -71,7 +72,7 @@ func TestSlotStates(t *testing.T) {
 		mend func(f *fixture)
 	}{
 		{"missing", func(f *fixture) { f.exec("SELECT pg_drop_replication_slot($1)", f.cfg.Slot) },
-			gap(postgres.ErrSlotMissing), []string{tellsAnew}, false, anew},
+			gap(postgres.ErrSlotMissing), []string{tellsAnew, tellsEvents}, false, anew},
 		{"ahead", func(f *fixture) {
 			f.exec("INSERT INTO t VALUES (2, 2)")
 			f.exec("SELECT pg_replication_slot_advance($1, pg_current_wal_lsn())", f.cfg.Slot)
