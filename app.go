@@ -266,8 +266,9 @@ func (a *App) Addr() net.Addr {
 // Destroy removes what the app has left outside of its state directory: the slot and
 // publications in its databases, and its progress in its targets. Results stay. The
 // app must not be running: the error is state.ErrLocked where it runs on the same state
-// directory, and sources.ErrInUse, within seconds, where its slot has a reader that
-// answers; then targets are left alone. In Kafka mode it is DropKafka: group and internal
+// directory, and sources.ErrInUse where its slot has a reader that answers; then targets
+// are left alone. That is told within seconds, unless the reader acknowledges nothing and
+// the role lacks pg_read_all_stats. In Kafka mode it is DropKafka: group and internal
 // topics. The state directory is useless afterwards and is
 // removed by whoever made it.
 func (a *App) Destroy(ctx context.Context) error {

@@ -40,7 +40,8 @@ func newDrop() *cobra.Command {
 that topologies left there that were being added when it ended, and its progress rows in its
 targets. Results stay, and so does the state directory, which is of no use afterwards: remove
 it too. The app must not be running: where its slot has a reader that answers nothing is
-removed, and the error says within seconds who it is.
+removed, and the error says within seconds who it is, or after 75 s where the reader acknowledges
+nothing and the role has not the rights of pg_read_all_stats.
 
 A replication slot that nobody reads keeps the database's log for ever, so drop an app that
 will not run again. Dropping what is not there is no error.

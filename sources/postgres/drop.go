@@ -15,7 +15,9 @@ import (
 
 // Drop removes the app's slot and those of its newcomers, once no connection uses them, and
 // the publications that Open made. It ends nobody's connection and touches nothing it didn't
-// make. The error is sources.ErrInUse, within seconds, where an app that answers has the slot.
+// make. The error is sources.ErrInUse where an app that answers has the slot: within seconds, or
+// after Config.SlotWait where it acknowledges nothing and the role may not see its replies
+// (pg_read_all_stats).
 func (c *connector) Drop(ctx context.Context, req sources.DropRequest) error {
 	cfg, err := c.cfg.joining(req.Joins, req.App, req.Database).withDefaults(req.App, req.Database)
 	if err != nil {
@@ -126,22 +128,60 @@ func awaitEnd(ctx context.Context, q *pgx.Conn, cfg Config, log *slog.Logger) er
 		return err
 	}
 	pid, told := 0, ""
+	var seen witness
 	_, err := waitUntilInactive(ctx, q, cfg.Slot, cfg.SlotWait, log, func(s *slot) error {
 		var at string
-		// Not there, or not to be seen without the right to, it tells nothing.
 		err := q.QueryRow(ctx, `SELECT coalesce(reply_time::text, '')
 			FROM pg_stat_replication WHERE pid = $1`, s.pid).
 			Scan(&at)
 		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 			return fmt.Errorf("postgres: look at the reader of slot %q: %w", cfg.Slot, err)
 		}
-		if pid == s.pid && told != "" && at != told {
+		answers := false
+		if at == "" { // It is not there, or not to be seen without pg_read_all_stats.
+			if answers, err = seen.answers(ctx, q, s); err != nil {
+				return err
+			}
+		}
+		if answers || pid == s.pid && told != "" && at != told {
 			return s.alive(ctx, q)
 		}
 		pid, told = s.pid, at
 		return nil
 	})
 	return err
+}
+
+// witness tells by the slot whether its reader answers: everybody may see how far it has
+// confirmed, and what it has confirmed that was written after the first look it cannot have
+// said before it ended. A reader that waits, for a target say, confirms nothing.
+type witness struct {
+	pid int
+	// mark is a position of after the first look, at what was confirmed by the last one, moved
+	// how many times that had become another one.
+	mark, at uint64
+	moved    int
+}
+
+// movedTimes is how many times a reader that is behind confirms before it is taken to live.
+const movedTimes = 3
+
+func (w *witness) answers(ctx context.Context, q *pgx.Conn, s *slot) (bool, error) {
+	if w.pid == s.pid {
+		if s.confirmed != w.at {
+			w.at = s.confirmed
+			w.moved++
+		}
+		return s.confirmed >= w.mark || w.moved >= movedTimes, nil
+	}
+	*w = witness{pid: s.pid, at: s.confirmed}
+	// The commit waits for no standby, which may be what is lost.
+	err := q.QueryRow(ctx, `SELECT set_config('synchronous_commit', 'local', true),
+		(pg_logical_emit_message(true, 'tailrace-drop', $1) - '0/0')::int8`, s.name).Scan(nil, &w.mark)
+	if err != nil {
+		return false, fmt.Errorf("postgres: look at the reader of slot %q: %w", s.name, err)
+	}
+	return false, nil
 }
 
 // alive is the error of a slot whose reader answers.

@@ -295,6 +295,55 @@ func TestDropUnderReader(t *testing.T) {
 	f.nothingMade()
 }
 
+// The same with the rights of docs/postgres-setup.md, by which the server does not tell how its
+// reader is.
+func TestDropUnderReaderWithDocumentedRights(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.exec("CREATE TABLE t (id int PRIMARY KEY)")
+	f.cfg.Publication, f.cfg.ManagePublication = "theirs", postgres.PublicationNever
+	f.exec("CREATE PUBLICATION theirs FOR TABLE t")
+	f.cfg.URL = f.db.Reader("t").URL
+	f.want("public.t", "id;")
+	s := f.open()
+	m := sourcetest.NewModel(t)
+	f.readTo(s, m, f.head())
+	read := make(chan error, 1)
+	go func() {
+		for {
+			b, err := s.Next(t.Context())
+			if err != nil {
+				read <- err
+				return
+			}
+			m.Apply(b)
+			if b.Release != nil {
+				b.Release()
+			}
+			s.Ack(m.Position)
+		}
+	}()
+	f.cfg.SlotWait = time.Minute
+	drop := func() error {
+		return postgres.Source(f.cfg).Drop(t.Context(), sources.DropRequest{App: "app", Database: "shop"})
+	}
+	start := time.Now()
+	err := drop()
+	if took := time.Since(start); took > 10*time.Second {
+		t.Errorf("it took %s", took)
+	}
+	if !errors.Is(err, sources.ErrInUse) {
+		t.Errorf("got %v", err)
+	}
+	s.Close()
+	<-read
+	pid := f.silentReader()
+	time.AfterFunc(3*time.Second, func() { f.exec("SELECT pg_terminate_backend($1)", pid) })
+	if err := drop(); err != nil {
+		t.Error(err)
+	}
+}
+
 // silentReader streams from the slot and never says anything. It returns the process.
 func (f *fixture) silentReader() (pid uint32) {
 	f.t.Helper()
