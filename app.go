@@ -92,7 +92,8 @@ func New(cfg Config, topologies ...*topology.Topology) (*App, error) {
 		var err error
 		if a.server, err = view.NewServer(cfg.Addr, a.handler(), view.ServerOptions{
 			Token: cfg.Token, TLS: cfg.TLS, Open: []string{"/livez", "/readyz"},
-			Unbounded: []string{"/verify", "/verify/state"},
+			Unbounded:   []string{"/verify", "/verify/state", "/deadletters", replayPath, dropPath},
+			LargeBodies: map[string]int64{replayPath: maxLetterRequest, dropPath: maxLetterRequest},
 		}); err != nil {
 			return nil, fmt.Errorf("%w: Config.Addr: %w", ErrConfig, err)
 		}
@@ -131,7 +132,9 @@ func (a *App) Run(ctx context.Context) (err error) {
 		return errors.Join(err, a.unlisten())
 	}
 	close(a.started)
-	defer func(stop func() error) { err = errors.Join(err, stop()) }(a.serve(ctx))
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	defer func(stop func() error) { err = errors.Join(err, stop()) }(a.serve(ctx, fail))
 	err = eng.Run(ctx)
 	if p := (*topology.PanicError)(nil); errors.As(err, &p) {
 		a.log.Error("a user function has panicked, and the app stops", "error", err, "stack", string(p.Stack))
@@ -291,6 +294,7 @@ func (a *App) Destroy(ctx context.Context) error {
 	for _, name := range slices.Sorted(maps.Keys(out)) {
 		c := out[name]
 		if c == nil {
+			failed.add(fmt.Sprintf("target %q", name), errUnbound)
 			continue
 		}
 		if err := c.Drop(ctx, sinks.DropRequest{App: a.cfg.App, Target: name, Logger: a.log}); err != nil {
@@ -300,11 +304,16 @@ func (a *App) Destroy(ctx context.Context) error {
 	return failed.join()
 }
 
+// errUnbound says why nothing was removed of a database or target.
+var errUnbound = errors.New("it has no connector, so that what the app has left there stays; bind one and " +
+	"destroy again")
+
 // dropSources removes what is in databases, of the app and of its newcomers.
 func (a *App) dropSources(ctx context.Context, in map[string]sources.Connector) (failed failures) {
 	for _, name := range slices.Sorted(maps.Keys(in)) {
 		c := in[name]
 		if c == nil {
+			failed.add(fmt.Sprintf("database %q", name), errUnbound)
 			continue
 		}
 		if err := c.Drop(ctx, sources.DropRequest{App: a.cfg.App, Database: name, Logger: a.log}); err != nil {

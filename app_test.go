@@ -2,7 +2,10 @@ package tailrace_test
 
 import (
 	"context"
+	"crypto/tls"
+	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -12,6 +15,7 @@ import (
 	"time"
 
 	"github.com/tailrace/tailrace"
+	"github.com/tailrace/tailrace/internal/await"
 	"github.com/tailrace/tailrace/operators"
 	"github.com/tailrace/tailrace/operators/aggregate"
 	"github.com/tailrace/tailrace/record"
@@ -230,5 +234,84 @@ func TestDestroySaysOnce(t *testing.T) {
 	want := `tailrace: database "orders", database "shop": ` + errDown.Error()
 	if !errors.Is(err, errDown) || err.Error() != want {
 		t.Fatalf("got %v, want %s", err, want)
+	}
+}
+
+// TestDestroyNamesTheUnbound does not say that all is gone where it could not look.
+func TestDestroyNamesTheUnbound(t *testing.T) {
+	b := topology.New("both")
+	items := sources.Table[int64, item](b, sources.NewDatabase("shop", nil), "public.items")
+	sinks.Table(items, sinks.NewTarget("out", nil), "items")
+	app, err := tailrace.New(tailrace.Config{App: "app", StateDir: t.TempDir() + "/state"}, b.MustBuild())
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = app.Destroy(t.Context())
+	for _, name := range []string{`database "shop"`, `target "out"`} {
+		if err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s is not in: %v", name, err)
+		}
+	}
+}
+
+// TestServerFailsTheRun has an HTTP server that cannot serve, which only shows when it begins:
+// nobody could ask the app anything, or whether it is well.
+func TestServerFailsTheRun(t *testing.T) {
+	b := topology.New("one")
+	in := sources.Table[int64, item](b, sources.NewDatabase("shop", hangs{}), "public.items")
+	sinks.View(in, "items")
+	app, err := tailrace.New(tailrace.Config{
+		App: "app", StateDir: t.TempDir() + "/state", Addr: "127.0.0.1:0",
+		TLS: &tls.Config{
+			Certificates: []tls.Certificate{{}},
+			CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256}, // without what HTTP/2 demands
+		},
+	}, b.MustBuild())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := app.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "HTTP server") {
+		t.Errorf("the run ends with %v", err)
+	}
+}
+
+// hangs is a connector of a server that does not answer.
+type hangs struct{ snapshotOnly }
+
+func (hangs) Open(ctx context.Context, _ sources.OpenRequest) (sources.Session, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// TestManyDeadLettersAtOnce asks for more dead letters in one request than other requests may
+// have bytes.
+func TestManyDeadLettersAtOnce(t *testing.T) {
+	topo, _ := counting(snapshotOnly{})
+	app, err := tailrace.New(tailrace.Config{
+		App: "app", StateDir: t.TempDir() + "/state", Addr: "127.0.0.1:0",
+	}, topo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- app.Run(ctx) }()
+	await.That(t, "the address", func() bool { return app.Addr() != nil })
+	ids := strings.Repeat(`"an id that names nothing",`, 1<<20/27)
+	for _, action := range []string{"replay", "drop"} {
+		res, err := http.Post("http://"+app.Addr().String()+"/deadletters/"+action, "application/json",
+			strings.NewReader(`{"ids":[`+strings.TrimSuffix(ids, ",")+`]}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(res.Body)
+		if err != nil || res.StatusCode != http.StatusOK || !json.Valid(body) {
+			t.Errorf("%s: %s: %s, %v", action, res.Status, body, err)
+		}
+		res.Body.Close()
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }

@@ -47,7 +47,7 @@ type Config struct {
 	// with SQL: whoever may read the views may then run queries in the source databases,
 	// with the app's rights, in read-only transactions. Defaults to false.
 	VerifySQL bool
-	// EpochRows is the number of rows after which an epoch is committed although more
+	// EpochRows is the number of rows and messages after which an epoch is committed although more
 	// are waiting; a transaction is never split. Defaults to 20,000.
 	EpochRows int
 	// OneTransaction commits each source transaction by itself, which shows every

@@ -19,11 +19,6 @@ func (c *Config) checkNumbers() (errs []error) {
 		"IdleCommit": int64(c.IdleCommit), "MaxIdle": int64(c.MaxIdle), "Partitions": int64(c.Partitions),
 	}
 	if k := c.Kafka; k != nil {
-		if k.Advertise != "" {
-			if err := view.CheckAddress(k.Advertise); err != nil {
-				errs = append(errs, fmt.Errorf("Config.Kafka.Advertise: %w", err))
-			}
-		}
 		numbers["Kafka.Standbys"] = int64(k.Standbys)
 		numbers["Kafka.CommitInterval"] = int64(k.CommitInterval)
 		numbers["Kafka.SessionTimeout"] = int64(k.SessionTimeout)
@@ -38,10 +33,16 @@ func (c *Config) checkNumbers() (errs []error) {
 	return errs
 }
 
-// checkMode refuses what only direct mode has, where the app runs over topics.
+// checkMode refuses what only direct mode has, where the app runs over topics, and an address
+// that other members could not reach.
 func (c *Config) checkMode() (errs []error) {
 	if c.Kafka == nil {
 		return nil
+	}
+	if at := c.Kafka.Advertise; at != "" {
+		if err := view.CheckAddress(at); err != nil {
+			errs = append(errs, fmt.Errorf("Config.Kafka.Advertise: %w", err))
+		}
 	}
 	for _, f := range []struct {
 		name, instead string

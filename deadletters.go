@@ -161,8 +161,12 @@ func wantedLetters(ids []string) func(string) bool {
 	return func(id string) bool { return named[id] }
 }
 
-// maxLetterRequest bounds the body of a request about dead letters, in bytes.
-const maxLetterRequest = 8 << 20
+// Where dead letters are replayed and dropped, and how many bytes such a request may have.
+const (
+	replayPath       = "/deadletters/replay"
+	dropPath         = "/deadletters/drop"
+	maxLetterRequest = 8 << 20
+)
 
 // changeDeadLetters replays or drops: the body is {"ids":[...]} or {"all":true}.
 func (a *App) changeDeadLetters(w http.ResponseWriter, r *http.Request) {
@@ -170,7 +174,9 @@ func (a *App) changeDeadLetters(w http.ResponseWriter, r *http.Request) {
 		IDs []string `json:"ids"`
 		All bool     `json:"all"`
 	}
-	err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxLetterRequest)).Decode(&req)
+	ctx, cancel := unhurried(w, r)
+	defer cancel()
+	err := json.NewDecoder(r.Body).Decode(&req)
 	if err != nil || req.All == (len(req.IDs) > 0) {
 		w.WriteHeader(http.StatusBadRequest)
 		_ = json.NewEncoder(w).Encode(map[string]string{
@@ -179,17 +185,14 @@ func (a *App) changeDeadLetters(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	body := map[string]any{}
-	switch r.PathValue("action") {
-	default:
-		http.NotFound(w, r)
-		return
-	case "drop":
+	switch r.URL.Path {
+	case dropPath:
 		var n int
-		n, err = a.DropDeadLetters(r.Context(), req.IDs...)
+		n, err = a.DropDeadLetters(ctx, req.IDs...)
 		body["dropped"] = n
-	case "replay":
+	case replayPath:
 		var out ReplayedLetters
-		out, err = a.ReplayDeadLetters(r.Context(), req.IDs...)
+		out, err = a.ReplayDeadLetters(ctx, req.IDs...)
 		unreadable := map[string]string{}
 		for id, why := range out.Unreadable {
 			unreadable[id] = why.Error()
@@ -215,9 +218,11 @@ func (a *App) serveDeadLetters(w http.ResponseWriter, r *http.Request) {
 		}
 		limit = n
 	}
+	ctx, cancel := unhurried(w, r)
+	defer cancel()
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	out := json.NewEncoder(w)
-	for l, err := range a.DeadLetters(r.Context()) {
+	for l, err := range a.DeadLetters(ctx) {
 		if limit == 0 {
 			return
 		}

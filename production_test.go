@@ -38,7 +38,8 @@ func TestProduction(t *testing.T) {
 		{"target", verified, prefers, "", nil, []string{`target "warehouse"`, "db.example", "verify-full"}},
 		{"no host", verified, anyHost, "", nil, []string{`target "warehouse"`, "any host"}},
 		{"all", prefers, prefers, "0.0.0.0:0", nil, []string{`"shop"`, `"warehouse"`, "Config.TLS", "0.0.0.0:0"}},
-		{"views over HTTPS", verified, verified, "0.0.0.0:0", &tls.Config{}, nil},
+		{"views over HTTPS", verified, verified, "0.0.0.0:0",
+			&tls.Config{Certificates: []tls.Certificate{{}}}, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := topology.New("counting")

@@ -11,11 +11,24 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/tailrace/tailrace/view"
 )
+
+// longTime bounds one request that may take longer than the server's others.
+const longTime = 10 * time.Minute
+
+// unhurried gives a request of ServerOptions.Unbounded longTime: the end of either deadline of
+// the connection would cancel it. An error means that there are none.
+func unhurried(w http.ResponseWriter, r *http.Request) (context.Context, context.CancelFunc) {
+	out, until := http.NewResponseController(w), time.Now().Add(longTime)
+	_ = out.SetReadDeadline(until)
+	_ = out.SetWriteDeadline(until)
+	return context.WithDeadline(r.Context(), until)
+}
 
 // handler serves views, metrics, health, the plan, dead letters and Verify.
 func (a *App) handler() http.Handler {
@@ -28,7 +41,8 @@ func (a *App) handler() http.Handler {
 	mux.HandleFunc("GET /readyz", a.readyz)
 	mux.HandleFunc("GET /plan", a.servePlan)
 	mux.HandleFunc("GET /deadletters", a.serveDeadLetters)
-	mux.HandleFunc("POST /deadletters/{action}", a.changeDeadLetters) // replay or drop
+	mux.HandleFunc("POST "+replayPath, a.changeDeadLetters)
+	mux.HandleFunc("POST "+dropPath, a.changeDeadLetters)
 	if a.cfg.VerifySQL {
 		mux.HandleFunc("POST /verify", a.serveVerify)
 	}
@@ -176,8 +190,9 @@ func (a *App) unlisten() error {
 	return a.server.Shutdown(context.Background())
 }
 
-// serve starts the HTTP server where Config.Addr asks for one, and returns what ends it.
-func (a *App) serve(ctx context.Context) (stop func() error) {
+// serve starts the HTTP server where Config.Addr asks for one, and returns what ends it. If it
+// ends by itself, that fails the run.
+func (a *App) serve(ctx context.Context, fail context.CancelCauseFunc) (stop func() error) {
 	if a.server == nil {
 		return func() error { return nil }
 	}
@@ -188,7 +203,13 @@ func (a *App) serve(ctx context.Context) (stop func() error) {
 		}
 	}()
 	done := make(chan error, 1)
-	go func() { done <- a.server.Serve() }()
+	go func() {
+		err := a.server.Serve()
+		done <- err
+		if err != nil {
+			fail(err)
+		}
+	}()
 	return func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 		defer cancel()

@@ -1,19 +1,14 @@
 package tailrace
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
-	"time"
 
 	"github.com/tailrace/tailrace/internal/compare"
 	"github.com/tailrace/tailrace/sources"
 	"github.com/tailrace/tailrace/view"
 )
-
-// verifyTime bounds one verification over HTTP.
-const verifyTime = 10 * time.Minute
 
 // verifyRequest and verifyAnswer are the bodies of POST /verify.
 type (
@@ -41,12 +36,7 @@ func (a *App) serveVerify(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, `the body has to be {"view": ..., "sql": ..., "database": ...}`)
 		return
 	}
-	// Comparing a large view takes longer than the server's other answers, and the end of
-	// either deadline would cancel the request. An error means that there are none.
-	out := http.NewResponseController(w)
-	_ = out.SetReadDeadline(time.Now().Add(verifyTime))
-	_ = out.SetWriteDeadline(time.Now().Add(verifyTime))
-	ctx, cancel := context.WithTimeout(r.Context(), verifyTime)
+	ctx, cancel := unhurried(w, r)
 	defer cancel()
 	results, err := a.Verify(ctx, Check(req))
 	if err != nil {

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"time"
 
 	"github.com/tailrace/tailrace/changelog"
 	"github.com/tailrace/tailrace/internal/engine/kafka"
@@ -81,10 +80,7 @@ func (a *App) serveVerifyState(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer a.verifying.Unlock()
-	out := http.NewResponseController(w)
-	_ = out.SetReadDeadline(time.Now().Add(verifyTime)) // as for the comparison with SQL
-	_ = out.SetWriteDeadline(time.Now().Add(verifyTime))
-	ctx, cancel := context.WithTimeout(r.Context(), verifyTime)
+	ctx, cancel := unhurried(w, r)
 	defer cancel()
 	found, err := a.VerifyState(ctx)
 	if err != nil {

@@ -278,7 +278,7 @@ func (t *tableSource[K, V]) read(tx *record.Tx, row *record.Row) (m move[K, V], 
 		ev.Old, ev.Sides = *old, record.HasOld
 	}
 	if row.Op == record.Delete {
-		m.at = t.time(tx, &ev.Old)
+		m.at = t.time(tx, old) // of a row that a filter keeps from us there is none
 		return m, nil
 	}
 	if old == nil && t.bound.value.Unchanged(row.New) {

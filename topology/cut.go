@@ -348,14 +348,6 @@ func (c *Cut) nameExchanges() {
 	}
 }
 
-// SubTopologyOf returns the number of the sub-topology that a node's output is part of.
-func (c *Cut) SubTopologyOf(n *Node) int {
-	if p, ok := c.stands[n]; ok {
-		n = p
-	}
-	return c.subs[n]
-}
-
 // Stages is the number of stages: how many exchanges lie one behind the other, and one.
 // A step runs stage by stage, each in all partitions.
 func (c *Cut) Stages() int {

@@ -38,8 +38,8 @@ type ServerOptions struct {
 	Token Token
 	// Open are paths that need no token, such as /livez and /readyz for probes.
 	Open []string
-	// TLS makes the server speak HTTPS; with ClientAuth RequireAndVerifyClientCert
-	// the certificate stands for the token.
+	// TLS makes the server speak HTTPS: it has a certificate. With ClientAuth
+	// RequireAndVerifyClientCert, and ClientCAs, the client's stands for the token.
 	TLS *tls.Config
 	// Hosts are the host names, without port, that requests may be addressed to.
 	// Defaults to localhost and the loopback addresses for a server on a loopback address, which
@@ -54,6 +54,8 @@ type ServerOptions struct {
 	MaxConnections int
 	// MaxBodyBytes bounds the body of a request. Defaults to 64 KiB.
 	MaxBodyBytes int64
+	// LargeBodies bounds those of requests to some paths instead.
+	LargeBodies map[string]int64
 	// Timeout bounds reading a request and answering it; streams are exempt.
 	// Defaults to 30 s.
 	Timeout time.Duration
@@ -104,6 +106,9 @@ func NewServer(addr string, h http.Handler, opts ServerOptions) (*Server, error)
 	if opts.Logger == nil {
 		opts.Logger = slog.Default()
 	}
+	if err := checkTLS(opts.TLS); err != nil {
+		return nil, err
+	}
 	s := &Server{addr: net.JoinHostPort(host, port), opts: opts, loopback: isLoopback(host)}
 	s.token = sha256.Sum256([]byte(opts.Token))
 	if !s.loopback && !s.authenticates() {
@@ -133,6 +138,22 @@ func NewServer(addr string, h http.Handler, opts ServerOptions) (*Server, error)
 func errOpen(addr string) error {
 	return fmt.Errorf("view: %s can be reached from other machines; require a token (Config.Token of an app, "+
 		"ServerOptions.Token) or client certificates, or listen on 127.0.0.1", addr)
+}
+
+// checkTLS refuses what no client could be answered with, and what would let anybody in who has
+// a certificate of any authority that the system trusts.
+func checkTLS(c *tls.Config) error {
+	if c == nil || c.GetConfigForClient != nil {
+		return nil
+	}
+	if len(c.Certificates) == 0 && c.GetCertificate == nil {
+		return errors.New("view: the TLS configuration has no certificate: set its Certificates or GetCertificate")
+	}
+	if c.ClientAuth == tls.RequireAndVerifyClientCert && c.ClientCAs == nil {
+		return errors.New("view: the TLS configuration takes the certificates of clients for a token and names no " +
+			"authority of theirs: set its ClientCAs")
+	}
+	return nil
 }
 
 // authenticates reports whether clients have to show who they are.
@@ -207,7 +228,7 @@ func (s *Server) checked(views, mux http.Handler) http.Handler {
 			e.write(w)
 			return
 		}
-		r.Body = http.MaxBytesReader(w, r.Body, s.opts.MaxBodyBytes)
+		r.Body = http.MaxBytesReader(w, r.Body, s.maxBody(r))
 		// Views bound their requests themselves, and streams not at all; and the mux would
 		// clean keys such as ".." away.
 		if p := r.URL.EscapedPath(); p == "/views" || strings.HasPrefix(p, "/views/") {
@@ -237,11 +258,20 @@ func (s *Server) refuse(r *http.Request) *httpError {
 		return &httpError{Status: http.StatusUnauthorized, Code: "unauthorized",
 			Message: "the request shows no valid token", Remedy: "send Authorization: Bearer <token>"}
 	}
-	if r.ContentLength > s.opts.MaxBodyBytes {
+	if most := s.maxBody(r); r.ContentLength > most {
 		return &httpError{Status: http.StatusRequestEntityTooLarge, Code: "body_too_large",
-			Message: "the body is too large", Remedy: "views are read with GET, without a body"}
+			Message: fmt.Sprintf("the body has more than %d bytes", most),
+			Remedy:  "ask for less at once; views are read with GET, without a body"}
 	}
 	return nil
+}
+
+// maxBody is how many bytes the body of a request may have.
+func (s *Server) maxBody(r *http.Request) int64 {
+	if most, ok := s.opts.LargeBodies[r.URL.Path]; ok {
+		return most
+	}
+	return s.opts.MaxBodyBytes
 }
 
 // shows compares hashes, so that the time taken tells neither content nor length.

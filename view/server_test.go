@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -150,7 +151,8 @@ func TestServerNeedsProtection(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "Token") {
 			t.Errorf("%s without token: %v", addr, err)
 		}
-		certs := &tls.Config{ClientAuth: tls.RequireAndVerifyClientCert}
+		certs := &tls.Config{Certificates: []tls.Certificate{{}}, ClientCAs: x509.NewCertPool(),
+			ClientAuth: tls.RequireAndVerifyClientCert}
 		for _, opts := range []ServerOptions{{Token: secret}, {TLS: certs}} {
 			if _, err := NewServer(addr, http.NotFoundHandler(), opts); err != nil {
 				t.Errorf("%s: %v", addr, err)
@@ -160,6 +162,15 @@ func TestServerNeedsProtection(t *testing.T) {
 	for _, addr := range []string{":0", "localhost:0", "127.0.0.2:0", "[::1]:0"} {
 		if _, err := NewServer(addr, http.NotFoundHandler(), ServerOptions{}); err != nil {
 			t.Errorf("%s: %v", addr, err)
+		}
+	}
+	for want, unfit := range map[string]*tls.Config{
+		"Certificates": {},
+		"ClientCAs":    {Certificates: []tls.Certificate{{}}, ClientAuth: tls.RequireAndVerifyClientCert},
+	} {
+		opts := ServerOptions{Token: secret, TLS: unfit}
+		if _, err := NewServer(":0", http.NotFoundHandler(), opts); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("without %s: %v", want, err)
 		}
 	}
 	if _, err := NewServer("8080", http.NotFoundHandler(), ServerOptions{}); err == nil {

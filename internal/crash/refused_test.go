@@ -76,3 +76,36 @@ func TestRefusedKilled(t *testing.T) {
 		killed(fmt.Sprintf("update items set amount = 10 where id = %d", bad), 0, "[10]", "[20]")
 	}
 }
+
+// TestRefusedReplayKilled kills the app while rows that a target has refused, and takes by now,
+// are queued for it again: none is lost, and each arrives.
+func TestRefusedReplayKilled(t *testing.T) {
+	r := &replayed{t: t, db: pgservertest.New(t), wh: pgservertest.New(t)}
+	r.app = &app{dir: t.TempDir(), source: r.db.URL, warehouse: r.wh.URL}
+	r.db.Exec("create table items (id bigint primary key, amount bigint not null)")
+	r.wh.Exec("create table rows (key bigint primary key, amount bigint not null, constraint small check (amount < 100))")
+	for i, point := range []string{failpoint.ReplayingRefused, failpoint.SinkCommit, failpoint.SinkApplied} {
+		c, addr := r.start("refused")
+		r.db.Exec(fmt.Sprintf("insert into items values (%d, 1000)", i))
+		await.That(t, "the refusal", func() bool { return strings.Count(r.get(addr+"/deadletters"), "\n") == 1 })
+		r.wh.Exec("alter table rows drop constraint small")
+		r.get(addr + "/arm?point=" + point)
+		_ = r.post(addr+"/deadletters/replay", `{"all":true}`) // the app dies over it, with or without an answer
+		c.exited(t, point)
+		c, addr = r.start("refused")
+		if point == failpoint.ReplayingRefused {
+			if kept := r.get(addr + "/deadletters"); strings.Count(kept, "\n") != 1 {
+				t.Errorf("%s: kept is %q", point, kept)
+			}
+			if err := r.post(addr+"/deadletters/replay", `{"all":true}`); err != nil {
+				t.Error(err)
+			}
+		}
+		await.That(t, "the row", func() bool {
+			return r.wh.String(fmt.Sprintf("select count(*) from rows where key = %d and amount = 1000", i)) == "1" &&
+				r.get(addr+"/deadletters") == ""
+		})
+		c.kill(t)
+		r.wh.Exec("alter table rows add constraint small check (amount < 100) not valid")
+	}
+}

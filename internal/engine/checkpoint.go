@@ -36,6 +36,7 @@ type checkpoint struct {
 //	begun/<database>       a start without state found nothing kept for the database
 //	checkpoint/<topology>  where the topology stands
 //	joining/<database>/<topology>  there may be a slot of the topology's own
+//	known/<database>       topologies that were forgotten since had a position in the database
 //	published/<topology>   how the tables that the topology reads were published
 //	shapes/<topology>      what the tables were when the state began
 //	topology/<topology>    the summary of the topology that made the state
@@ -289,7 +290,7 @@ func (e *Engine) bindViews() error {
 }
 
 // Checkpoints returns where each topology of a state directory stands durably, by
-// topology name; for tests and tools that look at a directory at rest.
+// topology name. It reads the directory, which a running engine may have open.
 func Checkpoints(dir *state.Dir) (map[string]record.Positions, error) {
 	out := map[string]record.Positions{}
 	err := each(dir, checkpointKey(""), func(name string, value []byte) error {

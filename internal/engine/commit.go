@@ -19,9 +19,10 @@ import (
 
 // commit ends the epoch. This is the one place that orders things:
 //
-//	seal -> one synced batch {checkpoints, state, queues} -> views -> targets -> acknowledge
+//	seal -> one synced batch {checkpoints, state, queues} -> views, targets -> acknowledge
 //
-// The sync overlaps with the computing of the next epoch (inflight.go), nothing else does.
+// Targets are woken once the views show the epoch; one that is at work already may take it
+// before. The sync overlaps with the computing of the next epoch (inflight.go), nothing else does.
 // Whatever crash comes, the state is never ahead of what is durable, the source is
 // never told to forget what is not, and no target sees what the state does not hold
 // (invariants D1, D2).
@@ -50,6 +51,7 @@ func (e *Engine) commit(ctx context.Context) error {
 		for _, r := range e.runs {
 			r.task.Skip()
 		}
+		e.moved = true
 		e.epoch = epoch{careful: e.epoch.careful && e.repeating()}
 		return e.showFrontier()
 	}
@@ -140,7 +142,7 @@ func (e *Engine) writeCommit(ctx context.Context) error {
 	f.queued, f.fed = queued, e.takeFed()
 	f.handOver(e.cfg.Dir.DB)
 	e.inflight = f
-	e.seq = f.seq
+	e.seq, e.moved = f.seq, false
 	for i, r := range e.runs {
 		if f.sealed[i] != nil {
 			r.task.Committed(f.sealed[i].Checkpoint)

@@ -47,7 +47,7 @@ type Config struct {
 // Limits bound the work of an epoch and what waits for targets. Zero fields take
 // their defaults.
 type Limits struct {
-	// EpochRows is the number of rows after which an epoch is committed although
+	// EpochRows is the number of rows and messages after which an epoch is committed although
 	// more are waiting. A transaction is never split, so an epoch can be larger.
 	// Defaults to 20,000.
 	EpochRows int
@@ -166,6 +166,7 @@ type Engine struct {
 	waiting time.Time
 	until   []failedTx // see epoch.careful
 	quietAt time.Time  // when positions alone were last made durable
+	moved   bool       // positions or times are further than what is durable, or is becoming so
 	pins    chan *pin
 	due     []*pin
 	// joiner brings new topologies up to the others, nil where there are none; asked is

@@ -92,9 +92,15 @@ func (e *Engine) endWith(ctx context.Context, cause error) error {
 // full reports whether the epoch has reached its bound. It is asked between
 // transactions only (invariant D4).
 func (e *Engine) full() bool {
-	return e.epoch.rows >= e.limits.EpochRows || len(e.epoch.txs) >= e.limits.EpochRows ||
-		len(e.epoch.txs) > 0 && (e.epoch.careful || e.limits.OneTransaction)
+	n := len(e.epoch.txs)
+	return e.epoch.rows >= e.limits.EpochRows || n >= e.limits.EpochRows ||
+		n > 0 && (e.epoch.careful || e.limits.OneTransaction) ||
+		n > 0 && n%16 == 0 && time.Since(e.epoch.started) >= longEpoch
 }
+
+// longEpoch bounds how long an epoch takes where rows are slow to compute. Of bytes it may
+// hold any number: what exceeds Limits.Memory spills.
+const longEpoch = time.Second
 
 // closed reports whether no transaction is open.
 func (e *Engine) closed() bool {
@@ -286,7 +292,7 @@ func (e *Engine) feedPiece(d *databaseRun, p *sources.TxRows) error {
 	if d.open == nil {
 		e.begin(d, p.Tx)
 	}
-	e.epoch.rows += len(p.Rows)
+	e.epoch.rows += len(p.Rows) + len(p.Messages)
 	d.fed += int64(len(p.Rows))
 	for _, r := range d.runs {
 		if !r.takes {
@@ -369,7 +375,7 @@ func (e *Engine) advanceIdle(ctx context.Context, d *databaseRun, to uint64) err
 	if err := e.settle(); err != nil {
 		return err
 	}
-	d.idle = to
+	d.idle, e.moved = to, true
 	for _, r := range d.active() {
 		if _, ok := r.committed[d.name]; ok {
 			r.task.AdvancePosition(d.name, d.idle)

@@ -153,7 +153,7 @@ func (e *Engine) queueAgain(t *targetRun, h *queueHeader, again map[refusedKey]*
 		err = putEntry(b, t, seq, &entry)
 	}
 	if err == nil {
-		err = failpoint.Hit(failpoint.Replaying)
+		err = failpoint.Hit(failpoint.ReplayingRefused)
 	}
 	if err == nil {
 		err = e.cfg.Dir.DB.Commit(b, true)

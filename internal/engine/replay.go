@@ -140,7 +140,7 @@ func (e *Engine) actOn(
 // should that fail they go back to what is durable, and nobody sends them again what held
 // nothing for them but moved their positions and times.
 func (e *Engine) keepPositions(ctx context.Context) error {
-	if !slices.ContainsFunc(e.due, func(p *pin) bool { return p.act != nil }) {
+	if !e.moved || !slices.ContainsFunc(e.due, func(p *pin) bool { return p.act != nil }) {
 		return nil
 	}
 	if err := e.writeCommit(ctx); err != nil {

@@ -75,9 +75,15 @@ var points = []string{
 // Points returns the names of all crash points.
 func Points() []string { return append([]string(nil), points...) }
 
-// Replaying: dead letters have been tried again, what comes of it is not yet being
-// committed.
-const Replaying = "replaying"
+// The crash points of dead letters that are tried again.
+const (
+	// Replaying: nodes have had theirs again, what comes of it is not yet being committed.
+	Replaying = "replaying"
+	// ReplayingRefused: a target's are about to be queued again.
+	ReplayingRefused = "replaying-refused"
+)
+
+var replayPoints = []string{Replaying, ReplayingRefused}
 
 // The crash points of Kafka mode, numbered as CP1 to CP19 of the design.
 const (
@@ -104,7 +110,7 @@ var kafkaPoints = []string{
 
 // known reports whether a specification may use a name.
 func known(name string) bool {
-	return name == Replaying || slices.Contains(slices.Concat(points, kafkaPoints), name)
+	return slices.Contains(slices.Concat(points, replayPoints, kafkaPoints), name)
 }
 
 // KafkaPoints returns the names of the crash points of Kafka mode.
