@@ -128,6 +128,9 @@ type Output struct {
 	KeyLen  int
 	// Append says that the output is a stream of events; otherwise a table.
 	Append bool
+	// Whole says that an epoch with the whole content of a table output has not been taken
+	// yet: it does not matter what the table holds.
+	Whole bool
 	// Options is what the user gave for this output, for its connector; nil for nothing.
 	Options Option
 	// Reads are the source tables of the output's topology: an output that wrote one of

@@ -105,6 +105,7 @@ func (e *Engine) loadTopology(t *topology.Topology) (*topologyRun, error) {
 	if r.shapes, err = e.loadShapes(t.Name()); err != nil {
 		return nil, err
 	}
+	r.unbegun = !ok
 	r.fresh, r.committed = !ok, record.Positions(c.Positions).Clone()
 	r.replay = record.Positions(c.Replay).Clone()
 	r.task, err = e.newTask(r, e.env, task.Checkpoint{

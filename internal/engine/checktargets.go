@@ -145,8 +145,19 @@ func (e *Engine) outputList(t *targetRun) []sinks.Output {
 		out[i] = o.spec.Output
 		out[i].ID = o.id
 		out[i].Reads = e.readsOf(o.run)
+		out[i].Whole = e.comesWhole(t, &t.outputs[i])
 	}
 	return out
+}
+
+// comesWhole reports whether an output's target is yet to take the epoch that an output begins
+// with.
+func (e *Engine) comesWhole(t *targetRun, o *outputRun) bool {
+	e.ackMu.Lock()
+	defer e.ackMu.Unlock()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return o.run.unbegun || slices.ContainsFunc(t.pending, func(p pendingEpoch) bool { return p.begins(o.id) })
 }
 
 // readsOf names the tables that a topology reads in sources that have been opened, or of

@@ -178,6 +178,7 @@ func (e *Engine) finish(f *inflight) error {
 	for i, r := range e.runs {
 		if ready := f.sealed[i]; ready != nil {
 			r.committed, r.replay = ready.Checkpoint.Positions, ready.Checkpoint.Replay
+			r.unbegun = r.unbegun && len(r.committed) == 0 // what it begins with is queued
 			if n := len(ready.Txs); n > 0 && !f.epoch.letters {
 				r.asOf = ready.Txs[n-1].CommitTime
 			}

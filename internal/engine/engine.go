@@ -190,8 +190,8 @@ type Engine struct {
 	status status
 	// nullGaps are the columns that warnNullGaps has named.
 	nullGaps sync.Map
-	// ackMu guards what acknowledge reads: committed, replay, old, held and joining
-	// of topologyRun, session and acked of databaseRun, and keep. The loop alone writes them,
+	// ackMu guards what acknowledge reads: committed, replay, old, held, joining
+	// and unbegun of topologyRun, session and acked of databaseRun, and keep. The loop alone writes them,
 	// and reads them without the lock; but while a topology is joining its old, and the
 	// session that it hands over, are the joiner's.
 	ackMu sync.Mutex

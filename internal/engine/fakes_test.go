@@ -249,6 +249,7 @@ type memoryTarget struct {
 	check  func(sinks.OpenRequest) error // nil: nothing is wrong
 	open   func() error                  // nil: it opens
 	refuse func() error                  // nil: it takes everything
+	opened sinks.OpenRequest             // the last one
 	taken  chan deliveredItem            // what it took
 	walks  [][]deliveredItem             // what each Apply was given, refused ones too
 	hides  bool                          // does not wrap what items fail with
@@ -275,7 +276,10 @@ func (m *memoryTarget) Check(_ context.Context, req sinks.OpenRequest) error {
 	return nil
 }
 
-func (m *memoryTarget) Open(context.Context, sinks.OpenRequest) (sinks.Writer, error) {
+func (m *memoryTarget) Open(_ context.Context, req sinks.OpenRequest) (sinks.Writer, error) {
+	m.mu.Lock()
+	m.opened = req
+	m.mu.Unlock()
 	if m.open != nil {
 		if err := m.open(); err != nil {
 			return nil, err

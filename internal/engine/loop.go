@@ -375,12 +375,8 @@ func (e *Engine) advanceIdle(ctx context.Context, d *databaseRun, to uint64) err
 	if err := e.settle(); err != nil {
 		return err
 	}
-	d.idle, e.moved = to, true
-	for _, r := range d.active() {
-		if _, ok := r.committed[d.name]; ok {
-			r.task.AdvancePosition(d.name, d.idle)
-		}
-	}
+	d.idle = to
+	d.advance()
 	if err := e.showFrontier(); err != nil {
 		return err
 	}
@@ -391,4 +387,13 @@ func (e *Engine) advanceIdle(ctx context.Context, d *databaseRun, to uint64) err
 		}
 	}
 	return e.resolvePins(ctx)
+}
+
+// advance takes topologies to where the database is known to be idle.
+func (d *databaseRun) advance() {
+	for _, r := range d.active() {
+		if _, ok := r.committed[d.name]; ok {
+			r.task.AdvancePosition(d.name, d.idle)
+		}
+	}
 }

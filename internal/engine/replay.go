@@ -109,6 +109,9 @@ func (e *Engine) actOn(
 			for _, r := range e.runs {
 				r.task.Rollback()
 			}
+			for _, d := range e.databases {
+				d.advance() // which is not made durable each time
+			}
 			e.epoch = epoch{careful: e.epoch.careful}
 			return err, nil
 		}

@@ -26,6 +26,8 @@ type topologyRun struct {
 	// joining says that the topology is brought up to the others by a joiner of its own,
 	// which has a topologyRun for it too: this one is idle until the topology joins.
 	joining bool
+	// unbegun says that nothing that its outputs begin with is durable yet.
+	unbegun bool
 	// snapshotting says that the snapshot at hand is taken for this topology, beside a
 	// session that others go on with.
 	snapshotting bool

@@ -77,6 +77,11 @@ func (w *writer) checkTables(ctx context.Context) (missing []string, err error) 
 	if !there {
 		missing = append(missing, progressSQL(w.progress))
 	}
+	if there && len(p.list) == 0 {
+		if err := w.loadHeld(ctx); err != nil {
+			return nil, err
+		}
+	}
 	system, err := w.system(ctx)
 	if err != nil {
 		return nil, err
@@ -89,11 +94,11 @@ func (w *writer) checkTables(ctx context.Context) (missing []string, err error) 
 		if fed {
 			continue // No remedy may alter a source's table.
 		}
-		found, err := w.checkTable(ctx, t, p)
+		oid, err := w.checkTable(ctx, t, p)
 		if err != nil {
 			return nil, err
 		}
-		if found {
+		if !w.checkHeld(t, oid, p) || oid != 0 {
 			continue
 		}
 		if !t.create {
@@ -180,7 +185,7 @@ func (w *writer) checkProgressTable(ctx context.Context, p *problems) (there boo
 		return false, err
 	}
 	want := []string{"app", "target", "incarnation", "session", "seq", "positions", "commit_time",
-		"lease_until", "tables"}
+		"lease_until", "tables", "held"}
 	for _, name := range want {
 		if !slices.ContainsFunc(cols, func(c catalogColumn) bool { return c.name == name }) {
 			p.addf("progress table %s has no column %q: it is of something else; set "+
@@ -231,6 +236,7 @@ func (w *writer) relation(ctx context.Context, n name, p *problems) (oid uint32,
 // catalogColumn is a column as the catalog has it. For a domain, base and mod are those
 // of the type it is over.
 type catalogColumn struct {
+	number                 int // of the column, among those that were dropped too
 	name, cast, base, full string
 	mod                    int32
 	notNull, filled        bool
@@ -239,7 +245,7 @@ type catalogColumn struct {
 }
 
 func (w *writer) catalogColumns(ctx context.Context, oid uint32) ([]catalogColumn, error) {
-	rows, err := w.conn.Query(ctx, `SELECT a.attname::text, pg_catalog.format_type(a.atttypid, -1),
+	rows, err := w.conn.Query(ctx, `SELECT a.attnum::int, a.attname::text, pg_catalog.format_type(a.atttypid, -1),
 		pg_catalog.format_type(CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE a.atttypid END, NULL),
 		pg_catalog.format_type(a.atttypid, a.atttypmod),
 		CASE t.typtype WHEN 'd' THEN t.typtypmod ELSE a.atttypmod END,
@@ -253,7 +259,7 @@ func (w *writer) catalogColumns(ctx context.Context, oid uint32) ([]catalogColum
 		return nil, w.wrap("reading the catalog", nil, err)
 	}
 	cols, err := pgx.CollectRows(rows, func(r pgx.CollectableRow) (c catalogColumn, err error) {
-		err = r.Scan(&c.name, &c.cast, &c.base, &c.full, &c.mod, &c.notNull, &c.filled, &c.identity,
+		err = r.Scan(&c.number, &c.name, &c.cast, &c.base, &c.full, &c.mod, &c.notNull, &c.filled, &c.identity,
 			&c.generated, &c.deterministic)
 		return c, err
 	})
@@ -262,39 +268,39 @@ func (w *writer) catalogColumns(ctx context.Context, oid uint32) ([]catalogColum
 
 // checkTable compares an output with its table, and takes from the catalog what the
 // statements need.
-func (w *writer) checkTable(ctx context.Context, t *table, p *problems) (found bool, err error) {
-	oid, err := w.relation(ctx, t.name, p)
-	if err != nil {
-		return false, err
+func (w *writer) checkTable(ctx context.Context, t *table, p *problems) (oid uint32, err error) {
+	if oid, err = w.relation(ctx, t.name, p); err != nil {
+		return 0, err
 	}
 	var cols []catalogColumn
 	if oid != 0 {
 		if cols, err = w.catalogColumns(ctx, oid); err != nil {
-			return false, err
+			return 0, err
 		}
 	}
+	t.made = t.heldAs(oid, cols)
 	named := map[string]*column{}
 	for i := range t.columns {
 		named[t.columns[i].name] = &t.columns[i]
 	}
 	if err := w.checkPrimaryKey(ctx, t, oid, cols, named, p); err != nil {
-		return false, err
+		return 0, err
 	}
 	for i := range t.columns {
 		c := &t.columns[i]
 		base, err := w.typeName(ctx, t, c, p)
 		if err != nil {
-			return false, err
+			return 0, err
 		}
 		if oid != 0 && base != "" {
 			t.checkColumn(c, i < t.keyLen, base, cols, p)
 		}
 	}
 	if oid == 0 {
-		return false, nil
+		return 0, nil
 	}
 	t.checkFurther(cols, named, p)
-	return true, w.checkKey(ctx, t, oid, p)
+	return oid, w.checkKey(ctx, t, oid, p)
 }
 
 // typeName is the server's own name for the type a column wants, "" where it knows no
@@ -319,7 +325,11 @@ func (t *table) checkColumn(c *column, key bool, base string, cols []catalogColu
 	tab, col := t.name.sql(), quote(c.name)
 	i := slices.IndexFunc(cols, func(k catalogColumn) bool { return k.name == c.name })
 	if i < 0 {
-		p.addf("table %s has no column %s; run: ALTER TABLE %[1]s ADD COLUMN %[2]s %[3]s", tab, col, c.want)
+		anew := ""
+		if t.was != "" {
+			anew = "; the rows that were written until now need its values: " + t.remedyAnew()
+		}
+		p.addf("table %s has no column %s%s; run: ALTER TABLE %[1]s ADD COLUMN %[2]s %[4]s", tab, col, anew, c.want)
 		return
 	}
 	k := cols[i]

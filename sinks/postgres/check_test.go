@@ -235,6 +235,7 @@ func TestGivenTypes(t *testing.T) {
 	if !strings.Contains(err.Error(), `"nope"`) {
 		t.Fatalf("got %v", err)
 	}
+	o.Whole = true
 	o.Options = postgres.Output{Create: true, Table: "other",
 		Types: map[string]string{"name": "text); DROP TABLE accounts; --"}}
 	_, err = tryOpen(t, postgres.Config{URL: db.URL}, o)

@@ -38,6 +38,7 @@ func progressSQL(n name) string {
 	commit_time timestamptz,
 	lease_until timestamptz NOT NULL,
 	tables text[] NOT NULL DEFAULT '{}',
+	held jsonb NOT NULL DEFAULT '{}',
 	PRIMARY KEY (app, target))`
 }
 
@@ -150,10 +151,14 @@ func (w *writer) tryClaim(ctx context.Context) (*heldLease, error) {
 	if taken != nil {
 		return nil, errors.Join(taken, w.letGo(ctx, tx, tables))
 	}
+	// What the row says of tables holds as long as it says what was written to them; where it
+	// says nothing it has been asked to take them as they are.
 	if _, err := tx.Exec(ctx, `UPDATE `+tab+` SET incarnation = $3, session = $4, seq = $5,
-		lease_until = clock_timestamp() + make_interval(secs => $6::float8), tables = $7
+		lease_until = clock_timestamp() + make_interval(secs => $6::float8), tables = $7,
+		held = CASE WHEN $5::bigint IS NULL THEN '{}' WHEN held = '{}' THEN $8::jsonb ELSE held END
 		WHERE app = $1 AND target = $2`,
-		w.app, w.target, w.incarnation, w.session, seq, w.cfg.Lease.Seconds(), tables); err != nil {
+		w.app, w.target, w.incarnation, w.session, seq, w.cfg.Lease.Seconds(), tables,
+		w.heldNow()); err != nil {
 		return nil, err
 	}
 	if err := tx.Commit(ctx); err != nil {

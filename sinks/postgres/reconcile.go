@@ -45,6 +45,11 @@ func (t *transaction) reconcile(ctx context.Context, e sinks.Epoch) error {
 		if err := t.merge(ctx, l); err != nil {
 			return err
 		}
+		if l != nil {
+			if err := t.holds(ctx, l.table); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }

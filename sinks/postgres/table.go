@@ -19,6 +19,10 @@ type table struct {
 	reads   []sinks.SourceTable // what the output's topology reads
 	// events says that the output is append-only: rows are inserted once, by event id.
 	events bool
+	// whole says that its whole content is on its way. was is what was written to until now,
+	// "" if that does not matter, and made what there is; see heldAs.
+	whole     bool
+	was, made string
 	// opt is what the user said about the output; create says that the table may be
 	// created.
 	opt    Output
@@ -79,7 +83,7 @@ func resolveOutputs(cfg Config, outputs []sinks.Output, progress name, p *proble
 }
 
 func resolveOutput(o sinks.Output, p *problems) *table {
-	t := &table{id: o.ID, output: o.Name, keyLen: o.KeyLen, events: o.Append,
+	t := &table{id: o.ID, output: o.Name, keyLen: o.KeyLen, events: o.Append, whole: o.Whole,
 		reads: o.Reads, statements: map[chunkRow][]statement{}}
 	switch opt := o.Options.(type) {
 	case nil:
