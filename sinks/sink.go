@@ -44,7 +44,7 @@ var (
 	ErrTableTaken = fmt.Errorf("%w: it is written by another app or target", ErrTargetSchema)
 	// ErrConfig: the target cannot be reached as it is configured: a wrong password, a
 	// missing database, a certificate that does not fit. Trying again does not help.
-	ErrConfig = errors.New("sinks: the target has to be set up for this first, trying again does not help")
+	ErrConfig = errors.New("sinks: the target has to be set up for this first")
 	// ErrRejected: the target refuses a row, and will again.
 	ErrRejected = errors.New("sinks: target refuses a row")
 	// ErrNoPolicy: the target takes no error policy.

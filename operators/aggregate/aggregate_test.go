@@ -555,3 +555,22 @@ func TestGroupsMoveInPieces(t *testing.T) {
 	check("one slot removed", rows/2, rows/2, e.Clear(0))
 	check("the other slot removed", rows/2, 0, e.Clear(1))
 }
+
+// TestSchemasDiffer: a topology with one aggregator in the place of another is another one,
+// though what they store may have one form.
+func TestSchemasDiffer(t *testing.T) {
+	whole := func(int) sql.Null[int64] { return sql.Null[int64]{} }
+	schemas := map[string]string{}
+	for name, schema := range map[string]string{
+		"Count":        aggregate.Count[int]().Schema(),
+		"CountIf":      aggregate.CountIf(func(int) bool { return true }).Schema(),
+		"CountNotNull": aggregate.CountNotNull(whole).Schema(),
+		"Map":          aggregate.Map(aggregate.Count[int](), func(n int64) int64 { return -n }).Schema(),
+		"Map to text":  aggregate.Map(aggregate.Count[int](), func(int64) string { return "" }).Schema(),
+	} {
+		if other, ok := schemas[schema]; ok {
+			t.Errorf("%s and %s have the schema %q", name, other, schema)
+		}
+		schemas[schema] = name
+	}
+}

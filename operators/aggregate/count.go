@@ -7,17 +7,21 @@ import (
 
 // Count counts the values of a group: COUNT(*).
 func Count[V any]() Aggregator[V, int64] {
-	return CountIf(func(V) bool { return true })
+	return counting("count", func(V) bool { return true })
 }
 
 // CountIf counts the values for which keep is true: COUNT(*) FILTER (WHERE ...).
 func CountIf[V any](keep func(V) bool) Aggregator[V, int64] {
-	return given("CountIf", Aggregator[V, int64]{
+	return given("CountIf", counting("count-if", keep), keep)
+}
+
+func counting[V any](schema string, keep func(V) bool) Aggregator[V, int64] {
+	return Aggregator[V, int64]{
 		build:  func(int) Accumulator[V, int64] { return &count[V]{keep: keep} },
 		remove: true,
 		merge:  true,
-		schema: "count",
-	}, keep)
+		schema: schema,
+	}
 }
 
 type count[V any] struct {

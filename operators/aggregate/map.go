@@ -2,7 +2,10 @@ package aggregate
 
 // Map computes something from the result of an aggregator.
 func Map[V, A, R any](a Aggregator[V, A], f func(A) R) Aggregator[V, R] {
-	out := Aggregator[V, R]{slots: a.slots, remove: a.remove, merge: a.merge, schema: a.schema, problem: a.Err()}
+	out := Aggregator[V, R]{
+		slots: a.slots, remove: a.remove, merge: a.merge, schema: schemaOf("map", a.schema, typeName[R]()),
+		problem: a.Err(),
+	}
 	if out.problem == nil {
 		out.build = func(slot int) Accumulator[V, R] {
 			return mapped[V, A, R]{Accumulator: a.build(slot), f: f}

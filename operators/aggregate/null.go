@@ -8,7 +8,7 @@ import (
 
 // CountNotNull counts the values that are not NULL: COUNT(column).
 func CountNotNull[V, T any](value func(V) sql.Null[T]) Aggregator[V, int64] {
-	return given("CountNotNull", CountIf(func(v V) bool { return value(v).Valid }), value)
+	return given("CountNotNull", counting("count-not-null", func(v V) bool { return value(v).Valid }), value)
 }
 
 // nullable makes an aggregator skip NULLs, and be NULL over nothing but NULLs.

@@ -300,6 +300,9 @@ func (w *writer) checkTable(ctx context.Context, t *table, p *problems) (oid uin
 		return 0, nil
 	}
 	t.checkFurther(cols, named, p)
+	if err := w.checkChildren(ctx, t, oid, p); err != nil {
+		return 0, err
+	}
 	return oid, w.checkKey(ctx, t, oid, p)
 }
 
@@ -344,8 +347,8 @@ func (t *table) checkColumn(c *column, key bool, base string, cols []catalogColu
 	}
 	if !fits(base, k, c.given) {
 		p.addf("table %s, column %s is of type %s, which does not hold every %s of the result; run: ALTER "+
-			"TABLE %[1]s ALTER COLUMN %[2]s TYPE %[4]s, or say in Output.Types that it is "+
-			"meant", tab, col, k.full, c.want)
+			"TABLE %[1]s ALTER COLUMN %[2]s TYPE %[4]s%[5]s, or say in Output.Types that it is "+
+			"meant", tab, col, k.full, c.want, t.using(c, key))
 	}
 	if c.nullable && k.notNull {
 		p.addf("table %s, column %s is NOT NULL, the result can be NULL; run: ALTER TABLE %[1]s ALTER "+
@@ -355,6 +358,15 @@ func (t *table) checkColumn(c *column, key bool, base string, cols []catalogColu
 		p.addf("table %s, key column %s has a nondeterministic collation, under which different keys are "+
 			"one row; run: ALTER TABLE %[1]s ALTER COLUMN %[2]s TYPE %[3]s COLLATE \"C\"", tab, col, k.full)
 	}
+}
+
+// using converts a column's values where PostgreSQL does not by itself. Where all rows are about
+// to be written anew the values do not matter.
+func (t *table) using(c *column, key bool) string {
+	if t.whole && c.nullable && !key {
+		return " USING NULL"
+	}
+	return " USING " + quote(c.name) + "::text::" + c.want
 }
 
 // wider are the types that hold every value of a type beside itself, with a text form
@@ -403,6 +415,21 @@ func (w *writer) checkPrimaryKey(
 	if err == nil && len(refused) > 0 {
 		p.addf("table %s has a primary key with %s, which the result has not, or as NULL; run: ALTER TABLE "+
 			"%[1]s DROP CONSTRAINT %[3]s", t.name.sql(), strings.Join(refused, ", "), quote(constraint))
+	}
+	return w.wrap("reading the catalog", nil, err)
+}
+
+// checkChildren refuses tables that inherit: what we delete would go from them as well.
+func (w *writer) checkChildren(ctx context.Context, t *table, oid uint32, p *problems) error {
+	rows, err := w.conn.Query(ctx, `SELECT i.inhrelid::pg_catalog.regclass::text FROM pg_catalog.pg_inherits i
+		JOIN pg_catalog.pg_class c ON c.oid = i.inhparent WHERE c.oid = $1 AND c.relkind = 'r' ORDER BY 1`, oid)
+	if err != nil {
+		return w.wrap("reading the catalog", nil, err)
+	}
+	children, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	for _, child := range children {
+		p.addf("table %[1]s is inherited by %[2]s, whose rows would be taken for its own and deleted; run: "+
+			"ALTER TABLE %[2]s NO INHERIT %[1]s", t.name.sql(), child)
 	}
 	return w.wrap("reading the catalog", nil, err)
 }

@@ -108,6 +108,10 @@ func TestExistingTables(t *testing.T) {
 			[]string{`DROP CONSTRAINT "accounts_pkey"`, `"part" DROP NOT NULL`, `ADD UNIQUE ("id")`}},
 		{"key with what can be NULL", "id bigint UNIQUE, name text PRIMARY KEY, amount numeric",
 			[]string{`DROP CONSTRAINT "accounts_pkey"`, `"name" DROP NOT NULL`}},
+		{"values to convert", "id text PRIMARY KEY, name int, amount uuid",
+			[]string{`"id" TYPE bigint USING "id"::text::bigint`, `"name" TYPE text`, `"amount" TYPE numeric`}},
+		{"inherited", good + "); CREATE TABLE child () INHERITS (accounts",
+			[]string{`run: ALTER TABLE child NO INHERIT "accounts"`}},
 		{"everything at once", "id int, name text NOT NULL, x int NOT NULL",
 			[]string{`"id" TYPE`, `"name" DROP`, `ADD COLUMN "amount"`, `"x" DROP`, "ADD UNIQUE"}},
 	} {

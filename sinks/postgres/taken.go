@@ -41,7 +41,47 @@ func (w *writer) takeTables(ctx context.Context, tx pgx.Tx) ([]string, error) {
 		return nil, fmt.Errorf("%w: target %q: two outputs write one table of %v; give each a table of its own",
 			sinks.ErrTableTaken, w.target, tables)
 	}
+	if err := w.takenElsewhere(ctx, tx, tables); err != nil {
+		return nil, err
+	}
 	return tables, w.takenTable(ctx, tx, tables)
+}
+
+// takenElsewhere looks into progress tables of our name in other schemas: an app that finds
+// another one by its search_path may write our tables all the same.
+func (w *writer) takenElsewhere(ctx context.Context, tx pgx.Tx, tables []string) error {
+	rows, err := tx.Query(ctx, `SELECT n.nspname::text, c.relname::text
+		FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+		WHERE c.relname = $1 AND c.relkind = 'r' AND c.oid <> pg_catalog.to_regclass($2)
+		AND pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_table_privilege(c.oid, 'SELECT')
+		AND (SELECT count(*) FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid
+			AND a.attname IN ('app', 'target', 'tables', 'lease_until') AND NOT a.attisdropped) = 4
+		ORDER BY 1`, w.progress.table, w.progress.sql())
+	if err != nil {
+		return err
+	}
+	others, err := pgx.CollectRows(rows, pgx.RowToStructByPos[struct{ Schema, Table string }])
+	if err != nil {
+		return err
+	}
+	for _, o := range others {
+		other := name{o.Schema, o.Table}
+		var table, app, target string
+		err := tx.QueryRow(ctx, `SELECT t, app, target FROM `+other.sql()+` p, unnest(p.tables) t
+			WHERE t = ANY ($1) AND (app, target) <> ($2, $3) ORDER BY 1, 2, 3 LIMIT 1`, tables, w.app, w.target).
+			Scan(&table, &app, &target)
+		if errors.Is(err, pgx.ErrNoRows) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		return fmt.Errorf("%w: table %s belongs to app %q, target %q, whose progress is in %s: give this output "+
+			"another table; or, where the other writes it no more, drop that app, or run: DELETE FROM %[4]s "+
+			"WHERE app = %[5]s AND target = %[6]s", sinks.ErrTableTaken, table, app, target, other.sql(),
+			literal(app), literal(target))
+	}
+	return nil
 }
 
 // errNotLetGo: another target of this app has not been opened yet since it left a table to us.

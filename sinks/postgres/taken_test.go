@@ -26,6 +26,7 @@ func TestTableTaken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	db.Exec("CREATE SCHEMA elsewhere")
 	qualified := sinktest.Accounts
 	qualified.Name = "public." + qualified.Name
 	refused := func() error {
@@ -64,6 +65,16 @@ func TestTableTaken(t *testing.T) {
 	}
 	if err := second.Close(); err != nil {
 		t.Fatal(err)
+	}
+	// An app that keeps its progress in another schema.
+	_, err = postgres.Target(postgres.Config{
+		URL: db.URL, CreateTables: true, ProgressTable: "elsewhere.tailrace_progress",
+	}).
+		Open(t.Context(), sinks.OpenRequest{
+			App: "elsewhere", Target: "warehouse", Incarnation: "of elsewhere", Outputs: []sinks.Output{qualified},
+		})
+	if !errors.Is(err, sinks.ErrTableTaken) || !strings.Contains(err.Error(), `"other"`) {
+		t.Errorf("with its progress elsewhere: %v", err)
 	}
 	// Two names of one table.
 	if _, err := open("third", "warehouse", sinktest.Places, func() sinks.Output {
