@@ -92,7 +92,7 @@ const maxHeldReason = 300
 
 // heldSince says where a topology stands still and why, in one line.
 func (a *App) heldSince(topology string, cause error) string {
-	why, _, _ := strings.Cut(cause.Error(), "\n")
+	why := strings.Join(strings.Fields(cause.Error()), " ")
 	if len(why) > maxHeldReason {
 		why = strings.ToValidUTF8(why[:maxHeldReason], "") + "..."
 	}

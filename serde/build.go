@@ -47,10 +47,14 @@ func (b *builder) codec(t reflect.Type, path string) *codec {
 	}
 	switch t.Kind() {
 	case reflect.Slice:
-		if elem := b.codec(t.Elem(), path+"[]"); elem != nil {
-			return sliceCodec(t, elem)
+		elem := b.codec(t.Elem(), path+"[]")
+		switch {
+		case elem == nil:
+			return nil
+		case b.mode == forRows:
+			return asArray(sliceCodec(t, elem), elem) // as it is read, for tests that write rows
 		}
-		return nil
+		return sliceCodec(t, elem)
 	case reflect.Pointer:
 		if inner := b.codec(t.Elem(), path); inner != nil {
 			return pointerCodec(t, inner)

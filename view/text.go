@@ -133,7 +133,11 @@ func (p *keyParser[K]) read(text string) (k K, n int, err error) {
 			k, err = p.json.Decode([]byte("null"))
 			return k, 1, err
 		}
-		k, err = p.json.DecodeKey(text)
+		if k, err = p.json.DecodeKey(text); err != nil { // bytes are listed in base64
+			if quoted, failed := p.json.Decode(serde.AppendJSONString(nil, text)); failed == nil {
+				return quoted, 1, nil
+			}
+		}
 		return k, 1, err
 	}
 	if strings.HasPrefix(text, "{") {
