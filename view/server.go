@@ -150,8 +150,8 @@ func checkTLS(c *tls.Config) error {
 		return errors.New("view: the TLS configuration has no certificate: set its Certificates or GetCertificate")
 	}
 	if c.ClientAuth == tls.RequireAndVerifyClientCert && c.ClientCAs == nil {
-		return errors.New("view: the TLS configuration takes the certificates of clients for a token and names no " +
-			"authority of theirs: set its ClientCAs")
+		return errors.New("view: the TLS configuration takes the certificates of clients for a token, and names " +
+			"no authority of theirs: set its ClientCAs")
 	}
 	return nil
 }

@@ -169,7 +169,8 @@ func TestServerNeedsProtection(t *testing.T) {
 		"ClientCAs":    {Certificates: []tls.Certificate{{}}, ClientAuth: tls.RequireAndVerifyClientCert},
 	} {
 		opts := ServerOptions{Token: secret, TLS: unfit}
-		if _, err := NewServer(":0", http.NotFoundHandler(), opts); err == nil || !strings.Contains(err.Error(), want) {
+		_, err := NewServer(":0", http.NotFoundHandler(), opts)
+		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("without %s: %v", want, err)
 		}
 	}

@@ -218,7 +218,8 @@ func (r *replayed) round(key int, point, letters string) {
 	if got := r.ratio(addr, key); got != "20" {
 		t.Errorf("%s: after a restart the parked key has %s", point, got)
 	}
-	_ = r.post(addr+"/deadletters/drop", `{"ids":["none"]}`) // waits until the start, and all positions, are durable
+	// Waits until the start, and all positions, are durable.
+	_ = r.post(addr+"/deadletters/drop", `{"ids":["none"]}`)
 	r.get(addr + "/arm?point=" + point)
 	_ = r.post(addr+"/deadletters/replay", `{"all":true}`) // the app dies over it, with or without an answer
 	c.exited(t, point)

@@ -22,7 +22,8 @@ func (e *Engine) warnNullGaps(d *databaseRun, s sources.Session) {
 					continue
 				}
 				e.log.Warn("the column can be NULL and the field cannot: the first NULL stops the app. Make the "+
-					"field a sql.Null or a pointer, or the column NOT NULL before there is one", "topology", r.name(), "database", d.name,
+					"field a sql.Null or a pointer, or the column NOT NULL before there is one",
+					"topology", r.name(), "database", d.name,
 					"table", rel.String(), "column", g.Column, "field", g.Field, "type", g.GoType,
 					"use", "sql.Null["+g.GoType+"]")
 			}

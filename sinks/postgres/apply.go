@@ -158,7 +158,7 @@ func (t *transaction) begin(last sinks.Epoch) error {
 	t.queue(nil, t.w.progressStmt(advanceSQL), []byte(t.w.app), []byte(t.w.target), []byte(t.w.incarnation),
 		[]byte(t.w.session), strconv.AppendUint(nil, last.Seq, 10), positions, commitTime,
 		strconv.AppendFloat(nil, t.w.cfg.Lease.Seconds(), 'f', -1, 64), old)
-	return nil
+	return t.demandHeld()
 }
 
 func (t *transaction) queue(of *table, sql string, params ...[]byte) {
@@ -181,8 +181,13 @@ func (t *transaction) send(ctx context.Context) error {
 	}
 	err := results.Close()
 	var pg *pgconn.PgError
-	if errors.As(err, &pg) && n == t.advance && pg.Code == "22012" {
-		return errMoved
+	if errors.As(err, &pg) && pg.Code == "22012" && t.advance >= 0 {
+		switch n {
+		case t.advance:
+			return errMoved
+		case t.advance + 1:
+			return t.w.replaced(ctx)
+		}
 	}
 	var of *table
 	if n < len(t.of) {

@@ -111,7 +111,7 @@ func TestExistingTables(t *testing.T) {
 		{"values to convert", "id text PRIMARY KEY, name int, amount uuid",
 			[]string{`"id" TYPE bigint USING "id"::text::bigint`, `"name" TYPE text`, `"amount" TYPE numeric`}},
 		{"inherited", good + "); CREATE TABLE child () INHERITS (accounts",
-			[]string{`run: ALTER TABLE child NO INHERIT "accounts"`}},
+			[]string{`run: ALTER TABLE "public"."child" NO INHERIT "accounts"`}},
 		{"everything at once", "id int, name text NOT NULL, x int NOT NULL",
 			[]string{`"id" TYPE`, `"name" DROP`, `ADD COLUMN "amount"`, `"x" DROP`, "ADD UNIQUE"}},
 	} {

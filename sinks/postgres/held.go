@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -90,7 +91,7 @@ func (w *writer) checkHeld(t *table, oid uint32, p *problems) (ok bool) {
 		what = "has columns that were made again, so that the rows of before lack their values: " +
 			strings.Join(columns, ", ")
 	}
-	p.addf("output %q: table %s %s; %s. If it holds all rows all the same, as after a restore from a dump, run: "+
+	p.addf("output %q: table %s %s; %s. If it holds all rows, as after a restore from a dump, run: "+
 		"UPDATE %s SET held = '{}' WHERE app = %s AND target = %s", t.output, t.name.sql(), what, t.remedyAnew(),
 		w.progress.sql(), literal(w.app), literal(w.target))
 	return true
@@ -109,6 +110,53 @@ func (w *writer) heldNow() map[string]string {
 		}
 	}
 	return held
+}
+
+// heldSQL fails unless each name is that of the table it was; see advanceSQL.
+const heldSQL = "SELECT 1 / (count(*) = 0)::int " +
+	"FROM pg_catalog.jsonb_each_text($1::jsonb) AS e (name, oid) " +
+	"WHERE pg_catalog.to_regclass(e.name)::oid::text IS DISTINCT FROM e.oid"
+
+// demandHeld has a transaction fail where a table is another one than when the target was
+// opened: nothing else would tell, since its name is all that the statements know.
+func (t *transaction) demandHeld() error {
+	oids := map[string]string{}
+	for _, tab := range t.w.tables {
+		if !tab.events {
+			oids[tab.name.sql()], _, _ = strings.Cut(tab.made, " ")
+		}
+	}
+	if len(oids) == 0 {
+		return nil
+	}
+	param, err := json.Marshal(oids)
+	if err != nil {
+		return err
+	}
+	t.queue(nil, heldSQL, param)
+	return nil
+}
+
+// replaced says which tables made heldSQL fail.
+func (w *writer) replaced(ctx context.Context) error {
+	if _, err := w.conn.Exec(ctx, "ROLLBACK"); err != nil {
+		return w.wrap("rolling back", nil, err)
+	}
+	p := problems{}
+	for _, t := range w.tables {
+		oid, err := w.relation(ctx, t.name, &problems{})
+		if err != nil {
+			return err
+		}
+		if was, _, _ := strings.Cut(t.made, " "); !t.events && was != strconv.FormatUint(uint64(oid), 10) {
+			p.addf("table %s was dropped, or another has its name, while it is written; restore it, or restart to "+
+				"see every difference", t.name.sql())
+		}
+	}
+	if len(p.list) == 0 { // It is back by now.
+		return fmt.Errorf("sinks/postgres: target %q: a table was away while it is written", w.target)
+	}
+	return p.err(w.target)
 }
 
 // holds notes, in the transaction that writes a table as a whole, what is written to.

@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -128,5 +129,64 @@ func TestTablesTakenAsTheyAre(t *testing.T) {
 	db.Exec("DROP TABLE accounts")
 	if _, err := tryOpen(t, cfg, sinktest.Accounts); err == nil {
 		t.Error("it has forgotten the table that it took")
+	}
+}
+
+// TestTableReplacedAtWork puts another table in the place of one that is written.
+func TestTableReplacedAtWork(t *testing.T) {
+	t.Parallel()
+	db := pgservertest.New(t)
+	w, err := tryOpen(t, postgres.Config{URL: db.URL, CreateTables: true}, sinktest.Accounts, sinktest.Stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	apply := func(e sinks.Epoch) error { return w.Apply(t.Context(), []sinks.Epoch{e}) }
+	first := sinktest.Whole(sinktest.Epoch(1, sinktest.Put(sinktest.Accounts, 1, "a", "1.5")))
+	if err := apply(first); err != nil {
+		t.Fatal(err)
+	}
+	db.Exec(`ALTER TABLE "paid-orders" RENAME TO rotated`,
+		`CREATE TABLE "paid-orders" (LIKE rotated INCLUDING ALL)`)
+	second := sinktest.Epoch(2, sinktest.Put(sinktest.Accounts, 2, "b", 2))
+	if err := apply(second); err != nil {
+		t.Errorf("an events table may be rotated: %v", err)
+	}
+	db.Exec("ALTER TABLE accounts RENAME TO was", "CREATE TABLE accounts (LIKE was INCLUDING ALL)")
+	third := sinktest.Epoch(3, sinktest.Put(sinktest.Accounts, 3, "c", 3))
+	if err := apply(third); !errors.Is(err, sinks.ErrTargetSchema) {
+		t.Fatalf("another table is written: %v", err)
+	}
+	db.Exec("DROP TABLE accounts", "ALTER TABLE was RENAME TO accounts")
+	if err := apply(third); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"1|a|1.5", "2|b|2", "3|c|3"}
+	if got := rowsOf(db, sinktest.Accounts); !slices.Equal(got, want) {
+		t.Errorf("got %q", got)
+	}
+}
+
+// TestRetypedForAllRows changes the type of a column where no value of before can be converted:
+// all rows come anew.
+func TestRetypedForAllRows(t *testing.T) {
+	t.Parallel()
+	db := pgservertest.New(t)
+	db.Exec("CREATE TABLE accounts (id bigint PRIMARY KEY, name bytea, amount uuid NOT NULL)",
+		"INSERT INTO accounts VALUES (1, 'a', gen_random_uuid())")
+	anew := sinktest.Accounts
+	anew.Whole = true
+	cfg := postgres.Config{URL: db.URL, CreateTables: true}
+	_, err := tryOpen(t, cfg, anew)
+	db.Exec(remedies(t, err)...)
+	w, err := tryOpen(t, cfg, anew)
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := sinktest.Whole(sinktest.Epoch(1, sinktest.Put(sinktest.Accounts, 1, "a", "1.5")))
+	if err := w.Apply(t.Context(), []sinks.Epoch{whole}); err != nil {
+		t.Fatal(err)
+	}
+	if got := rowsOf(db, sinktest.Accounts); !slices.Equal(got, []string{"1|a|1.5"}) {
+		t.Errorf("got %q", got)
 	}
 }
