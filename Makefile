@@ -88,9 +88,9 @@ crash-kafka: ## kills and stops members of a group, and one of their BROKERS=3: 
 		$(GO) test -count=1 -timeout 0 -v -run '^TestCrashKafka$$' ./internal/crashkafka
 
 .PHONY: sim
-sim: ## Kafka mode in simulation, in virtual time and on one core: SEEDS=5000, FIRST=5001 to go on after 5000
+sim: ## both modes in simulation, in virtual time and on one core: SEEDS=5000, FIRST=5001 to go on after 5000
 	GOMAXPROCS=1 TAILRACE_SIM_SEEDS=$(SEEDS) TAILRACE_SIM_FIRST=$(FIRST) \
-		$(GO) test -tags synctests -count=1 -timeout 0 -v -run '^TestSim$$' ./internal/sim
+		$(GO) test -tags synctests -count=1 -timeout 0 -v -run '^TestSim(Direct)?$$' ./internal/sim
 
 .PHONY: torn
 torn: ## reads views and target tables while money moves, READS=1000000 times: none may be torn

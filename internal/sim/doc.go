@@ -23,4 +23,17 @@
 // others, so that members tell it to wait for seconds only; and it never drops a member whose
 // JoinGroup it cannot answer, so that brokers learn late that a connection is gone over which
 // one came.
+//
+// Direct mode is simulated as well, against a server of PostgreSQL's protocol in memory
+// (walsender, whose comment says what of a server it is), and a target in memory whose writes
+// are atomic. A seed chooses transactions, large ones in pieces and with subtransactions that
+// are rolled back among them, and what happens: crashes at crash points and at operations of
+// the disk, connections cut at any byte, mute or slow, a server that crashes, resends, or
+// notices late that a reader is gone, a target that refuses, hangs, or fails with what it has
+// written, a slot that is lost. Whenever views are looked at, and after each write to the
+// target, they are to hold just what the transactions up to their position make, by an oracle
+// that applies these one after the other; no view goes back; and the app never ends by itself,
+// as it would if a slot had been told more than outlives a crash. Not covered are topologies
+// but one (a join, an aggregate and messages), several databases, newcomers, changed topologies
+// and tables, stream time and error policies, and real targets.
 package sim

@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/tailrace/tailrace/internal/pgdial"
 	"github.com/tailrace/tailrace/internal/pgsilence"
 	"github.com/tailrace/tailrace/internal/pgtls"
 	"github.com/tailrace/tailrace/sources"
@@ -37,11 +37,6 @@ var sessionSettings = map[string]string{
 	"idle_session_timeout":                "0",
 }
 
-// dialer notices, in the end, that the other side is gone.
-var dialer = &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
-	Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 4,
-}}
-
 // parseURL reads a connection URL. Its error never contains any part of it. Connections
 // whose server is silent for so long are given up; 0 lets them wait.
 func parseURL(url string, silence time.Duration) (*pgx.ConnConfig, error) {
@@ -59,7 +54,7 @@ func parseURL(url string, silence time.Duration) (*pgx.ConnConfig, error) {
 	if cfg.ConnectTimeout == 0 {
 		cfg.ConnectTimeout = 20 * time.Second
 	}
-	cfg.DialFunc = dialer.DialContext
+	cfg.DialFunc = pgdial.Dial
 	pgtls.Guard(&cfg.Config)
 	if silence > 0 {
 		pgsilence.Guard(cfg, silence)
@@ -96,7 +91,7 @@ func connect(ctx context.Context, cfg *pgx.ConnConfig) (*pgx.Conn, error) {
 func connectReplication(ctx context.Context, cfg *pgx.ConnConfig) (*pgconn.PgConn, error) {
 	rc := cfg.Config.Copy()
 	rc.RuntimeParams["replication"] = "database"
-	rc.DialFunc, rc.AfterConnect = dialer.DialContext, nil // The stream has its own way to ask: see maxSilence.
+	rc.DialFunc, rc.AfterConnect = pgdial.Dial, nil // The stream has its own way to ask: see maxSilence.
 	c, err := pgconn.ConnectConfig(ctx, rc)
 	if sqlState(err) == "42501" {
 		return nil, replicationRefused(ctx, cfg, err)
