@@ -32,7 +32,7 @@ type mutant struct {
 // root is the root of the repository.
 const root = "../.."
 
-func all() []mutant { return slices.Concat(app, direct, operators, simulated) }
+func all() []mutant { return slices.Concat(app, direct, operators, simulated, scripted) }
 
 // mutated returns the file with the fault in it.
 func (m *mutant) mutated() (text []byte, occurs int, err error) {
