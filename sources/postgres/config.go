@@ -34,7 +34,9 @@ type Config struct {
 	// Streaming has the server send large transactions before they commit (protocol
 	// version 2). They are kept in memory and temporary files until their commit, so
 	// it saves the server's disk and time and takes ours. It is not used when logical
-	// messages are read. Default: false.
+	// messages are read. Where the server fails to decode its log so (there are bugs in that
+	// of tables that are rewritten meanwhile) again and again, the session goes on without.
+	// Default: false.
 	Streaming bool
 	// StreamMemory bounds the memory for transactions that have not committed yet, in
 	// bytes; more goes to temporary files. It matters with Streaming only. Default:

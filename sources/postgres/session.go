@@ -60,6 +60,9 @@ type session struct {
 	// stream's goroutine uses them.
 	reconnecting bool
 	lost         error
+	// whole says that transactions are asked for once they have committed, whatever Streaming
+	// says: the server cannot decode them otherwise. It is the stream's goroutine's.
+	whole bool
 	// guard holds the lock on the slot's name while the slot isn't active; it is the
 	// run's goroutine's.
 	guard *pgx.Conn
@@ -252,6 +255,7 @@ func (s *session) streamLoop() {
 	var pause time.Duration
 	var inUseSince time.Time
 	var again repeated
+	var undecoded decoding
 	for {
 		began, received := time.Now(), s.received.Load()
 		err := s.streamOnce()
@@ -268,6 +272,7 @@ func (s *session) streamLoop() {
 		} else {
 			inUseSince = time.Time{}
 		}
+		err = s.judgeDecoding(&undecoded, err)
 		if err = again.judge(err, s.received.Load()); !transient(err) {
 			s.fail(err)
 			return

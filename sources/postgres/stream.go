@@ -85,9 +85,7 @@ func (s *session) startCommand(from uint64) string {
 	}
 	version := "1"
 	more := ""
-	if s.cfg.Streaming && len(s.req.Messages) == 0 {
-		// A message of a subtransaction that was rolled back cannot be told from others
-		// in a streamed transaction, so messages and streaming exclude each other.
+	if s.streams() {
 		version = "2"
 		more += ", streaming 'on'"
 	}
@@ -172,7 +170,7 @@ func (s *session) explain(err error) error {
 	case "42501":
 		return fmt.Errorf("postgres: %w: ALTER ROLE %s REPLICATION: %w", err, ident(s.conn.User), sources.ErrConfig)
 	}
-	return err
+	return decodingFailed(err)
 }
 
 // receiver reads one connection's stream into the session's assembler.
