@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/tailrace/tailrace/internal/pgoutput"
+	"github.com/tailrace/tailrace/record"
 )
 
 // TestNumbers tells which columns a description of transaction 100 is of. Number n is
@@ -81,5 +82,47 @@ func TestStampOf(t *testing.T) {
 				t.Errorf("at %d a stamp of %d transactions ago is older: %v", next, ago, got)
 			}
 		}
+	}
+}
+
+// Rows of before generated columns were published, and of after they were, are told by the names
+// that are there.
+func TestNumbersOfGenerated(t *testing.T) {
+	stored := func(number int16, name string) column {
+		return column{Column: record.Column{Number: number, Name: name}, generated: 's', altered: 5}
+	}
+	plain := func(number int16, name string) column {
+		return column{Column: record.Column{Number: number, Name: name}, altered: 5}
+	}
+	middle := []column{plain(1, "a"), stored(2, "g"), plain(3, "b")}
+	two := []column{plain(1, "a"), stored(2, "g"), stored(3, "h")}
+	last := []column{plain(1, "a"), stored(3, "g")}
+	gone := attribute{number: 2, stamp: 20, dropped: true}
+	for name, c := range map[string]struct {
+		generated bool
+		columns   []column
+		dropped   []attribute
+		described string
+		want      []int16
+	}{
+		"as now":                {true, middle, nil, "a g b", []int16{1, 2, 3}},
+		"of before":             {true, middle, nil, "a b", []int16{1, 3}},
+		"of after":              {false, middle, nil, "a g b", []int16{1, 2, 3}},
+		"one of two":            {true, two, nil, "a g", []int16{1, 2}},
+		"renamed":               {true, middle, nil, "a f b", []int16{1, 2, 3}},
+		"another was there":     {true, last, []attribute{gone}, "a b g", []int16{1, 2, 3}},
+		"another, and g hidden": {false, last, []attribute{gone}, "a b", []int16{1, 2}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := &catalogDescriber{generated: map[uint32]bool{7: c.generated}, listed: map[uint32]bool{}}
+			m := pgoutput.RelationMessage{OID: 7}
+			for _, n := range strings.Fields(c.described) {
+				m.Columns = append(m.Columns, pgoutput.Column{Name: n})
+			}
+			now := &table{oid: 7, columns: c.columns}
+			if got := d.numbers(m, 10, now, c.dropped); !slices.Equal(got, c.want) {
+				t.Errorf("got %v, want %v", got, c.want)
+			}
+		})
 	}
 }

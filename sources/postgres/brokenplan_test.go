@@ -1,8 +1,10 @@
 package postgres_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tailrace/tailrace/sources"
 	"github.com/tailrace/tailrace/sources/postgres"
@@ -60,4 +62,30 @@ func TestEventsLoseTheirKey(t *testing.T) {
 	_ = f.open().Close()
 	f.exec("UPDATE log SET line = 'b'")
 	f.exec("DELETE FROM log")
+}
+
+// The same while it is read: the session is opened anew.
+func TestEventsLoseTheirKeyWhileRead(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.exec("CREATE TABLE log (id int PRIMARY KEY, line text)")
+	f.want("public.log", ";line")
+	f.cfg.MonitorInterval = 20 * time.Millisecond
+	s, m := f.open(), sourcetest.NewModel(t)
+	f.readUntil(s, m, func() bool { return len(m.Commits) == 1 })
+	f.exec("INSERT INTO log VALUES (1, 'a')")
+	f.readTo(s, m, f.head())
+	f.exec("ALTER TABLE log DROP CONSTRAINT log_pkey")
+	if err := f.readError(s); !errors.Is(err, sources.ErrReopen) {
+		t.Errorf("it ended with %v", err)
+	}
+	f.resume(s, m.Position)
+	s.Close()
+	s = f.open()
+	f.exec("UPDATE log SET line = 'b'")
+	f.exec("INSERT INTO log VALUES (2, 'c')")
+	f.readTo(s, m, f.head())
+	if len(m.Events) != 2 {
+		t.Errorf("events are %q", m.Events)
+	}
 }

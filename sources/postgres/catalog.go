@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -61,8 +62,8 @@ type table struct {
 	// key is what old tuples can be told by: the columns of the primary key, or of the
 	// index that REPLICA IDENTITY USING INDEX names. Empty without.
 	key []string
-	// virtual says that the identity is FULL and takes in a virtual generated column,
-	// with which PostgreSQL refuses updates of a table whose updates are published.
+	// virtual says that the identity is FULL, or that of a partition, and takes in a virtual
+	// generated column, with which PostgreSQL refuses updates once they are published.
 	virtual bool
 	// primary is the primary key, whatever the identity.
 	primary []string
@@ -97,6 +98,12 @@ func (t *table) rows() string {
 // updates can be published without PostgreSQL refusing them.
 func (t *table) identified() bool {
 	return !t.virtual && (t.identity == 'f' || t.identity != 'n' && len(t.key) > 0)
+}
+
+// full reports whether old tuples are whole rows, in the table or in a partition of it.
+func (t *table) full() bool {
+	full := func(p partition) bool { return p.identity == 'f' }
+	return t.identity == 'f' || slices.ContainsFunc(t.partitions, full)
 }
 
 func (t *table) column(name string) *column {
@@ -270,7 +277,7 @@ func readColumns(ctx context.Context, c *pgx.Conn, tables map[uint32]*table) err
 			t.key = t.primary
 		}
 		for i := range t.columns {
-			t.virtual = t.virtual || t.identity == 'f' && t.columns[i].generated == 'v'
+			t.virtual = t.virtual || t.full() && t.columns[i].generated == 'v'
 			t.columns[i].Key = contains(t.key, t.columns[i].Name)
 		}
 	}

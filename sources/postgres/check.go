@@ -140,6 +140,9 @@ func kindName(k byte) string {
 	return fmt.Sprintf("relation of kind %q", k)
 }
 
+const virtualText = "which takes in a virtual generated column: PostgreSQL cannot publish its updates, " +
+	"and refuses them while they are to be"
+
 // checkIdentity holds the key of the Go type against what old tuples carry.
 func checkIdentity(t *table) []Problem {
 	problem := func(kind error, fix, text string, args ...any) []Problem {
@@ -158,13 +161,9 @@ func checkIdentity(t *table) []Problem {
 	}
 	alter := "ALTER TABLE " + t.sql() + " "
 	switch {
-	case t.virtual:
-		return problem(
-			sources.ErrConfig,
-			alter+"REPLICA IDENTITY DEFAULT;",
-			"its replica identity is FULL, which takes in a virtual generated column:"+
-				" PostgreSQL cannot publish its updates",
-		)
+	case t.virtual && t.identity == 'f':
+		return problem(sources.ErrConfig, alter+"REPLICA IDENTITY DEFAULT;", "its replica identity is FULL, %s",
+			virtualText)
 	case t.identity == 'n':
 		return problem(sources.ErrConfig, alter+"REPLICA IDENTITY DEFAULT;",
 			"its replica identity is NOTHING, so the log doesn't tell which row an update or delete is about")

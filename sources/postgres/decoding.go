@@ -49,11 +49,11 @@ func (d *decoding) judge(err error, received uint64, streaming bool) (judged err
 		return err, false
 	case streaming:
 		*d = decoding{} // Whole transactions have as many times.
-		return fmt.Errorf("%w (%d connections in a row ended with it; without Config.Streaming, protocol 1, it may"+
-			" get past)", err, decodingTimes), true
+		return fmt.Errorf("%w (%d connections in a row ended with it; without Config.Streaming, protocol 1, it "+
+			"may get past)", err, decodingTimes), true
 	}
-	return fmt.Errorf("%w (%d connections in a row ended with it at one place: look for it in the server's log, and"+
-		" for a newer minor release of the server; where it stays: %s)", err, d.times, beginAnew), false
+	return fmt.Errorf("%w (%d connections in a row ended with it at one place: look for it in the server's "+
+		"log, and for a newer minor release of the server; where it stays: %s)", err, d.times, beginAnew), false
 }
 
 // streams reports whether the server is to send transactions before they commit.
@@ -68,8 +68,9 @@ func (s *session) judgeDecoding(d *decoding, err error) error {
 	err, whole := d.judge(err, s.received.Load(), s.streams())
 	if whole {
 		s.whole = true
-		s.log.Warn("PostgreSQL cannot decode its log with Config.Streaming: whole transactions are read (protocol 1)"+
-			" until the source is opened again; if it gets past, set Streaming to false", "slot", s.cfg.Slot, "error", err)
+		s.log.Warn("PostgreSQL cannot decode its log with Config.Streaming: whole transactions are read "+
+			"(protocol 1) until the source is opened again; if it gets past, set Streaming to false",
+			"slot", s.cfg.Slot, "error", err)
 	}
 	return err
 }

@@ -182,7 +182,7 @@ func (d *catalogDescriber) fresh(
 	if err != nil {
 		return nil, err
 	}
-	for i, number := range numbers(m.Columns, xid, append(attributes, d.published(now)...)) {
+	for i, number := range d.numbers(m, xid, now, attributes) {
 		out, err := describeColumn(ctx, c, &m, i, now.numbered(number), xid)
 		if err != nil {
 			return nil, err
@@ -197,12 +197,39 @@ func (d *catalogDescriber) fresh(
 	return rel, nil
 }
 
-// published are the columns of a table that are in the log.
-func (d *catalogDescriber) published(t *table) (out []attribute) {
+// numbers tells which columns a description is of. Since when generated columns are in the log
+// nobody knows: one that has none of them by name, or all, is taken to be of before or after,
+// where that explains it.
+func (d *catalogDescriber) numbers(
+	m pgoutput.RelationMessage, xid uint32, now *table, dropped []attribute,
+) []int16 {
+	generated, all, has := d.generated[m.OID], 0, 0
+	for _, c := range now.columns {
+		if c.generated == 's' {
+			all++
+			if slices.ContainsFunc(m.Columns, func(p pgoutput.Column) bool { return p.Name == c.Name }) {
+				has++
+			}
+		}
+	}
+	of := func(generated bool) []int16 {
+		return numbers(m.Columns, xid, append(slices.Clone(dropped), d.published(now, generated)...))
+	}
+	if all > 0 && (generated && has == 0 || !generated && has == all) {
+		if out := of(!generated); !slices.Contains(out, unknownNumber) {
+			return out
+		}
+	}
+	return of(generated)
+}
+
+// published are the columns of a table that are in the log, with its stored generated columns
+// or without.
+func (d *catalogDescriber) published(t *table, generated bool) (out []attribute) {
 	for _, c := range t.columns {
 		listed := !d.listed[t.oid] || slices.ContainsFunc(d.opened[t.oid].Columns,
 			func(o record.Column) bool { return o.Number == c.Number })
-		if listed && (c.generated == 0 || c.generated == 's' && d.generated[t.oid]) {
+		if listed && (c.generated == 0 || c.generated == 's' && generated) {
 			out = append(out, attribute{number: c.Number, name: c.Name, stamp: c.altered})
 		}
 	}

@@ -100,8 +100,10 @@ func (o *opening) open(ctx context.Context) (sources.Session, error) {
 		return nil, err
 	}
 	if err := o.refuse(append(problems, more...)); err != nil {
+		o.relieve(ctx)
 		return nil, err
 	}
+	o.warnAdvice()
 	plan, _ := o.plan.plan()
 	if o.req.Resume != 0 {
 		if err := o.resume(ctx, plan); err != nil {

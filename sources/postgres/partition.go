@@ -141,6 +141,9 @@ func checkPartitions(t *table) []Problem {
 			add("REPLICA IDENTITY DEFAULT", " has the replica identity NOTHING: PostgreSQL would refuse to update "+
 				"or delete its rows once the table is published")
 		}
+		if p.identity == 'f' && t.virtual && t.req.Changes {
+			add(identitySQL(t.identity, p.index), " has the replica identity FULL, "+virtualText)
+		}
 		if lacks := p.lacks(t.key); t.req.Changes && lacks != "" {
 			add(identitySQL(t.identity, p.index), " has a replica identity of its own: the log does not tell the "+
 				lacks+" of rows that are updated or deleted there")

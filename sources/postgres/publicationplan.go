@@ -47,6 +47,10 @@ type planner struct {
 	pubs    map[string]*publication
 	// adding says that tables are only added: another session reads as well.
 	adding bool
+	// needed says that publications are left as they are where they only have to become others
+	// before generated columns are added, since they are not ours to change; advice is the SQL.
+	needed bool
+	advice []string
 }
 
 // main and inserts are the two publications, nil where they are not there yet.
@@ -66,36 +70,6 @@ func (p *planner) covering(t *table) (pubs []*publication) {
 	return pubs
 }
 
-// generated reports whether stored generated columns have to be published: where one
-// is asked for, and where one is part of a replica identity, since PostgreSQL refuses
-// the application's own writes otherwise.
-func (p *planner) generated() bool {
-	for _, t := range p.tables {
-		if t.asksGenerated() || t.identified() && t.generatedIdentity() {
-			return true
-		}
-	}
-	return false
-}
-
-func (t *table) generatedIdentity() bool {
-	for _, c := range t.columns {
-		if c.generated == 's' && (t.identity == 'f' || c.Key) {
-			return true
-		}
-	}
-	return false
-}
-
-func (t *table) asksGenerated() bool {
-	for _, name := range t.req.Columns {
-		if c := t.column(name); c != nil && c.generated == 's' {
-			return true
-		}
-	}
-	return false
-}
-
 // plan returns what to do, or the problems of publications that are not ours to mend.
 func (p *planner) plan() (plan, []Problem) {
 	out := plan{names: []string{p.cfg.Publication, p.cfg.Publication + insertSuffix}}
@@ -105,14 +79,20 @@ func (p *planner) plan() (plan, []Problem) {
 		if len(out.sql) == 0 {
 			return out, nil
 		}
-		return out, p.mayRun(out.sql)
+		problems := p.mayRun(out.sql)
+		if len(problems) > 0 && p.onlyAdvised(out.sql) {
+			out.sql, problems = nil, nil
+		}
+		return out, problems
 	}
 	if p.inserts() == nil {
 		out.names = out.names[:1]
 	}
 	var problems []Problem
+	p.advice = nil
 	for _, t := range p.tables {
 		problems = append(problems, p.foreign(t)...)
+		p.advise(t)
 	}
 	return out, problems
 }
@@ -124,7 +104,7 @@ func (p *planner) wanted() (changing, inserting []*table) {
 	for _, t := range p.tables {
 		stays := p.wantsKey(t)
 		switch {
-		case t.identified(), stays && p.main().has(t):
+		case t.identified(), stays && !t.virtual && p.main().has(t):
 			changing = append(changing, t)
 		case !stays, p.inserts().has(t):
 			inserting = append(inserting, t)
@@ -143,7 +123,23 @@ func (p *publication) has(t *table) bool { return p != nil && p.members[t.oid] !
 func (p *planner) statements() []string {
 	changing, inserting := p.wanted()
 	out := p.statement(p.main(), p.cfg.Publication, "insert, update, delete, truncate", changing)
-	return append(out, p.statement(p.inserts(), p.cfg.Publication+insertSuffix, "insert", inserting)...)
+	out = append(out, p.statement(p.inserts(), p.cfg.Publication+insertSuffix, "insert", inserting)...)
+	if p.adding { // Others' tables stay; those of which updates would be refused do not.
+		for _, t := range inserting {
+			out = append(out, p.takeOut(t)...)
+		}
+	}
+	return out
+}
+
+// takeOut is the SQL that takes a table out of the publication of updates, if it is there by
+// itself.
+func (p *planner) takeOut(t *table) []string {
+	main := p.main()
+	if main == nil || main.members[t.oid] == nil || !strings.HasPrefix(main.members[t.oid].id, "r") {
+		return nil
+	}
+	return []string{"ALTER PUBLICATION " + ident(main.name) + " DROP TABLE " + t.sql()}
 }
 
 func (p *planner) statement(pub *publication, name, publish string, tables []*table) []string {

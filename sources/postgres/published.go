@@ -191,7 +191,8 @@ func newWatch(p planner, names []string) *watch {
 	return w
 }
 
-// look returns the tables that are not published as they were, as an error of theirs.
+// look returns the tables that are not published as they were, as an error of theirs, or what
+// else keeps the publications from being as they have to.
 func (w *watch) look(ctx context.Context, c *pgx.Conn, since uint64) (gap, err error) {
 	p := w.plan
 	if p.pubs, err = readPublications(ctx, c, p.server.version, w.names...); err != nil {
@@ -200,7 +201,7 @@ func (w *watch) look(ctx context.Context, c *pgx.Conn, since uint64) (gap, err e
 	if _, problems := p.split(since); len(problems) > 0 {
 		return setupError(p.server.database, problems), nil
 	}
-	return nil, nil
+	return w.outgrown(ctx, c, p)
 }
 
 // Published implements sources.Publishing.
