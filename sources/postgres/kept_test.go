@@ -59,8 +59,7 @@ func TestMarkedOnceItCanBe(t *testing.T) {
 	f.req.Logger = slog.New(slog.NewTextHandler(onLine{"cannot mark the publication as started", failed}, nil))
 	s, m := f.open(), sourcetest.NewModel(t)
 	defer s.Close()
-	f.readTo(s, m, f.head())
-	tx, err := f.db.Pool.Begin(t.Context())
+	tx, err := f.db.Pool.Begin(t.Context()) // before anything is acknowledged
 	if err != nil {
 		t.Fatal(err)
 	}
