@@ -187,11 +187,17 @@ func (w *writer) checkProgressTable(ctx context.Context, p *problems) (there boo
 	want := []string{"app", "target", "incarnation", "session", "seq", "positions", "commit_time",
 		"lease_until", "tables", "held"}
 	for _, name := range want {
-		if !slices.ContainsFunc(cols, func(c catalogColumn) bool { return c.name == name }) {
+		if slices.ContainsFunc(cols, func(c catalogColumn) bool { return c.name == name }) {
+			continue
+		}
+		if name == "held" {
+			p.addf("progress table %s is of an older version; run: ALTER TABLE %[1]s ADD COLUMN held jsonb "+
+				"NOT NULL DEFAULT '{}'", w.progress.sql())
+		} else {
 			p.addf("progress table %s has no column %q: it is of something else; set "+
 				"Config.ProgressTable, or move it away", w.progress.sql(), name)
-			return true, nil
 		}
+		return true, nil
 	}
 	return true, nil
 }

@@ -92,6 +92,38 @@ func TestTablesMadeAgain(t *testing.T) {
 	}
 }
 
+// TestProgressOfOlderVersion opens a target that was written before the progress row kept what
+// was written to: with the printed SQL it goes on, and keeps it from then on.
+func TestProgressOfOlderVersion(t *testing.T) {
+	t.Parallel()
+	db := pgservertest.New(t)
+	cfg := postgres.Config{URL: db.URL, CreateTables: true}
+	w, err := tryOpen(t, cfg, sinktest.Accounts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := sinktest.Whole(sinktest.Epoch(1, sinktest.Put(sinktest.Accounts, 1, "a", "1.5")))
+	if err := w.Apply(t.Context(), []sinks.Epoch{whole}); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	db.Exec("ALTER TABLE tailrace_progress DROP COLUMN held")
+	_, err = tryOpen(t, cfg, sinktest.Accounts)
+	db.Exec(remedies(t, err)...)
+	if w, err = tryOpen(t, cfg, sinktest.Accounts); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	db.Exec("DROP TABLE accounts")
+	if _, err := tryOpen(t, cfg, sinktest.Accounts); err == nil {
+		t.Error("it does not know which table it took")
+	}
+}
+
 // TestTablesTakenAsTheyAre: after a restore from a dump the tables are others and hold all rows,
 // and the printed SQL says so.
 func TestTablesTakenAsTheyAre(t *testing.T) {
