@@ -116,6 +116,23 @@ func (s *scriptedSource) sessions() []sources.OpenRequest {
 	return slices.Clone(s.opens)
 }
 
+// beginsAnew checks that nothing was acknowledged of the depot, and that the newcomer joins at
+// the next start with all its events.
+func (j *joining) beginsAnew() {
+	j.t.Helper()
+	if at := j.depot.durable(); at != 0 {
+		j.t.Errorf("the depot was told to forget up to %d", at)
+	}
+	if err := j.run(func(e *Engine) {
+		wait(j.t, e.Joined())
+		if got := j.events(2); !slices.Equal(got, []string{"2", "3"}) {
+			j.t.Errorf("events %q", got)
+		}
+	}); err != nil {
+		j.t.Fatal(err)
+	}
+}
+
 // A newcomer that is stopped, or dies, before it has joined is new at the next start, also on
 // a database that it alone reads: nothing was acknowledged, so that no state is lost.
 func TestNewcomerEndsBeforeItHasJoined(t *testing.T) {
@@ -142,17 +159,7 @@ func TestNewcomerEndsBeforeItHasJoined(t *testing.T) {
 			}); !errors.Is(err, how) {
 				t.Fatal(err)
 			}
-			if at := j.depot.durable(); at != 0 {
-				t.Errorf("the depot was told to forget up to %d", at)
-			}
-			if err := j.run(func(e *Engine) {
-				wait(t, e.Joined())
-				if got := j.events(2); !slices.Equal(got, []string{"2", "3"}) {
-					t.Errorf("events %q", got)
-				}
-			}); err != nil {
-				t.Fatal(err)
-			}
+			j.beginsAnew()
 		})
 	}
 }
@@ -265,15 +272,5 @@ func TestDiesWhileItJoins(t *testing.T) {
 	}); !errors.Is(err, died) {
 		t.Fatal(err)
 	}
-	if at := j.depot.durable(); at != 0 {
-		t.Errorf("the depot was told to forget up to %d", at)
-	}
-	if err := j.run(func(e *Engine) {
-		wait(t, e.Joined())
-		if got := j.events(2); !slices.Equal(got, []string{"2", "3"}) {
-			t.Errorf("events %q", got)
-		}
-	}); err != nil {
-		t.Fatal(err)
-	}
+	j.beginsAnew()
 }

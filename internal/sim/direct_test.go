@@ -5,13 +5,10 @@ import (
 	"fmt"
 	"maps"
 	"net"
-	"os"
 	"runtime"
-	"runtime/pprof"
 	"slices"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"github.com/tailrace/tailrace/internal/pgdial"
 	"github.com/tailrace/tailrace/internal/sim/walsender"
@@ -69,16 +66,6 @@ func serves(t *testing.T) {
 	}
 }
 
-func tryDirect(t *testing.T, p *directPlan, dir string, count func(what string)) (err error) {
-	if os.Getenv("TAILRACE_SIM_TRACE") != "" {
-		fmt.Fprintln(os.Stderr, p) // also of a run that does not end
-	}
-	hangs := time.AfterFunc(patience, func() {
-		fmt.Fprintf(os.Stderr, "%v\nhas not come to an end within %v\n", p, patience)
-		_ = pprof.Lookup("goroutine").WriteTo(os.Stderr, 2) // on the way out
-		os.Exit(2)
-	})
-	defer hangs.Stop()
-	synctest.Test(t, func(*testing.T) { err = runDirect(p, dir, count) })
-	return err
+func tryDirect(t *testing.T, p *directPlan, dir string, count func(what string)) error {
+	return inBubble(t, p, func() error { return runDirect(p, dir, count) })
 }

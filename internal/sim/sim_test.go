@@ -84,7 +84,12 @@ func simulatePlan(t *testing.T, p *plan, dir string, count func(what string)) {
 	}
 }
 
-func try(t *testing.T, p *plan, dir string, count func(what string)) (err error) {
+func try(t *testing.T, p *plan, dir string, count func(what string)) error {
+	return inBubble(t, p, func() error { return run(p, dir, count) })
+}
+
+// inBubble runs a plan in a bubble of its own, and ends the process if that hangs.
+func inBubble(t *testing.T, p fmt.Stringer, run func() error) (err error) {
 	if os.Getenv("TAILRACE_SIM_TRACE") != "" {
 		fmt.Fprintln(os.Stderr, p) // also of a run that does not end
 	}
@@ -95,7 +100,7 @@ func try(t *testing.T, p *plan, dir string, count func(what string)) (err error)
 		os.Exit(2)
 	})
 	defer hangs.Stop()
-	synctest.Test(t, func(*testing.T) { err = run(p, dir, count) })
+	synctest.Test(t, func(*testing.T) { err = run() })
 	return err
 }
 
